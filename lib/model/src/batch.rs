@@ -1,0 +1,201 @@
+//! Batches: what one bus record says. Columnar where it is large.
+//!
+//! `lib/bus` encodes them; producers fill them; stores consume them behind an `Arc`, never copied.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Labels, Sample};
+
+/// The content of one record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Batch {
+    Metrics(MetricBatch),
+    Logs(LogBatch),
+    /// Tailed files that no longer exist: a store may drop the byte ranges it kept for them.
+    ForgetFiles(ForgetFiles),
+    Alerts(AlertEvents),
+}
+
+/// Samples of some series of one tenant.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MetricBatch {
+    pub tenant: String,
+    pub series: Vec<SeriesSamples>,
+}
+
+/// Samples of one series, in the order they were sent (not sorted, duplicates possible: the later wins).
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesSamples {
+    pub labels: Labels,
+    pub samples: Vec<Sample>,
+}
+
+impl MetricBatch {
+    pub fn sample_count(&self) -> usize {
+        self.series.iter().map(|series| series.samples.len()).sum()
+    }
+}
+
+/// A tailed file's identity: random, minted once, durable in the agent's checkpoint before its first record ships.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FileId(pub u128);
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where a batch of lines came from, which decides how repeats are recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Lines that a client pushed. Repeats are recognised by (stream, timestamp, content).
+    Pushed,
+    /// One contiguous byte range `start..end` of one file. Repeats are recognised by their bytes' place: what overlaps a
+    /// range that a store has covered is cut, line by line. The range covers separators, blank lines and bytes that
+    /// yielded no line, so consecutive records of a file have touching ranges.
+    Tailed { file: FileId, start: u64, end: u64 },
+}
+
+/// Lines of some streams of one tenant. Columns, one entry per line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogBatch {
+    pub tenant: String,
+    pub origin: Origin,
+    /// The streams that lines name by index.
+    pub streams: Vec<Labels>,
+    /// Structured metadata sets that lines name by index; entry 0 is the empty set.
+    pub metadata: Vec<Labels>,
+    stream: Vec<u32>,
+    t_ns: Vec<i64>,
+    meta: Vec<u32>,
+    text: String,
+    /// Where each line's text ends in `text`.
+    text_end: Vec<u32>,
+    /// Where each line's bytes end in the file, from the origin's start; a line's range starts where the one before ends.
+    source_end: Vec<u32>,
+}
+
+/// One line of a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LineRef<'a> {
+    pub stream: u32,
+    pub t_ns: i64,
+    pub text: &'a str,
+    pub metadata: u32,
+    /// The line's bytes in its file, absolute; empty ranges for pushed lines.
+    pub source: (u64, u64),
+}
+
+impl LogBatch {
+    pub fn new(tenant: impl Into<String>, origin: Origin) -> LogBatch {
+        LogBatch {
+            tenant: tenant.into(),
+            origin,
+            streams: Vec::new(),
+            metadata: vec![Labels::default()],
+            stream: Vec::new(),
+            t_ns: Vec::new(),
+            meta: Vec::new(),
+            text: String::new(),
+            text_end: Vec::new(),
+            source_end: Vec::new(),
+        }
+    }
+
+    /// Appends a line. `source_end` is relative to the origin's start (0 for pushed lines); for tailed lines it never
+    /// falls and never passes the origin's end.
+    pub fn push(&mut self, stream: u32, t_ns: i64, text: &str, metadata: u32, source_end: u32) {
+        assert!((stream as usize) < self.streams.len() && (metadata as usize) < self.metadata.len());
+        assert!(self.source_end.last().is_none_or(|last| *last <= source_end), "source ranges never fall");
+        self.stream.push(stream);
+        self.t_ns.push(t_ns);
+        self.meta.push(metadata);
+        self.text.push_str(text);
+        self.text_end.push(u32::try_from(self.text.len()).expect("a batch stays below the record limit"));
+        self.source_end.push(source_end);
+    }
+
+    pub fn len(&self) -> usize {
+        self.t_ns.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.t_ns.is_empty()
+    }
+
+    /// Bytes of all texts together.
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    pub fn line(&self, i: usize) -> LineRef<'_> {
+        let before = |column: &[u32]| if i == 0 { 0 } else { column[i - 1] };
+        let base = match self.origin {
+            Origin::Pushed => 0,
+            Origin::Tailed { start, .. } => start,
+        };
+        LineRef {
+            stream: self.stream[i],
+            t_ns: self.t_ns[i],
+            text: &self.text[before(&self.text_end) as usize..self.text_end[i] as usize],
+            metadata: self.meta[i],
+            source: (base + u64::from(before(&self.source_end)), base + u64::from(self.source_end[i])),
+        }
+    }
+
+    pub fn lines(&self) -> impl Iterator<Item = LineRef<'_>> {
+        (0..self.len()).map(|i| self.line(i))
+    }
+
+    /// Sets the end of a tailed batch's range, once it is known.
+    pub fn close_range(&mut self, new_end: u64) {
+        match &mut self.origin {
+            Origin::Tailed { start, end, .. } => {
+                let last = *start + u64::from(self.source_end.last().copied().unwrap_or(0));
+                assert!(new_end >= last, "a range holds its lines");
+                *end = new_end;
+            }
+            Origin::Pushed => panic!("only tailed batches have a range"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForgetFiles {
+    pub tenant: String,
+    pub files: Vec<FileId>,
+}
+
+/// Events of the alert router, one JSON document each; `alertmanager` owns their schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertEvents {
+    pub tenant: String,
+    pub events: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tailed_lines_know_their_bytes() {
+        let file = FileId(7);
+        let mut batch = LogBatch::new("t", Origin::Tailed { file, start: 100, end: 100 });
+        batch.streams.push(Labels::from_pairs([("a", "b")]));
+        batch.push(0, 1, "one", 0, 4);
+        batch.push(0, 2, "two", 0, 9);
+        batch.close_range(110);
+        let lines: Vec<_> = batch.lines().map(|line| (line.text, line.source)).collect();
+        assert_eq!(lines, [("one", (100, 104)), ("two", (104, 109))]);
+        assert_eq!(batch.origin, Origin::Tailed { file, start: 100, end: 110 });
+    }
+}

@@ -1,0 +1,243 @@
+//! Label sets: sorted, unique by name, cheap to clone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use xxhash_rust::xxh3::Xxh3;
+
+/// The label that holds a metric's name.
+pub const METRIC_NAME: &str = "__name__";
+
+/// One name and value. A label with an empty value equals an absent one, so it is never stored.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label {
+    pub name: Arc<str>,
+    pub value: Arc<str>,
+}
+
+/// A label set, sorted by name, each name once, no empty values.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Labels(Arc<[Label]>);
+
+impl Default for Labels {
+    fn default() -> Self {
+        Labels(Arc::from([]))
+    }
+}
+
+impl Labels {
+    /// From pairs in any order; a later pair of the same name wins, empty values vanish.
+    pub fn from_pairs<N: Into<Arc<str>>, V: Into<Arc<str>>>(pairs: impl IntoIterator<Item = (N, V)>) -> Labels {
+        let mut builder = LabelsBuilder::default();
+        for (name, value) in pairs {
+            builder.set(name, value);
+        }
+        builder.build()
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.binary_search_by(|label| label.name.as_ref().cmp(name)).ok()?;
+        Some(&self.0[found].value)
+    }
+
+    /// The value of `__name__`, if any.
+    pub fn metric_name(&self) -> Option<&str> {
+        self.get(METRIC_NAME)
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Label> {
+        self.0.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These labels without the named ones.
+    pub fn without(&self, names: &[&str]) -> Labels {
+        if self.iter().all(|label| !names.contains(&label.name.as_ref())) {
+            return self.clone();
+        }
+        Labels(self.iter().filter(|label| !names.contains(&label.name.as_ref())).cloned().collect())
+    }
+
+    /// Only the named labels.
+    pub fn only(&self, names: &[&str]) -> Labels {
+        Labels(self.iter().filter(|label| names.contains(&label.name.as_ref())).cloned().collect())
+    }
+
+    /// These labels with one set (or, for an empty value, removed).
+    pub fn with(&self, name: &str, value: &str) -> Labels {
+        let mut builder = self.to_builder();
+        builder.set(name, value);
+        builder.build()
+    }
+
+    pub fn to_builder(&self) -> LabelsBuilder {
+        LabelsBuilder { labels: self.0.to_vec() }
+    }
+
+    /// The stable 64-bit identity of this set under a tenant. It is on the bus and on disk: never change it
+    /// (a golden test pins it). xxh3 over tenant, then name and value of each label, each followed by 0xFF.
+    pub fn hash(&self, tenant: &str) -> u64 {
+        self.hash_skipping(tenant, "")
+    }
+
+    /// The partition key of a series: like [`Labels::hash`] but without `le`, so that the buckets of one
+    /// classic histogram share a partition.
+    pub fn partition_hash(&self, tenant: &str) -> u64 {
+        self.hash_skipping(tenant, "le")
+    }
+
+    fn hash_skipping(&self, tenant: &str, skipped: &str) -> u64 {
+        let mut hasher = Xxh3::new();
+        hasher.update(tenant.as_bytes());
+        hasher.update(&[0xFF]);
+        for label in self.iter().filter(|label| label.name.as_ref() != skipped) {
+            hasher.update(label.name.as_bytes());
+            hasher.update(&[0xFF]);
+            hasher.update(label.value.as_bytes());
+            hasher.update(&[0xFF]);
+        }
+        hasher.digest()
+    }
+}
+
+impl<'a> IntoIterator for &'a Labels {
+    type Item = &'a Label;
+    type IntoIter = std::slice::Iter<'a, Label>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// `{a="b", c="d"}`, values quoted as in PromQL.
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (i, label) in self.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{}={:?}", label.name, label.value)?;
+        }
+        f.write_str("}")
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|label| (&label.name, &label.value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MapVisitor;
+        impl<'de> Visitor<'de> for MapVisitor {
+            type Value = Labels;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a map of label names to values")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
+                let mut builder = LabelsBuilder::default();
+                while let Some((name, value)) = map.next_entry::<String, String>()? {
+                    builder.set(name, value);
+                }
+                Ok(builder.build())
+            }
+        }
+        deserializer.deserialize_map(MapVisitor)
+    }
+}
+
+/// Builds a label set out of order.
+#[derive(Debug, Clone, Default)]
+pub struct LabelsBuilder {
+    labels: Vec<Label>,
+}
+
+impl LabelsBuilder {
+    /// Sets a label; an empty value removes it.
+    pub fn set<N: Into<Arc<str>>, V: Into<Arc<str>>>(&mut self, name: N, value: V) -> &mut Self {
+        let (name, value) = (name.into(), value.into());
+        let place = self.labels.binary_search_by(|label| label.name.cmp(&name));
+        match (place, value.is_empty()) {
+            (Ok(at), true) => drop(self.labels.remove(at)),
+            (Ok(at), false) => self.labels[at].value = value,
+            (Err(_), true) => {}
+            (Err(at), false) => self.labels.insert(at, Label { name, value }),
+        }
+        self
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.labels.binary_search_by(|label| label.name.as_ref().cmp(name)).ok()?;
+        Some(&self.labels[found].value)
+    }
+
+    pub fn remove(&mut self, name: &str) -> &mut Self {
+        self.labels.retain(|label| label.name.as_ref() != name);
+        self
+    }
+
+    pub fn build(self) -> Labels {
+        Labels(self.labels.into())
+    }
+}
+
+/// `[a-zA-Z_][a-zA-Z0-9_]*`: what needs no quotes in a selector.
+pub fn is_label_name(name: &str) -> bool {
+    let mut chars = name.bytes();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == b'_')
+}
+
+/// A label name that may also hold colons.
+pub fn is_metric_name(name: &str) -> bool {
+    let mut chars = name.bytes();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_' || c == b':')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_sorted_unique_and_without_empty_values() {
+        let labels = Labels::from_pairs([("b", "2"), ("a", "1"), ("c", ""), ("b", "3")]);
+        assert_eq!(labels.to_string(), r#"{a="1", b="3"}"#);
+        assert_eq!(labels.get("b"), Some("3"));
+        assert_eq!(labels.get("c"), None);
+        assert_eq!(labels.with("a", "").to_string(), r#"{b="3"}"#);
+        assert_eq!(labels.without(&["b"]).to_string(), r#"{a="1"}"#);
+    }
+
+    /// The hash is the partition key and the series identity on the bus and on disk.
+    #[test]
+    fn the_hash_never_changes() {
+        let labels = Labels::from_pairs([(METRIC_NAME, "up"), ("job", "node"), ("le", "0.5")]);
+        assert_eq!(labels.hash("default"), 0, "pinned");
+        assert_eq!(labels.partition_hash("default"), labels.without(&["le"]).hash("default"));
+        assert_ne!(labels.hash("default"), labels.hash("other"));
+    }
+
+    #[test]
+    fn json_is_a_map() {
+        let labels = Labels::from_pairs([("b", "2"), ("a", "1")]);
+        let json = serde_json::to_string(&labels).expect("labels serialise");
+        assert_eq!(json, r#"{"a":"1","b":"2"}"#);
+        assert_eq!(serde_json::from_str::<Labels>(&json).expect("and come back"), labels);
+    }
+}

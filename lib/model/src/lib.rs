@@ -1,0 +1,25 @@
+//! The vocabulary of Binnacle: what travels from the agent over the bus to the stores.
+//!
+//! No I/O, no runtime, no storage: only values, and the rules that make them well formed.
+//! Everything else in the workspace may depend on this crate; it depends on nothing of ours.
+
+mod alert;
+mod batch;
+mod duration;
+mod labels;
+mod matcher;
+mod sample;
+mod time;
+
+pub use alert::{Alert, Fingerprint};
+pub use batch::{AlertEvents, Batch, FileId, ForgetFiles, LineRef, LogBatch, MetricBatch, Origin, SeriesSamples};
+pub use duration::{DurationError, format_duration, parse_duration};
+pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME, is_label_name, is_metric_name};
+pub use matcher::{MatchOp, Matcher, MatcherError, matches_all};
+pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_marker};
+pub use time::{MS_PER_DAY, NS_PER_MS, now_ms, now_ns};
+
+/// The tenant of data that named none (header `X-Scope-OrgID` absent).
+pub const DEFAULT_TENANT: &str = "default";
+/// A tailed or pushed line longer than this is cut here and marked as truncated.
+pub const MAX_LINE_BYTES: usize = 512 * 1024;

@@ -1,5 +1,6 @@
 //! Prometheus durations: `1h30m`, `500ms`, `0`; units from `y` to `ms`, each once, in falling order.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -68,6 +69,29 @@ pub fn format_duration(ms: i64) -> String {
         rest %= unit_ms;
     }
     text
+}
+
+/// A duration in a configuration file: `30s` on the outside, milliseconds inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct DurationMs(pub i64);
+
+impl DurationMs {
+    pub fn as_std(self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.0.max(0) as u64)
+    }
+}
+
+impl<'de> Deserialize<'de> for DurationMs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text).map(DurationMs).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for DurationMs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format_duration(self.0))
+    }
 }
 
 #[cfg(test)]

@@ -74,14 +74,20 @@ pub struct LogBatch {
     pub streams: Vec<Labels>,
     /// Structured metadata sets that lines name by index; entry 0 is the empty set.
     pub metadata: Vec<Labels>,
-    stream: Vec<u32>,
-    t_ns: Vec<i64>,
-    meta: Vec<u32>,
-    text: String,
+    columns: LogColumns,
+}
+
+/// The columns of a [`LogBatch`], one entry per line, as encoders see them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LogColumns {
+    pub stream: Vec<u32>,
+    pub t_ns: Vec<i64>,
+    pub metadata: Vec<u32>,
+    pub text: String,
     /// Where each line's text ends in `text`.
-    text_end: Vec<u32>,
+    pub text_end: Vec<u32>,
     /// Where each line's bytes end in the file, from the origin's start; a line's range starts where the one before ends.
-    source_end: Vec<u32>,
+    pub source_end: Vec<u32>,
 }
 
 /// One line of a batch.
@@ -102,39 +108,78 @@ impl LogBatch {
             origin,
             streams: Vec::new(),
             metadata: vec![Labels::default()],
-            stream: Vec::new(),
-            t_ns: Vec::new(),
-            meta: Vec::new(),
-            text: String::new(),
-            text_end: Vec::new(),
-            source_end: Vec::new(),
+            columns: LogColumns::default(),
         }
+    }
+
+    /// A batch from decoded columns; says what is wrong with them where they do not fit together.
+    pub fn from_columns(
+        tenant: String,
+        origin: Origin,
+        streams: Vec<Labels>,
+        metadata: Vec<Labels>,
+        columns: LogColumns,
+    ) -> Result<LogBatch, &'static str> {
+        let lines = columns.t_ns.len();
+        let lengths = [columns.stream.len(), columns.metadata.len(), columns.text_end.len(), columns.source_end.len()];
+        if lengths != [lines; 4] {
+            return Err("columns of different lengths");
+        }
+        if !metadata.first().is_some_and(Labels::is_empty) {
+            return Err("the first metadata set is not the empty one");
+        }
+        let inside = |column: &[u32], sets: usize| column.iter().all(|index| (*index as usize) < sets);
+        if !inside(&columns.stream, streams.len()) || !inside(&columns.metadata, metadata.len()) {
+            return Err("a line of no stream or metadata set");
+        }
+        if !columns.text_end.is_sorted() || columns.text_end.last().map_or(0, |end| *end as usize) != columns.text.len()
+        {
+            return Err("texts that do not fill the text");
+        }
+        if !columns.text_end.iter().all(|end| columns.text.is_char_boundary(*end as usize)) {
+            return Err("a text that ends inside a character");
+        }
+        let range_bytes = match origin {
+            Origin::Pushed => 0,
+            Origin::Tailed { start, end, .. } => end.checked_sub(start).ok_or("a range that ends before it starts")?,
+        };
+        let last = columns.source_end.last().map_or(0, |end| u64::from(*end));
+        if !columns.source_end.is_sorted() || last > range_bytes {
+            return Err("lines outside their range");
+        }
+        Ok(LogBatch { tenant, origin, streams, metadata, columns })
+    }
+
+    pub fn columns(&self) -> &LogColumns {
+        &self.columns
     }
 
     /// Appends a line. `source_end` is relative to the origin's start (0 for pushed lines); for tailed lines it never
     /// falls and never passes the origin's end.
     pub fn push(&mut self, stream: u32, t_ns: i64, text: &str, metadata: u32, source_end: u32) {
         assert!((stream as usize) < self.streams.len() && (metadata as usize) < self.metadata.len());
-        assert!(self.source_end.last().is_none_or(|last| *last <= source_end), "source ranges never fall");
-        self.stream.push(stream);
-        self.t_ns.push(t_ns);
-        self.meta.push(metadata);
-        self.text.push_str(text);
-        self.text_end.push(u32::try_from(self.text.len()).expect("a batch stays below the record limit"));
-        self.source_end.push(source_end);
+        assert!(self.columns.source_end.last().is_none_or(|last| *last <= source_end), "source ranges never fall");
+        self.columns.stream.push(stream);
+        self.columns.t_ns.push(t_ns);
+        self.columns.metadata.push(metadata);
+        self.columns.text.push_str(text);
+        self.columns
+            .text_end
+            .push(u32::try_from(self.columns.text.len()).expect("a batch stays below the record limit"));
+        self.columns.source_end.push(source_end);
     }
 
     pub fn len(&self) -> usize {
-        self.t_ns.len()
+        self.columns.t_ns.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.t_ns.is_empty()
+        self.columns.t_ns.is_empty()
     }
 
     /// Bytes of all texts together.
     pub fn text_bytes(&self) -> usize {
-        self.text.len()
+        self.columns.text.len()
     }
 
     pub fn line(&self, i: usize) -> LineRef<'_> {
@@ -144,11 +189,11 @@ impl LogBatch {
             Origin::Tailed { start, .. } => start,
         };
         LineRef {
-            stream: self.stream[i],
-            t_ns: self.t_ns[i],
-            text: &self.text[before(&self.text_end) as usize..self.text_end[i] as usize],
-            metadata: self.meta[i],
-            source: (base + u64::from(before(&self.source_end)), base + u64::from(self.source_end[i])),
+            stream: self.columns.stream[i],
+            t_ns: self.columns.t_ns[i],
+            text: &self.columns.text[before(&self.columns.text_end) as usize..self.columns.text_end[i] as usize],
+            metadata: self.columns.metadata[i],
+            source: (base + u64::from(before(&self.columns.source_end)), base + u64::from(self.columns.source_end[i])),
         }
     }
 
@@ -160,7 +205,7 @@ impl LogBatch {
     pub fn close_range(&mut self, new_end: u64) {
         match &mut self.origin {
             Origin::Tailed { start, end, .. } => {
-                let last = *start + u64::from(self.source_end.last().copied().unwrap_or(0));
+                let last = *start + u64::from(self.columns.source_end.last().copied().unwrap_or(0));
                 assert!(new_end >= last, "a range holds its lines");
                 *end = new_end;
             }

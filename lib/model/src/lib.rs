@@ -13,13 +13,15 @@ mod sample;
 mod time;
 
 pub use alert::{Alert, Fingerprint};
-pub use batch::{AlertEvents, Batch, FileId, ForgetFiles, LineRef, LogBatch, MetricBatch, Origin, SeriesSamples};
+pub use batch::{
+    AlertEvents, Batch, FileId, ForgetFiles, LineRef, LogBatch, LogColumns, MetricBatch, Origin, SeriesSamples,
+};
 pub use duration::{DurationError, DurationMs, format_duration, parse_duration};
 pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME, is_label_name, is_metric_name};
 pub use matcher::{MatchOp, Matcher, MatcherError, matches_all};
 pub use relabel::{RelabelAction, RelabelConfig, relabel};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_marker};
-pub use time::{MS_PER_DAY, NS_PER_MS, now_ms, now_ns};
+pub use time::{MS_PER_DAY, NS_PER_MS, format_rfc3339_ms, now_ms, now_ns, parse_rfc3339_ns};
 
 /// The tenant of data that named none (header `X-Scope-OrgID` absent).
 pub const DEFAULT_TENANT: &str = "default";

@@ -1,1 +1,8 @@
+//! What every service shares at its edges: configuration files, the HTTP plumbing, self-metrics, logging.
+//!
+//! No storage and no query knowledge lives here. axum appears only here and in the `api` modules.
 
+pub mod config;
+pub mod http;
+pub mod logging;
+pub mod metrics;

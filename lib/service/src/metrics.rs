@@ -1,0 +1,54 @@
+//! Self-metrics: one registry per process, `binnacle_<part>_<what>_<unit>`.
+//!
+//! A part keeps its counters (they are cheap shared handles) and registers them once at start.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+pub use prometheus_client::collector::Collector;
+pub use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::family::Family;
+pub use prometheus_client::metrics::gauge::Gauge;
+pub use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+pub use prometheus_client::registry::{Registry, Unit};
+
+/// The process's registry; clones share it.
+#[derive(Clone)]
+pub struct Metrics(Arc<Mutex<Registry>>);
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics(Arc::new(Mutex::new(Registry::with_prefix("binnacle"))))
+    }
+}
+
+impl Metrics {
+    /// Registers metrics. Names get the prefix `binnacle_`; counters end in `_total` by themselves.
+    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut self.0.lock());
+    }
+
+    /// OpenMetrics text, version 1.0.0.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.0.lock()) {
+            tracing::error!(%error, "self-metrics could not be encoded");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_exposed_under_our_prefix() {
+        let metrics = Metrics::default();
+        let lines: Counter = Counter::default();
+        metrics.register(|registry| registry.register("agent_lines", "Lines", lines.clone()));
+        lines.inc_by(3);
+        assert!(metrics.encode().contains("binnacle_agent_lines_total 3"));
+    }
+}

@@ -14,9 +14,8 @@
 //! It keeps no consumer positions. A store writes the next offset into its own manifest together with the data and
 //! subscribes from there; [`Bus::release`] only says that records below an offset are not needed any more.
 
-mod embedded;
 mod error;
-mod kafka;
+
 mod record;
 
 use std::sync::Arc;
@@ -24,9 +23,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use model::Batch;
 
-pub use embedded::{EmbeddedBus, EmbeddedOptions};
 pub use error::BusError;
-pub use kafka::{KafkaBus, KafkaOptions};
+
 pub use record::{MAX_RECORD_BYTES, decode, encode, split};
 
 /// What a record is about. Its name on Kafka is `binnacle.<name>` with a configurable prefix.
@@ -82,7 +80,12 @@ pub trait Bus: Producer {
     fn start_offset(&self, topic: Topic, partition: u32) -> BoxFuture<'_, Result<Offset, BusError>>;
 
     /// Reads a partition from an offset on. An offset outside the log is [`BusError::OutOfRange`].
-    fn subscribe(&self, topic: Topic, partition: u32, from: Offset) -> BoxFuture<'_, Result<Box<dyn Consumer>, BusError>>;
+    fn subscribe(
+        &self,
+        topic: Topic,
+        partition: u32,
+        from: Offset,
+    ) -> BoxFuture<'_, Result<Box<dyn Consumer>, BusError>>;
 
     /// The store behind a partition has published everything below `upto`; the embedded log deletes whole segments
     /// below it, Kafka has its own retention.

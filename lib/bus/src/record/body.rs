@@ -1,0 +1,210 @@
+//! The body of each kind of batch.
+
+use model::{
+    AlertEvents, Batch, FileId, ForgetFiles, LogBatch, LogColumns, MetricBatch, Origin, Sample, SeriesSamples,
+};
+
+use super::wire::{Malformed, Reader, Writer};
+
+const METRICS: u8 = 0;
+const LOGS: u8 = 1;
+const FORGET_FILES: u8 = 2;
+const ALERTS: u8 = 3;
+
+const PUSHED: u8 = 0;
+const TAILED: u8 = 1;
+
+/// Writes a batch's body and says which kind it is.
+pub fn write(batch: &Batch, writer: &mut Writer) -> u8 {
+    match batch {
+        Batch::Metrics(batch) => {
+            write_metrics(batch, writer);
+            METRICS
+        }
+        Batch::Logs(batch) => {
+            write_logs(batch, writer);
+            LOGS
+        }
+        Batch::ForgetFiles(batch) => {
+            writer.string(&batch.tenant);
+            writer.unsigned(batch.files.len() as u64);
+            batch.files.iter().for_each(|file| writer.raw(&file.0.to_le_bytes()));
+            FORGET_FILES
+        }
+        Batch::Alerts(batch) => {
+            writer.string(&batch.tenant);
+            writer.unsigned(batch.events.len() as u64);
+            batch.events.iter().for_each(|event| writer.string(event));
+            ALERTS
+        }
+    }
+}
+
+pub fn read(kind: u8, mut reader: Reader<'_>) -> Result<Batch, Malformed> {
+    let tenant = reader.string()?.to_owned();
+    let batch = match kind {
+        METRICS => Batch::Metrics(read_metrics(tenant, &mut reader)?),
+        LOGS => Batch::Logs(read_logs(tenant, &mut reader)?),
+        FORGET_FILES => {
+            let count = reader.count(16)?;
+            let files = (0..count).map(|_| reader.array().map(|id| FileId(u128::from_le_bytes(id))));
+            Batch::ForgetFiles(ForgetFiles { tenant, files: files.collect::<Result<_, _>>()? })
+        }
+        ALERTS => {
+            let count = reader.count(1)?;
+            let events = (0..count).map(|_| reader.string().map(str::to_owned));
+            Batch::Alerts(AlertEvents { tenant, events: events.collect::<Result<_, _>>()? })
+        }
+        _ => return Err("the kind of batch is not known"),
+    };
+    reader.finish()?;
+    Ok(batch)
+}
+
+fn write_metrics(batch: &MetricBatch, writer: &mut Writer) {
+    writer.string(&batch.tenant);
+    writer.label_sets(batch.series.iter().map(|series| &series.labels));
+    let samples = || batch.series.iter().flat_map(|series| &series.samples);
+    writer.reserve(batch.sample_count() * 10);
+    writer.unsigned(batch.sample_count() as u64);
+    writer.runs(batch.series.iter().map(|series| series.samples.len() as i64));
+    let mut before = 0;
+    for sample in samples() {
+        writer.signed(sample.t_ms.wrapping_sub(before));
+        before = sample.t_ms;
+    }
+    for sample in samples() {
+        writer.raw(&sample.value.to_bits().to_le_bytes());
+    }
+}
+
+fn read_metrics(tenant: String, reader: &mut Reader<'_>) -> Result<MetricBatch, Malformed> {
+    let sets = reader.label_sets()?;
+    let sample_count = reader.count(9)?;
+    let mut counts = Vec::with_capacity(sets.len());
+    let mut left = sample_count;
+    reader.runs(sets.len(), |count| {
+        let count = usize::try_from(count).map_err(|_| "a series has a negative number of samples")?;
+        left = left.checked_sub(count).ok_or("series have more samples than there are")?;
+        counts.push(count);
+        Ok(())
+    })?;
+    if left > 0 {
+        return Err("samples of no series");
+    }
+    let mut t_ms = 0i64;
+    let mut times = Vec::with_capacity(sample_count);
+    for _ in 0..sample_count {
+        t_ms = t_ms.wrapping_add(reader.signed()?);
+        times.push(t_ms);
+    }
+    let mut times = times.into_iter();
+    let mut series = Vec::with_capacity(sets.len());
+    for (labels, count) in sets.into_iter().zip(counts) {
+        let mut samples = Vec::with_capacity(count);
+        for t_ms in times.by_ref().take(count) {
+            samples.push(Sample { t_ms, value: f64::from_bits(u64::from_le_bytes(reader.array()?)) });
+        }
+        series.push(SeriesSamples { labels, samples });
+    }
+    Ok(MetricBatch { tenant, series })
+}
+
+fn write_logs(batch: &LogBatch, writer: &mut Writer) {
+    let columns = batch.columns();
+    writer.reserve(columns.text.len() + batch.len() * 8);
+    writer.string(&batch.tenant);
+    match batch.origin {
+        Origin::Pushed => writer.raw(&[PUSHED]),
+        Origin::Tailed { file, start, end } => {
+            writer.raw(&[TAILED]);
+            writer.raw(&file.0.to_le_bytes());
+            writer.unsigned(start);
+            writer.unsigned(end.wrapping_sub(start));
+        }
+    }
+    writer.label_sets(batch.streams.iter().chain(&batch.metadata));
+    writer.unsigned(batch.streams.len() as u64);
+    writer.unsigned(batch.len() as u64);
+    writer.runs(columns.stream.iter().map(|stream| i64::from(*stream)));
+    writer.runs(columns.metadata.iter().map(|set| i64::from(*set)));
+    let mut before = 0;
+    for t_ns in &columns.t_ns {
+        writer.signed(t_ns.wrapping_sub(before));
+        before = *t_ns;
+    }
+    lengths(&columns.text_end).for_each(|length| writer.unsigned(length));
+    let beside_text = lengths(&columns.source_end).zip(lengths(&columns.text_end));
+    writer.runs(beside_text.map(|(source, text)| source as i64 - text as i64));
+    writer.raw(columns.text.as_bytes());
+}
+
+/// The differences of a column of ends.
+fn lengths(ends: &[u32]) -> impl Iterator<Item = u64> {
+    let mut before = 0;
+    ends.iter().map(move |end| u64::from(end - std::mem::replace(&mut before, *end)))
+}
+
+fn read_origin(reader: &mut Reader<'_>) -> Result<Origin, Malformed> {
+    match reader.array()? {
+        [PUSHED] => Ok(Origin::Pushed),
+        [TAILED] => {
+            let file = FileId(u128::from_le_bytes(reader.array()?));
+            let start = reader.unsigned()?;
+            let end = start.checked_add(reader.unsigned()?).ok_or("a range ends past all files")?;
+            Ok(Origin::Tailed { file, start, end })
+        }
+        _ => Err("the origin is not known"),
+    }
+}
+
+fn read_logs(tenant: String, reader: &mut Reader<'_>) -> Result<LogBatch, Malformed> {
+    let origin = read_origin(reader)?;
+    let mut streams = reader.label_sets()?;
+    let stream_count = usize::try_from(reader.unsigned()?).unwrap_or(usize::MAX);
+    if stream_count > streams.len() {
+        return Err("more streams than label sets");
+    }
+    let metadata = streams.split_off(stream_count);
+    // A line takes at least a byte for its time and one for its length.
+    let count = reader.count(2)?;
+    let mut columns = LogColumns::default();
+    reader.runs(count, |value| push_index(&mut columns.stream, value))?;
+    reader.runs(count, |value| push_index(&mut columns.metadata, value))?;
+    columns.t_ns.reserve_exact(count);
+    let mut t_ns = 0i64;
+    for _ in 0..count {
+        t_ns = t_ns.wrapping_add(reader.signed()?);
+        columns.t_ns.push(t_ns);
+    }
+    let mut text_bytes = 0u32;
+    columns.text_end.reserve_exact(count);
+    for _ in 0..count {
+        let length = u32::try_from(reader.unsigned()?).map_err(|_| "a text is too long")?;
+        text_bytes = text_bytes.checked_add(length).ok_or("a text is too long")?;
+        columns.text_end.push(text_bytes);
+    }
+    columns.source_end = read_source_ends(&columns.text_end, reader)?;
+    columns.text = reader.text(text_bytes as usize)?.to_owned();
+    LogBatch::from_columns(tenant, origin, streams, metadata, columns)
+}
+
+/// A line's bytes in its file are written as what they have beyond its text.
+fn read_source_ends(text_end: &[u32], reader: &mut Reader<'_>) -> Result<Vec<u32>, Malformed> {
+    let mut text_lengths = lengths(text_end);
+    let mut source_end = Vec::with_capacity(text_end.len());
+    let mut end = 0i64;
+    reader.runs(text_end.len(), |beside_text| {
+        let length = beside_text.checked_add(text_lengths.next().unwrap_or(0) as i64);
+        let length = length.filter(|length| *length >= 0).ok_or("a line of negative length")?;
+        end = end.checked_add(length).ok_or("a line is too long")?;
+        source_end.push(u32::try_from(end).map_err(|_| "a line is too long")?);
+        Ok(())
+    })?;
+    Ok(source_end)
+}
+
+fn push_index(column: &mut Vec<u32>, value: i64) -> Result<(), Malformed> {
+    column.push(u32::try_from(value).map_err(|_| "an index is out of range")?);
+    Ok(())
+}

@@ -3,6 +3,12 @@
 //! Pure: no I/O, no runtime, no storage. A store fills [`Series`] or [`Lines`]; an engine asks it once per selector and
 //! is handed series, or lines, one after the other.
 
-mod source;
+pub mod promql;
 
+mod literal;
+mod source;
+mod span;
+
+pub use promql::{Expr, parse, selectors};
 pub use source::{LineSelect, Lines, QueryError, SelectedLine, SelectedSeries, Series, SeriesSelect, Visit};
+pub use span::Span;

@@ -1,0 +1,164 @@
+//! Prints a tree as canonical PromQL: parsing it again gives an equal tree.
+
+use std::fmt::{Display, Formatter, Result};
+
+use model::{METRIC_NAME, MatchOp, Matcher};
+
+use super::ast::{
+    Aggregate, At, Binary, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, ExtendedRange, Matching, Shift,
+    VectorSelector,
+};
+use super::parser::{is_plain_label, is_plain_metric};
+use crate::literal::{format_number, format_seconds, quote};
+
+impl Display for Expr {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match &self.kind {
+            ExprKind::Number { value, is_duration: true } => f.write_str(&format_seconds(*value)),
+            ExprKind::Number { value, .. } => f.write_str(&format_number(*value)),
+            ExprKind::Text(text) => f.write_str(&quote(text)),
+            ExprKind::Paren(inner) => write!(f, "({inner})"),
+            ExprKind::Unary { negative, operand } => write!(f, "{}{operand}", if *negative { '-' } else { '+' }),
+            ExprKind::Binary(binary) => print_binary(binary, f),
+            ExprKind::Aggregate(aggregate) => print_aggregate(aggregate, f),
+            ExprKind::Call(call) => {
+                let args: Vec<String> = call.args.iter().map(Expr::to_string).collect();
+                write!(f, "{}({})", call.function.name, args.join(", "))
+            }
+            ExprKind::Selector(selector) => write!(f, "{}{}", Series(selector), Modifiers(selector)),
+            ExprKind::Range { selector, range } => write!(f, "{}[{range}]{}", Series(selector), Modifiers(selector)),
+            ExprKind::Subquery(subquery) => {
+                let step = subquery.step.as_ref().map(DurationExpr::to_string).unwrap_or_default();
+                write!(f, "{}[{}:{step}]{}", subquery.operand, subquery.range, subquery.shift)
+            }
+        }
+    }
+}
+
+fn print_binary(binary: &Binary, f: &mut Formatter<'_>) -> Result {
+    let bool_word = if binary.returns_bool { " bool" } else { "" };
+    write!(f, "{} {}{bool_word}{} {}", binary.left, binary.op.as_str(), binary.matching, binary.right)
+}
+
+fn print_aggregate(aggregate: &Aggregate, f: &mut Formatter<'_>) -> Result {
+    f.write_str(aggregate.op.as_str())?;
+    let grouping = &aggregate.grouping;
+    if grouping.without {
+        write!(f, " without ({}) ", label_list(&grouping.labels))?;
+    } else if !grouping.labels.is_empty() {
+        write!(f, " by ({}) ", label_list(&grouping.labels))?;
+    }
+    match &aggregate.param {
+        Some(param) => write!(f, "({param}, {})", aggregate.operand),
+        None => write!(f, "({})", aggregate.operand),
+    }
+}
+
+fn label_name(name: &str) -> String {
+    if is_plain_label(name) { name.to_owned() } else { quote(name) }
+}
+
+fn label_list(labels: &[String]) -> String {
+    labels.iter().map(|label| label_name(label)).collect::<Vec<_>>().join(", ")
+}
+
+impl Display for Matching {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let group = match self.cardinality {
+            Cardinality::ManyToOne => Some("group_left"),
+            Cardinality::OneToMany => Some("group_right"),
+            Cardinality::OneToOne | Cardinality::ManyToMany => None,
+        };
+        if self.on || !self.labels.is_empty() || group.is_some() {
+            write!(f, " {} ({})", if self.on { "on" } else { "ignoring" }, label_list(&self.labels))?;
+        }
+        if let Some(group) = group {
+            write!(f, " {group} ({})", label_list(&self.include))?;
+        }
+        match (self.fill.left, self.fill.right) {
+            (Some(left), Some(right)) if left.to_bits() == right.to_bits() => {
+                write!(f, " fill ({})", format_number(left))
+            }
+            (left, right) => {
+                left.map_or(Ok(()), |value| write!(f, " fill_left ({})", format_number(value)))?;
+                right.map_or(Ok(()), |value| write!(f, " fill_right ({})", format_number(value)))
+            }
+        }
+    }
+}
+
+/// Name and matchers of a selector.
+struct Series<'a>(&'a VectorSelector);
+
+impl Display for Series<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let is_name = |matcher: &Matcher| matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal;
+        let mut parts = Vec::new();
+        let mut skip_name = false;
+        if let Some(name) = &self.0.name {
+            skip_name = true;
+            if is_plain_metric(name) {
+                f.write_str(name)?;
+            } else {
+                parts.push(quote(name));
+            }
+        }
+        for matcher in &self.0.matchers {
+            if skip_name && is_name(matcher) {
+                skip_name = false;
+                continue;
+            }
+            parts.push(format!("{}{}{}", label_name(&matcher.name), matcher.op.as_str(), quote(&matcher.value)));
+        }
+        let is_bare = parts.is_empty() && self.0.name.is_some();
+        if is_bare { Ok(()) } else { write!(f, "{{{}}}", parts.join(",")) }
+    }
+}
+
+/// What follows a selector.
+struct Modifiers<'a>(&'a VectorSelector);
+
+impl Display for Modifiers<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self.0.extended {
+            Some(ExtendedRange::Anchored) => f.write_str(" anchored")?,
+            Some(ExtendedRange::Smoothed) => f.write_str(" smoothed")?,
+            None => {}
+        }
+        self.0.shift.fmt(f)
+    }
+}
+
+impl Display for Shift {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self.at {
+            Some(At::TimeMs(ms)) => {
+                let sign = if ms < 0 { "-" } else { "" };
+                write!(f, " @ {sign}{}.{:03}", ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000)?;
+            }
+            Some(At::Start) => f.write_str(" @ start()")?,
+            Some(At::End) => f.write_str(" @ end()")?,
+            None => {}
+        }
+        self.offset.as_ref().map_or(Ok(()), |offset| write!(f, " offset {offset}"))
+    }
+}
+
+impl Display for DurationExpr {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            DurationExpr::Seconds(seconds) => {
+                let whole_ms = (seconds * 1000.0).fract() == 0.0;
+                f.write_str(&if whole_ms { format_seconds(*seconds) } else { format_number(*seconds) })
+            }
+            DurationExpr::Step => f.write_str("step()"),
+            DurationExpr::Range => f.write_str("range()"),
+            DurationExpr::Negative(inner) => write!(f, "-{inner}"),
+            DurationExpr::Paren(inner) => write!(f, "({inner})"),
+            DurationExpr::Pair(op @ (DurationOp::MinOf | DurationOp::MaxOf), left, right) => {
+                write!(f, "{}({left}, {right})", op.as_str())
+            }
+            DurationExpr::Pair(op, left, right) => write!(f, "{left} {} {right}", op.as_str()),
+        }
+    }
+}

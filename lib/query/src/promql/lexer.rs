@@ -1,0 +1,213 @@
+//! Text to tokens. Keywords are words here: only the parser knows where a word is one.
+
+use model::parse_duration;
+
+use crate::literal::{parse_number, quoted_len, unquote};
+use crate::{QueryError, Span};
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Token {
+    Number(f64),
+    /// In seconds.
+    Duration(f64),
+    Text(String),
+    Word(String),
+    Symbol(&'static str),
+    End,
+}
+
+impl Token {
+    /// As error messages name it.
+    pub fn describe(&self, text: &str) -> String {
+        match self {
+            Token::Number(_) => format!("number {text:?}"),
+            Token::Duration(_) => format!("duration {text:?}"),
+            Token::Text(_) => format!("string {text}"),
+            Token::Word(_) => format!("identifier {text:?}"),
+            Token::Symbol(symbol) => format!("{symbol:?}"),
+            Token::End => "end of input".to_owned(),
+        }
+    }
+}
+
+/// Longer ones first.
+const SYMBOLS: [&str; 27] = [
+    "=~", "!~", "==", "!=", ">=", "<=", "</", ">/", "+", "-", "*", "/", "%", "^", "=", "<", ">", "(", ")", "{", "}",
+    "[", "]", ",", "@", ":", ";",
+];
+
+/// What encloses the place: colons belong to names outside of brackets and braces only.
+struct Lexer<'a> {
+    text: &'a str,
+    at: usize,
+    line: usize,
+    line_start: usize,
+    open: Vec<&'static str>,
+}
+
+/// All tokens with their spans; the last is [`Token::End`].
+pub fn tokens(text: &str) -> Result<Vec<(Token, Span)>, QueryError> {
+    let mut lexer = Lexer { text, at: 0, line: 1, line_start: 0, open: Vec::new() };
+    let mut found = Vec::new();
+    loop {
+        let next = lexer.next()?;
+        let is_end = next.0 == Token::End;
+        found.push(next);
+        if is_end {
+            return Ok(found);
+        }
+    }
+}
+
+impl Lexer<'_> {
+    fn rest(&self) -> &str {
+        &self.text[self.at..]
+    }
+
+    fn here(&self) -> Span {
+        Span { start: self.at, end: self.at, line: self.line, column: self.at - self.line_start + 1 }
+    }
+
+    fn advance(&mut self, len: usize) {
+        for (i, _) in self.text[self.at..self.at + len].match_indices('\n') {
+            self.line += 1;
+            self.line_start = self.at + i + 1;
+        }
+        self.at += len;
+    }
+
+    fn skip_blanks(&mut self) {
+        loop {
+            let rest = self.rest();
+            let blanks = rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r']).len();
+            let comment = match rest[blanks..].starts_with('#') {
+                true => rest[blanks..].find('\n').unwrap_or(rest.len() - blanks),
+                false => 0,
+            };
+            if blanks + comment == 0 {
+                return;
+            }
+            self.advance(blanks + comment);
+        }
+    }
+
+    fn next(&mut self) -> Result<(Token, Span), QueryError> {
+        self.skip_blanks();
+        let start = self.here();
+        let (token, len) = self.scan().map_err(|message| start.error(message))?;
+        self.advance(len);
+        Ok((token, Span { end: self.at, ..start }))
+    }
+
+    fn scan(&mut self) -> Result<(Token, usize), String> {
+        let text = self.text;
+        let rest = &text[self.at..];
+        let Some(first) = rest.chars().next() else {
+            return match self.open.last() {
+                None => Ok((Token::End, 0)),
+                Some(&"(") => Err("unclosed left parenthesis".to_owned()),
+                Some(&"[") => Err("unclosed left bracket".to_owned()),
+                Some(_) => Err("unexpected end of input inside braces".to_owned()),
+            };
+        };
+        let colons_belong = !matches!(self.open.last(), Some(&("[" | "{")));
+        let second = rest[first.len_utf8()..].chars().next();
+        match first {
+            '"' | '\'' | '`' => {
+                let len = quoted_len(rest)?;
+                Ok((Token::Text(unquote(&rest[..len])?), len))
+            }
+            '0'..='9' => scan_number(rest),
+            '.' if second.is_some_and(|c| c.is_ascii_digit()) => scan_number(rest),
+            c if c.is_ascii_alphabetic() || c == '_' || c == ':' && colons_belong => {
+                let belongs = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':' && colons_belong;
+                let len = rest.find(|c| !belongs(c)).unwrap_or(rest.len());
+                Ok((Token::Word(rest[..len].to_owned()), len))
+            }
+            _ => self.scan_symbol(first, second),
+        }
+    }
+
+    fn scan_symbol(&mut self, first: char, second: Option<char>) -> Result<(Token, usize), String> {
+        let Some(symbol) = SYMBOLS.into_iter().find(|symbol| self.rest().starts_with(symbol)) else {
+            return Err(match (first, second) {
+                ('!', Some(second)) => format!("unexpected character after '!': {second:?}"),
+                _ => format!("unexpected character: {first:?}"),
+            });
+        };
+        match symbol {
+            "(" | "[" | "{" => self.open.push(symbol),
+            ")" | "]" | "}" => {
+                let (opens, name) = match symbol {
+                    ")" => ("(", "parenthesis"),
+                    "]" => ("[", "bracket"),
+                    _ => ("{", "brace"),
+                };
+                if self.open.pop() != Some(opens) {
+                    return Err(format!("unexpected right {name} '{symbol}'"));
+                }
+            }
+            _ => {}
+        }
+        Ok((Token::Symbol(symbol), symbol.len()))
+    }
+}
+
+/// A number, or a duration when units follow.
+fn scan_number(rest: &str) -> Result<(Token, usize), String> {
+    let bytes = rest.as_bytes();
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let prefixed = bytes[0] == b'0' && bytes.get(1).is_some_and(|b| matches!(b, b'x' | b'X' | b'o' | b'O' | b'b' | b'B'));
+    let mut len = 0;
+    while let Some(&byte) = bytes.get(len) {
+        let after_exponent = !prefixed && len > 0 && matches!(bytes[len - 1], b'e' | b'E');
+        let sign = matches!(byte, b'+' | b'-') && after_exponent && bytes.get(len + 1).is_some_and(u8::is_ascii_digit);
+        if !(is_word(byte) || byte == b'.' && !prefixed || sign) {
+            break;
+        }
+        len += 1;
+    }
+    let raw = &rest[..len];
+    if let Some(number) = parse_number(raw) {
+        return Ok((Token::Number(number), len));
+    }
+    match parse_duration(raw) {
+        Ok(ms) => Ok((Token::Duration(ms as f64 / 1000.0), len)),
+        Err(model::DurationError::OutOfRange(_)) => Err("duration out of range".to_owned()),
+        Err(_) => Err(format!("bad number or duration syntax: {raw:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let printed = match tokens(text) {
+            Ok(tokens) => {
+                let parts = tokens.iter().map(|(token, span)| token.describe(&text[span.start..span.end]));
+                parts.collect::<Vec<_>>().join(" ")
+            }
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(printed, expected, "{text}");
+    }
+
+    #[test]
+    fn colons_and_keywords_depend_on_the_place() {
+        check("a:b", r#"identifier "a:b" end of input"#);
+        check("a[5m:1m]", r#"identifier "a" "[" duration "5m" ":" duration "1m" "]" end of input"#);
+        check("a # b\n+1", r#"identifier "a" "+" number "1" end of input"#);
+        check("1e+5-2", r#"number "1e+5" "-" number "2" end of input"#);
+        check("0x1e+5", r#"number "0x1e" "+" number "5" end of input"#);
+    }
+
+    #[test]
+    fn errors_have_positions() {
+        check("a\n ?", "2:2: parse error: unexpected character: '?'");
+        check("(a", "1:3: parse error: unclosed left parenthesis");
+        check("a}", "1:2: parse error: unexpected right brace '}'");
+        check("5q", "1:1: parse error: bad number or duration syntax: \"5q\"");
+        check("'a", "1:1: parse error: unterminated quoted string");
+    }
+}

@@ -1,0 +1,30 @@
+//! The PromQL of Prometheus 3.14: tree, parser, type check, printer.
+
+mod ast;
+mod display;
+mod functions;
+mod lexer;
+mod modifiers;
+mod parser;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub use ast::{
+    Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, DurationOp, Expr, ExprKind,
+    ExtendedRange, Fill, Grouping, Matching, Shift, Subquery, ValueType, VectorSelector,
+};
+pub use functions::{Function, function};
+pub use parser::{parse, parse_series_name};
+pub use types::type_of;
+
+/// Every vector selector of an expression, from left to right; those of range selectors too.
+pub fn selectors(expr: &Expr) -> Vec<&VectorSelector> {
+    let mut found = Vec::new();
+    expr.walk(&mut |node| {
+        if let ExprKind::Selector(selector) | ExprKind::Range { selector, .. } = &node.kind {
+            found.push(selector);
+        }
+    });
+    found
+}

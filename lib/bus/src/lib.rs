@@ -14,6 +14,7 @@
 //! It keeps no consumer positions. A store writes the next offset into its own manifest together with the data and
 //! subscribes from there; [`Bus::release`] only says that records below an offset are not needed any more.
 
+mod embedded;
 mod error;
 
 mod record;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use model::Batch;
 
+pub use embedded::{EmbeddedBus, EmbeddedOptions, TopicStats};
 pub use error::BusError;
 
 pub use record::{MAX_RECORD_BYTES, decode, encode, split};

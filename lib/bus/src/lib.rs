@@ -16,7 +16,7 @@
 
 mod embedded;
 mod error;
-
+mod kafka;
 mod record;
 
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use model::Batch;
 
 pub use embedded::{EmbeddedBus, EmbeddedOptions, TopicStats};
 pub use error::BusError;
-
+pub use kafka::{KafkaBus, KafkaOptions};
 pub use record::{MAX_RECORD_BYTES, decode, encode, split};
 
 /// What a record is about. Its name on Kafka is `binnacle.<name>` with a configurable prefix.

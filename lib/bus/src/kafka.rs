@@ -1,0 +1,390 @@
+//! The bus on Apache Kafka.
+//!
+//! # Contracts
+//! - **Acknowledgement.** [`Producer::append`] answers when all in-sync replicas have the record (`acks=all`), from an
+//!   idempotent producer that retries for ever (`message.timeout.ms=0`): a record is not lost, not repeated by a retry and
+//!   not overtaken within its partition. How durable that is, is the topic's `min.insync.replicas`.
+//! - **Pressure.** Bytes under way are bounded; `append` waits for room, as long as the brokers are away.
+//! - **Reading.** Consumers are assigned one partition each, join no group and commit nothing: positions belong to the
+//!   stores. A position outside the log is [`BusError::OutOfRange`] (`auto.offset.reset=error`), never a silent jump.
+//! - Nothing is released: retention is the topic's own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use model::Batch;
+use parking_lot::Mutex;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, StreamConsumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::util::Timeout;
+use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
+use tokio::sync::Semaphore;
+
+use crate::record::{decode, encode_bounded};
+use crate::{Bus, BusError, Consumer, Delivery, MAX_RECORD_BYTES, Offset, Producer, Topic};
+
+/// How long one question to the brokers may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long [`KafkaBus::connect`] waits for topics to exist.
+const TOPICS_TIMEOUT: Duration = Duration::from_secs(30);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Encoded bytes under way to the brokers.
+const QUEUE_BYTES: usize = 64 << 20;
+/// A record under way counts as at least this, which bounds their number.
+const MIN_QUEUED_BYTES: usize = 1024;
+
+#[derive(Debug, Clone)]
+pub struct KafkaOptions {
+    /// `host:port`, separated by commas.
+    pub brokers: String,
+    /// Before the topic's name, dot included.
+    pub topic_prefix: String,
+    /// Of topics that do not exist yet.
+    pub partitions: u32,
+    pub replication_factor: u32,
+    /// Further librdkafka properties (TLS, SASL), for all clients; those that the bus' contracts rest on are set last.
+    pub extra: Vec<(String, String)>,
+}
+
+impl Default for KafkaOptions {
+    fn default() -> KafkaOptions {
+        KafkaOptions {
+            brokers: "127.0.0.1:9092".to_owned(),
+            topic_prefix: "binnacle.".to_owned(),
+            partitions: 1,
+            replication_factor: 1,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// librdkafka's own messages go to tracing. It reconnects by itself, so no trouble of a connection is more than a warning.
+#[derive(Clone, Copy)]
+struct Telemetry;
+
+impl ClientContext for Telemetry {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+                tracing::warn!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "librdkafka", %error, "{reason}");
+    }
+}
+
+impl ConsumerContext for Telemetry {}
+
+type KafkaProducer = FutureProducer<Telemetry>;
+
+pub struct KafkaBus {
+    options: KafkaOptions,
+    id: String,
+    /// By `Topic as usize`.
+    partitions: [u32; Topic::ALL.len()],
+    /// Replaced when it failed for good.
+    producer: Mutex<KafkaProducer>,
+    queue_room: Semaphore,
+    /// Asks for offsets only.
+    lookup: Arc<BaseConsumer<Telemetry>>,
+}
+
+fn unavailable(error: impl std::fmt::Display) -> BusError {
+    BusError::Unavailable(error.to_string())
+}
+
+/// Runs a blocking question of librdkafka's beside the runtime.
+async fn ask<T: Send + 'static>(
+    question: impl FnOnce() -> Result<T, BusError> + Send + 'static,
+) -> Result<T, BusError> {
+    tokio::task::spawn_blocking(question).await.map_err(unavailable)?
+}
+
+impl KafkaOptions {
+    fn topic_name(&self, topic: Topic) -> String {
+        format!("{}{}", self.topic_prefix, topic.name())
+    }
+
+    fn client(&self, properties: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("client.id", "binnacle");
+        for (key, value) in &self.extra {
+            config.set(key, value);
+        }
+        config.set("bootstrap.servers", &self.brokers);
+        for (key, value) in properties {
+            config.set(*key, *value);
+        }
+        config
+    }
+
+    fn producer(&self) -> Result<KafkaProducer, BusError> {
+        let max_bytes = (MAX_RECORD_BYTES + 64 * 1024).to_string();
+        let queue_kbytes = (2 * QUEUE_BYTES / 1024).to_string();
+        let config = self.client(&[
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("message.timeout.ms", "0"),
+            ("compression.type", "zstd"),
+            ("linger.ms", "5"),
+            ("message.max.bytes", &max_bytes),
+            ("queue.buffering.max.kbytes", &queue_kbytes),
+            ("queue.buffering.max.messages", "100000"),
+        ]);
+        config.create_with_context(Telemetry).map_err(unavailable)
+    }
+
+    /// Properties of everything that reads. `group.id` is only a name that librdkafka asks for: nothing joins it.
+    fn reader(&self) -> ClientConfig {
+        self.client(&[
+            ("group.id", "binnacle-unused"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("isolation.level", "read_uncommitted"),
+            ("fetch.wait.max.ms", "100"),
+            ("queued.max.messages.kbytes", "16384"),
+            ("enable.partition.eof", "false"),
+        ])
+    }
+}
+
+impl KafkaBus {
+    /// Connects, creates the topics that do not exist, and waits until all have partitions.
+    pub async fn connect(options: KafkaOptions) -> Result<KafkaBus, BusError> {
+        let producer = options.producer()?;
+        create_topics(&options).await?;
+        let lookup: Arc<BaseConsumer<Telemetry>> =
+            Arc::new(options.reader().create_with_context(Telemetry).map_err(unavailable)?);
+        let mut partitions = [0; Topic::ALL.len()];
+        let deadline = Instant::now() + TOPICS_TIMEOUT;
+        for topic in Topic::ALL {
+            partitions[topic as usize] = wait_for_topic(&producer, options.topic_name(topic), deadline).await?;
+        }
+        let asked = producer.clone();
+        let cluster = ask(move || Ok(asked.client().fetch_cluster_id(ANSWER_TIMEOUT))).await?;
+        let cluster = cluster.ok_or_else(|| unavailable("the brokers do not say their cluster id"))?;
+        let id = format!("kafka:{cluster}/{}", options.topic_prefix);
+        let queue_room = Semaphore::new(QUEUE_BYTES);
+        Ok(KafkaBus { options, id, partitions, producer: Mutex::new(producer), queue_room, lookup })
+    }
+
+    fn partition(&self, topic: Topic, partition: u32) -> i32 {
+        assert!(partition < self.partitions[topic as usize], "no such partition");
+        partition as i32
+    }
+
+    async fn send(&self, topic: Topic, partition: u32, batch: Arc<Batch>) -> Result<Offset, BusError> {
+        let record = encode_bounded(&batch)?.frame;
+        let permits = record.len().max(MIN_QUEUED_BYTES) as u32;
+        let _room = self.queue_room.acquire_many(permits).await.map_err(|_| BusError::Closed)?;
+        let producer = self.producer.lock().clone();
+        let name = self.options.topic_name(topic);
+        let message: FutureRecord<'_, (), [u8]> =
+            FutureRecord::to(&name).partition(self.partition(topic, partition)).payload(&record);
+        match producer.send(message, Timeout::Never).await {
+            Ok(delivery) => Offset::try_from(delivery.offset).map_err(|_| unavailable("the broker told no offset")),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
+                Err(BusError::TooLarge { bytes: record.len() })
+            }
+            Err((error, _)) => {
+                self.replace_if_dead(&producer)?;
+                Err(unavailable(error))
+            }
+        }
+    }
+
+    /// An idempotent producer that lost its sequence is of no more use; the next append takes a fresh one.
+    fn replace_if_dead(&self, failed: &KafkaProducer) -> Result<(), BusError> {
+        let Some((code, reason)) = failed.client().fatal_error() else { return Ok(()) };
+        tracing::warn!(%code, reason, "the Kafka producer failed for good and is replaced");
+        let mut current = self.producer.lock();
+        if current.client().fatal_error().is_some() {
+            *current = self.options.producer()?;
+        }
+        Ok(())
+    }
+
+    /// The first offset and the one after the last.
+    async fn watermarks(&self, topic: Topic, partition: u32) -> Result<(Offset, Offset), BusError> {
+        let (lookup, name) = (self.lookup.clone(), self.options.topic_name(topic));
+        let partition = self.partition(topic, partition);
+        ask(move || watermarks(&lookup, &name, partition)).await
+    }
+
+    async fn open_consumer(&self, topic: Topic, partition: u32, from: Offset) -> Result<Box<dyn Consumer>, BusError> {
+        let (start, end) = self.watermarks(topic, partition).await?;
+        if !(start..=end).contains(&from) {
+            return Err(BusError::OutOfRange { topic, wanted: from, start, end });
+        }
+        let stream: StreamConsumer<Telemetry> =
+            self.options.reader().create_with_context(Telemetry).map_err(unavailable)?;
+        let (name, partition) = (self.options.topic_name(topic), self.partition(topic, partition));
+        let mut assignment = TopicPartitionList::new();
+        let offset = i64::try_from(from).map_err(unavailable)?;
+        assignment.add_partition_offset(&name, partition, KafkaOffset::Offset(offset)).map_err(unavailable)?;
+        stream.assign(&assignment).map_err(unavailable)?;
+        Ok(Box::new(KafkaConsumer { stream, lookup: self.lookup.clone(), topic, name, partition, next: from }))
+    }
+}
+
+fn watermarks(lookup: &BaseConsumer<Telemetry>, name: &str, partition: i32) -> Result<(Offset, Offset), BusError> {
+    let (start, end) = lookup.fetch_watermarks(name, partition, ANSWER_TIMEOUT).map_err(unavailable)?;
+    let offset = |value: i64| Offset::try_from(value).map_err(unavailable);
+    Ok((offset(start)?, offset(end)?))
+}
+
+/// Asks for every topic; those that exist stay as they are. Brokers that cannot create topics on demand (librdkafka's
+/// mock) create them when their metadata is asked for.
+async fn create_topics(options: &KafkaOptions) -> Result<(), BusError> {
+    let admin: AdminClient<Telemetry> = options.client(&[]).create_with_context(Telemetry).map_err(unavailable)?;
+    let names = Topic::ALL.map(|topic| options.topic_name(topic));
+    let new_topic = |name| {
+        NewTopic::new(name, options.partitions as i32, TopicReplication::Fixed(options.replication_factor as i32))
+    };
+    let topics: Vec<_> = names.iter().map(|name| new_topic(name.as_str())).collect();
+    let admin_options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
+    match admin.create_topics(&topics, &admin_options).await {
+        Ok(results) => {
+            for (name, code) in results.into_iter().filter_map(Result::err) {
+                if code != RDKafkaErrorCode::TopicAlreadyExists {
+                    tracing::warn!(topic = name, %code, "Kafka did not create a topic");
+                }
+            }
+        }
+        Err(error) => tracing::info!(%error, "Kafka creates no topics by request"),
+    }
+    Ok(())
+}
+
+/// Waits until a topic has partitions and says how many.
+async fn wait_for_topic(producer: &KafkaProducer, name: String, deadline: Instant) -> Result<u32, BusError> {
+    loop {
+        let (asked, topic) = (producer.clone(), name.clone());
+        let answer = ask(move || {
+            let metadata = asked.client().fetch_metadata(Some(&topic), ANSWER_TIMEOUT).map_err(unavailable)?;
+            let found = metadata.topics().iter().find(|known| known.name() == topic && known.error().is_none());
+            Ok(found.map_or(0, |known| known.partitions().len()))
+        });
+        let reason = match answer.await {
+            Ok(0) => "it has no partitions".to_owned(),
+            Ok(count) => return u32::try_from(count).map_err(unavailable),
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() >= deadline {
+            return Err(unavailable(format!("topic {name}: {reason}")));
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+impl Producer for KafkaBus {
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.partitions[topic as usize]
+    }
+
+    fn append(&self, topic: Topic, partition: u32, batch: Arc<Batch>) -> BoxFuture<'_, Result<Offset, BusError>> {
+        self.send(topic, partition, batch).boxed()
+    }
+}
+
+impl Bus for KafkaBus {
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn end_offset(&self, topic: Topic, partition: u32) -> BoxFuture<'_, Result<Offset, BusError>> {
+        async move { Ok(self.watermarks(topic, partition).await?.1) }.boxed()
+    }
+
+    fn start_offset(&self, topic: Topic, partition: u32) -> BoxFuture<'_, Result<Offset, BusError>> {
+        async move { Ok(self.watermarks(topic, partition).await?.0) }.boxed()
+    }
+
+    fn subscribe(
+        &self,
+        topic: Topic,
+        partition: u32,
+        from: Offset,
+    ) -> BoxFuture<'_, Result<Box<dyn Consumer>, BusError>> {
+        self.open_consumer(topic, partition, from).boxed()
+    }
+
+    fn release(&self, _topic: Topic, _partition: u32, _upto: Offset) {}
+}
+
+struct KafkaConsumer {
+    stream: StreamConsumer<Telemetry>,
+    lookup: Arc<BaseConsumer<Telemetry>>,
+    topic: Topic,
+    name: String,
+    partition: i32,
+    /// The lowest offset that is news.
+    next: Offset,
+}
+
+impl KafkaConsumer {
+    async fn next_delivery(&mut self) -> Result<Delivery, BusError> {
+        loop {
+            let code = match self.stream.recv().await {
+                Ok(message) => {
+                    let offset = Offset::try_from(message.offset()).map_err(unavailable)?;
+                    if offset < self.next {
+                        continue;
+                    }
+                    let batch = decode(message.payload().unwrap_or_default()).map_err(|error| {
+                        BusError::Corrupt(format!(
+                            "{} partition {} offset {offset}: {error}",
+                            self.name, self.partition
+                        ))
+                    })?;
+                    self.next = offset + 1;
+                    return Ok(Delivery { offset, batch: Arc::new(batch) });
+                }
+                Err(error) => error.rdkafka_error_code().ok_or_else(|| unavailable(error))?,
+            };
+            match code {
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                    return Err(self.out_of_range().await);
+                }
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::Fatal => return Err(unavailable(format!("{}: {code}", self.name))),
+                // Of connections, mostly; librdkafka goes on by itself.
+                code => tracing::warn!(topic = self.name, %code, "Kafka consumer"),
+            }
+        }
+    }
+
+    async fn out_of_range(&self) -> BusError {
+        let (lookup, name, partition) = (self.lookup.clone(), self.name.clone(), self.partition);
+        match ask(move || watermarks(&lookup, &name, partition)).await {
+            Ok((start, end)) => BusError::OutOfRange { topic: self.topic, wanted: self.next, start, end },
+            Err(error) => error,
+        }
+    }
+}
+
+impl Consumer for KafkaConsumer {
+    fn next(&mut self) -> BoxFuture<'_, Result<Delivery, BusError>> {
+        self.next_delivery().boxed()
+    }
+}

@@ -4,11 +4,17 @@
 //! is handed series, or lines, one after the other.
 
 pub mod promql;
+pub mod script;
 
+mod engine;
 mod literal;
+mod memory;
 mod source;
 mod span;
 
+pub use engine::{Answer, Engine, Value};
+pub use literal::format_number;
+pub use memory::MemorySeries;
 pub use promql::{Expr, parse, selectors};
 pub use source::{LineSelect, Lines, QueryError, SelectedLine, SelectedSeries, Series, SeriesSelect, Visit};
 pub use span::Span;

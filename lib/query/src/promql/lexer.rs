@@ -157,7 +157,8 @@ impl Lexer<'_> {
 fn scan_number(rest: &str) -> Result<(Token, usize), String> {
     let bytes = rest.as_bytes();
     let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let prefixed = bytes[0] == b'0' && bytes.get(1).is_some_and(|b| matches!(b, b'x' | b'X' | b'o' | b'O' | b'b' | b'B'));
+    let prefixed =
+        bytes[0] == b'0' && bytes.get(1).is_some_and(|b| matches!(b, b'x' | b'X' | b'o' | b'O' | b'b' | b'B'));
     let mut len = 0;
     while let Some(&byte) = bytes.get(len) {
         let after_exponent = !prefixed && len > 0 && matches!(bytes[len - 1], b'e' | b'E');

@@ -24,8 +24,7 @@ fn selector_of(expr: &mut Expr) -> Option<&mut VectorSelector> {
     }
 }
 
-const WHERE_ALLOWED: &str =
-    "must be preceded by an instant vector selector or range vector selector or a subquery";
+const WHERE_ALLOWED: &str = "must be preceded by an instant vector selector or range vector selector or a subquery";
 
 impl Parser<'_> {
     pub(super) fn offset(&mut self, expr: &mut Expr) -> Result<(), QueryError> {

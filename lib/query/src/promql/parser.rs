@@ -269,7 +269,8 @@ impl<'a> Parser<'a> {
             return Err(span.error("no arguments for aggregate expression provided"));
         };
         if count != wanted {
-            let message = format!("wrong number of arguments for aggregate expression provided, expected {wanted}, got {count}");
+            let message =
+                format!("wrong number of arguments for aggregate expression provided, expected {wanted}, got {count}");
             return Err(span.error(message));
         }
         let param = args.pop();
@@ -354,7 +355,9 @@ impl<'a> Parser<'a> {
             return Err(self.unexpected("label matching", "string"));
         };
         self.take();
-        if label == METRIC_NAME && let Some(before) = metric {
+        if label == METRIC_NAME
+            && let Some(before) = metric
+        {
             return Err(span.error(format!("metric name must not be set twice: {before:?} or {value:?}")));
         }
         matchers.push(Matcher::new(label, op, value).map_err(|error| span.error(error.to_string()))?);

@@ -1,0 +1,108 @@
+//! Numerics that windows and aggregations share.
+
+/// A sum that carries what rounding loses (Neumaier's form of Kahan's summation).
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct KahanSum {
+    pub sum: f64,
+    pub lost: f64,
+}
+
+impl KahanSum {
+    pub fn add(&mut self, value: f64) {
+        let total = self.sum + value;
+        self.lost += match () {
+            () if total.is_infinite() => 0.0,
+            () if self.sum.abs() >= value.abs() => (self.sum - total) + value,
+            () => (value - total) + self.sum,
+        };
+        self.sum = total;
+    }
+
+    pub fn total(self) -> f64 {
+        if self.sum.is_infinite() { self.sum } else { self.sum + self.lost }
+    }
+}
+
+pub(super) fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut total = KahanSum::default();
+    values.into_iter().for_each(|value| total.add(value));
+    total.total()
+}
+
+/// Means are summed at this scale, so that only a mean that is itself too large overflows. A power of two loses nothing.
+pub(super) const MEAN_SCALE: f64 = 1.0 / 18_446_744_073_709_551_616.0;
+
+pub(super) fn mean(values: &[f64]) -> f64 {
+    sum(values.iter().map(|value| value * MEAN_SCALE)) / values.len() as f64 / MEAN_SCALE
+}
+
+/// The population variance.
+pub(super) fn variance(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    sum(values.iter().map(|value| (value - mean) * (value - mean))) / values.len() as f64
+}
+
+/// The quantile by linear interpolation between ranks. Sorts the values, NaN first.
+pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
+    if values.is_empty() || q.is_nan() {
+        return f64::NAN;
+    }
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    values.sort_by(|a, b| b.is_nan().cmp(&a.is_nan()).then(a.total_cmp(b)));
+    let rank = q * (values.len() - 1) as f64;
+    let lower = rank.floor() as usize;
+    let upper = (lower + 1).min(values.len() - 1);
+    let weight = rank - rank.floor();
+    values[lower] * (1.0 - weight) + values[upper] * weight
+}
+
+/// Least squares through `(seconds since `from_ms`, value)`: slope and the value at `from_ms`.
+pub(super) fn regression(timestamps_ms: &[i64], values: &[f64], from_ms: i64) -> (f64, f64) {
+    let first = values[0];
+    if values.iter().all(|value| *value == first) {
+        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+    }
+    let n = values.len() as f64;
+    let (mut x_sum, mut y_sum) = (KahanSum::default(), KahanSum::default());
+    let (mut xy_sum, mut xx_sum) = (KahanSum::default(), KahanSum::default());
+    for (t_ms, y) in timestamps_ms.iter().zip(values) {
+        let x = (t_ms - from_ms) as f64 / 1000.0;
+        x_sum.add(x);
+        y_sum.add(*y);
+        xy_sum.add(x * y);
+        xx_sum.add(x * x);
+    }
+    let (x, y, xy, xx) = (x_sum.total(), y_sum.total(), xy_sum.total(), xx_sum.total());
+    let covariance = xy - x * y / n;
+    let variance = xx - x * x / n;
+    let slope = covariance / variance;
+    (slope, y / n - slope * x / n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_and_means_hold_up() {
+        assert_eq!(sum([1e100, 1.0, -1e100]), 1.0);
+        assert_eq!(mean(&[f64::MAX, f64::MAX]), f64::MAX);
+        assert_eq!(mean(&[f64::INFINITY, 1.0]), f64::INFINITY);
+        assert_eq!(variance(&[1.0, 3.0]), 1.0);
+    }
+
+    #[test]
+    fn quantiles_interpolate() {
+        let check = |q: f64, expected: f64| assert_eq!(quantile(q, &mut [3.0, 1.0, 2.0]), expected);
+        check(0.0, 1.0);
+        check(0.75, 2.5);
+        check(1.0, 3.0);
+        check(-0.1, f64::NEG_INFINITY);
+        check(1.1, f64::INFINITY);
+    }
+}

@@ -1,0 +1,92 @@
+//! What scripts cannot say: limits, deadlines, how often and how far a source is asked.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use model::{Labels, METRIC_NAME, Sample};
+
+use super::{Engine, Value};
+use crate::{MemorySeries, QueryError, SelectedSeries, Series, SeriesSelect, Visit, parse, selectors};
+
+fn series(count: usize, samples: i64) -> MemorySeries {
+    let mut store = MemorySeries::default();
+    for i in 0..count {
+        let labels = Labels::from_pairs([(METRIC_NAME, "m_total"), ("i", i.to_string().as_str())]);
+        for t in 0..samples {
+            store.push(&labels, Sample { t_ms: t * 15_000, value: t as f64 });
+        }
+    }
+    store
+}
+
+/// Remembers what it was asked.
+struct Asked(MemorySeries, Mutex<Vec<(i64, i64)>>);
+
+impl Series for Asked {
+    fn select(
+        &self,
+        request: &SeriesSelect<'_>,
+        visit: &mut dyn FnMut(SelectedSeries) -> Visit,
+    ) -> Result<(), QueryError> {
+        self.1.lock().expect("no test panics while holding it").push((request.start_ms, request.end_ms));
+        self.0.select(request, visit)
+    }
+}
+
+fn check_requests(query: &str, expected: &[(i64, i64)]) {
+    let source = Asked(series(2, 10), Mutex::default());
+    let expr = parse(query).expect("a good query");
+    Engine::default().range(&source, "t", &expr, 600_000, 1_200_000, 60_000, None).expect("an answer");
+    assert_eq!(*source.1.lock().expect("no test panics while holding it"), expected, "{query}");
+}
+
+#[test]
+fn a_source_is_asked_once_per_selector_for_no_more_than_needed() {
+    check_requests("m_total", &[(300_001, 1_200_000)]);
+    check_requests("sum(rate(m_total[1m] offset 1m))", &[(480_001, 1_140_000)]);
+    check_requests("m_total @ 30", &[(-269_999, 30_000)]);
+    check_requests("rate(m_total[1m] @ start())", &[(540_001, 600_000)]);
+    check_requests("max_over_time(m_total[2m:1m])", &[(240_001, 1_200_000)]);
+}
+
+#[test]
+fn limits_and_deadlines_end_a_query() {
+    let store = series(100, 100);
+    let run = |query: &str, engine: &Engine, deadline| {
+        engine.range(&store, "t", &parse(query).expect("a good query"), 0, 1_000_000, 1_000, deadline)
+    };
+    let small = Engine { max_samples: 20_000, ..Engine::default() };
+    assert!(matches!(run("m_total", &small, None), Err(QueryError::Limit(_))));
+    assert!(matches!(run("m_total + 1", &small, None), Err(QueryError::Limit(_))));
+    assert!(matches!(run("vector(1)", &Engine { max_samples: 10, ..small.clone() }, None), Err(QueryError::Limit(_))));
+    assert!(run("sum(rate(m_total[1m]))", &small, None).is_ok(), "an aggregation holds its groups, not its input");
+    let past = Instant::now().checked_sub(Duration::from_secs(1));
+    assert!(matches!(run("m_total", &small, past), Err(QueryError::Timeout(_))));
+}
+
+#[test]
+fn the_deepest_query_is_evaluated_on_a_small_stack() {
+    let store = series(1, 1);
+    for query in ["1".to_owned() + &" + vector(1)".repeat(190), "-(".repeat(95) + "vector(1)" + &")".repeat(95)] {
+        let expr = parse(&query).expect("within the limit");
+        let answer = Engine::default().instant(&store, "t", &expr, 0, None).expect("an answer");
+        assert!(matches!(answer.value, Value::Vector(_)));
+        assert_eq!(parse(&expr.to_string()).expect("prints well"), expr);
+    }
+}
+
+#[test]
+fn annotations_name_their_place() {
+    let expr = parse("quantile(\n 2, rate(m[5m]))").expect("a good query");
+    let answer = Engine::default().instant(&series(1, 1), "t", &expr, 0, None).expect("an answer");
+    assert_eq!(answer.warnings, ["PromQL warning: quantile value should be between 0 and 1, got 2 (2:2)"]);
+    assert_eq!(answer.infos.len(), 1);
+    assert!(answer.infos[0].ends_with("_bucket: \"m\" (2:10)"), "{}", answer.infos[0]);
+}
+
+#[test]
+fn selectors_are_found_in_order() {
+    let expr = parse("sum(a) / on(x) rate(b[5m]) + max_over_time((c > 1)[5m:])").expect("a good query");
+    let names: Vec<_> = selectors(&expr).into_iter().filter_map(|selector| selector.name.as_deref()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+}

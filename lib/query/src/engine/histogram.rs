@@ -34,11 +34,11 @@ impl Eval<'_> {
         for Histogram { labels, bounds } in histograms {
             self.check_room(0)?;
             let mut column = Column::empty(labels, grid.steps);
-            for step in 0..grid.steps {
+            for (step, q) in quantiles.iter().enumerate() {
                 let at_step = bounds.iter().map(|(bound, place)| (*bound, buckets[*place].values[step]));
                 let mut present: Vec<Bucket> = at_step.filter(|(_, count)| is_present(*count)).collect();
                 if !present.is_empty() {
-                    column.values[step] = bucket_quantile(quantiles[step], &mut present, &mut was_fixed);
+                    column.values[step] = bucket_quantile(*q, &mut present, &mut was_fixed);
                 }
             }
             result.push(column);

@@ -64,8 +64,8 @@ impl Parser<'_> {
         };
         self.take();
         let ms = (if negative { -seconds } else { seconds } * 1000.0).round();
-        if !(ms.abs() < 9.2e18) {
-            return Err(span.error("timestamp out of bounds for @ modifier: ".to_owned() + &seconds.to_string()));
+        if ms.is_nan() || ms.abs() > 9.2e15 {
+            return Err(span.error(format!("timestamp out of bounds for @ modifier: {seconds}")));
         }
         Ok(At::TimeMs(ms as i64))
     }

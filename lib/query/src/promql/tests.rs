@@ -51,7 +51,7 @@ fn durations_are_computed() {
     check_same("up offset -(1h - step())");
     check_same("up[5m:max_of(step(), 1s)]");
     check("up[(1m - 2m) ^ 2]", "up[(1m - 2m) ^ 2s]");
-    check("up[1m - 1m]", "1:10: parse error: duration must be greater than 0");
+    check("up[1m - 1m]", "1:9: parse error: duration must be greater than 0");
     check("up[1m / 0]", "1:9: parse error: division by zero");
 }
 

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use model::{Labels, METRIC_NAME, Sample};
+use proptest::prelude::*;
 
 use super::{Engine, Value};
 use crate::{MemorySeries, QueryError, SelectedSeries, Series, SeriesSelect, Visit, parse, selectors};
@@ -89,4 +90,56 @@ fn selectors_are_found_in_order() {
     let expr = parse("sum(a) / on(x) rate(b[5m]) + max_over_time((c > 1)[5m:])").expect("a good query");
     let names: Vec<_> = selectors(&expr).into_iter().filter_map(|selector| selector.name.as_deref()).collect();
     assert_eq!(names, ["a", "b", "c"]);
+}
+
+/// Some series that the generated expressions select, with gaps and a staleness marker.
+fn varied() -> MemorySeries {
+    let mut store = MemorySeries::default();
+    for line in [
+        "up{x=\"1\"} 0+1x9",
+        "up{x=\"2\"} 5 4 _ _ stale 3 2 1 0 -1",
+        "m{a=\"b\",x=\"1\",y=\"z\"} 0+7x9",
+        "m{a=\"b\",x=\"2\"} 1 9 2 8 3 7 NaN Inf -Inf 0",
+    ] {
+        let (labels, values) = crate::script::parse_series(line).expect("good notation");
+        for (i, value) in values.into_iter().enumerate() {
+            if let Some(value) = value {
+                store.push(&labels, Sample { t_ms: i as i64 * 60_000, value });
+            }
+        }
+    }
+    store
+}
+
+fn rows_at(value: &Value, t_ms: i64) -> Vec<(Labels, u64)> {
+    let bits = |value: f64| if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() };
+    let mut rows: Vec<(Labels, u64)> = match value {
+        Value::Vector(rows) => rows.iter().map(|(labels, sample)| (labels.clone(), bits(sample.value))).collect(),
+        Value::Matrix(rows) => {
+            let at = |samples: &[Sample]| samples.iter().find(|sample| sample.t_ms == t_ms).map(|sample| sample.value);
+            rows.iter().filter_map(|(labels, row)| Some((labels.clone(), bits(at(row)?)))).collect()
+        }
+        Value::Scalar(sample) => vec![(Labels::default(), bits(sample.value))],
+        Value::Text(..) => Vec::new(),
+    };
+    rows.sort();
+    rows
+}
+
+proptest! {
+    /// A range query says at each step what an instant query says there.
+    #[test]
+    fn ranges_are_made_of_instants(query in crate::promql::tests::expression()) {
+        let (store, engine) = (varied(), Engine::default());
+        let expr = parse(&query).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let range = engine.range(&store, "t", &expr, 0, 900_000, 100_000, None);
+        let asks_for_the_range = query.contains("step()") || query.contains("end()");
+        for t_ms in (0..=900_000).step_by(100_000) {
+            let instant = engine.instant(&store, "t", &expr, t_ms, None);
+            if let (Ok(range), Ok(instant), false) = (&range, &instant, asks_for_the_range) {
+                prop_assert_eq!(rows_at(&range.value, t_ms), rows_at(&instant.value, t_ms), "{} at {}", query, t_ms);
+            }
+            prop_assert!(range.is_err() || asks_for_the_range || instant.is_ok(), "{} at {}", query, t_ms);
+        }
+    }
 }

@@ -7,7 +7,7 @@ mod lexer;
 mod modifiers;
 mod parser;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod types;
 
 pub use ast::{

@@ -142,7 +142,7 @@ fn nesting_is_limited() {
     assert!(parse(&deep).is_ok());
 }
 
-fn expression() -> impl Strategy<Value = String> {
+pub(crate) fn expression() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("up".to_owned()),
         Just(r#"m{a="b",c!~"d.*"}"#.to_owned()),

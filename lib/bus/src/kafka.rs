@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use model::Batch;
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::Client;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -33,6 +34,8 @@ use crate::{Bus, BusError, Consumer, Delivery, MAX_RECORD_BYTES, Offset, Produce
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long [`KafkaBus::connect`] waits for topics to exist.
 const TOPICS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the brokers, which have just answered, may take to hear a request for topics.
+const CREATION_TIMEOUT: Duration = Duration::from_secs(3);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Encoded bytes under way to the brokers.
 const QUEUE_BYTES: usize = 64 << 20;
@@ -169,14 +172,9 @@ impl KafkaBus {
     /// Connects, creates the topics that do not exist, and waits until all have partitions.
     pub async fn connect(options: KafkaOptions) -> Result<KafkaBus, BusError> {
         let producer = options.producer()?;
-        create_topics(&options).await?;
         let lookup: Arc<BaseConsumer<Telemetry>> =
             Arc::new(options.reader().create_with_context(Telemetry).map_err(unavailable)?);
-        let mut partitions = [0; Topic::ALL.len()];
-        let deadline = Instant::now() + TOPICS_TIMEOUT;
-        for topic in Topic::ALL {
-            partitions[topic as usize] = wait_for_topic(&producer, options.topic_name(topic), deadline).await?;
-        }
+        let partitions = ensure_topics(&options, &lookup, &producer).await?;
         let asked = producer.clone();
         let cluster = ask(move || Ok(asked.client().fetch_cluster_id(ANSWER_TIMEOUT))).await?;
         let cluster = cluster.ok_or_else(|| unavailable("the brokers do not say their cluster id"))?;
@@ -250,16 +248,64 @@ fn watermarks(lookup: &BaseConsumer<Telemetry>, name: &str, partition: i32) -> R
     Ok((offset(start)?, offset(end)?))
 }
 
-/// Asks for every topic; those that exist stay as they are. Brokers that cannot create topics on demand (librdkafka's
-/// mock) create them when their metadata is asked for.
-async fn create_topics(options: &KafkaOptions) -> Result<(), BusError> {
-    let admin: AdminClient<Telemetry> = options.client(&[]).create_with_context(Telemetry).map_err(unavailable)?;
+/// Creates the topics that do not exist, waits until all have partitions, and says how many, by `Topic as usize`.
+async fn ensure_topics(
+    options: &KafkaOptions,
+    lookup: &Arc<BaseConsumer<Telemetry>>,
+    producer: &KafkaProducer,
+) -> Result<[u32; Topic::ALL.len()], BusError> {
+    let deadline = Instant::now() + TOPICS_TIMEOUT;
     let names = Topic::ALL.map(|topic| options.topic_name(topic));
+    let admin: AdminClient<Telemetry> = options.client(&[]).create_with_context(Telemetry).map_err(unavailable)?;
+    loop {
+        let (asked, asked_names) = (lookup.clone(), names.clone());
+        let counts = ask(move || count_all(asked.client(), &asked_names)).await;
+        let reason = match counts {
+            Ok(counts) if !counts.contains(&0) => return Ok(counts),
+            Ok(counts) => {
+                let missing: Vec<&str> =
+                    (0..).zip(&names).filter(|(i, _)| counts[*i] == 0).map(|(_, name)| name.as_str()).collect();
+                if !create_topics(&admin, options, &missing).await {
+                    // A producer's question makes brokers create a topic where they do that by themselves.
+                    let (asked, asked_names) = (producer.clone(), names.clone());
+                    ask(move || count_all(asked.client(), &asked_names)).await?;
+                }
+                format!("there are no topics {}", missing.join(", "))
+            }
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() >= deadline {
+            return Err(unavailable(reason));
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+fn count_all<C: ClientContext>(
+    client: &Client<C>,
+    names: &[String; Topic::ALL.len()],
+) -> Result<[u32; Topic::ALL.len()], BusError> {
+    let mut counts = [0; Topic::ALL.len()];
+    for (count, name) in counts.iter_mut().zip(names) {
+        *count = count_partitions(client, name)?;
+    }
+    Ok(counts)
+}
+
+/// Partitions of a topic, 0 where it does not exist.
+fn count_partitions<C: ClientContext>(client: &Client<C>, name: &str) -> Result<u32, BusError> {
+    let metadata = client.fetch_metadata(Some(name), ANSWER_TIMEOUT).map_err(unavailable)?;
+    let found = metadata.topics().iter().find(|known| known.name() == name && known.error().is_none());
+    u32::try_from(found.map_or(0, |known| known.partitions().len())).map_err(unavailable)
+}
+
+/// Asks for topics; false when these brokers (librdkafka's mock) take no such request.
+async fn create_topics(admin: &AdminClient<Telemetry>, options: &KafkaOptions, names: &[&str]) -> bool {
     let new_topic = |name| {
         NewTopic::new(name, options.partitions as i32, TopicReplication::Fixed(options.replication_factor as i32))
     };
-    let topics: Vec<_> = names.iter().map(|name| new_topic(name.as_str())).collect();
-    let admin_options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
+    let topics: Vec<_> = names.iter().copied().map(new_topic).collect();
+    let admin_options = AdminOptions::new().request_timeout(Some(CREATION_TIMEOUT));
     match admin.create_topics(&topics, &admin_options).await {
         Ok(results) => {
             for (name, code) in results.into_iter().filter_map(Result::err) {
@@ -267,30 +313,12 @@ async fn create_topics(options: &KafkaOptions) -> Result<(), BusError> {
                     tracing::warn!(topic = name, %code, "Kafka did not create a topic");
                 }
             }
+            true
         }
-        Err(error) => tracing::info!(%error, "Kafka creates no topics by request"),
-    }
-    Ok(())
-}
-
-/// Waits until a topic has partitions and says how many.
-async fn wait_for_topic(producer: &KafkaProducer, name: String, deadline: Instant) -> Result<u32, BusError> {
-    loop {
-        let (asked, topic) = (producer.clone(), name.clone());
-        let answer = ask(move || {
-            let metadata = asked.client().fetch_metadata(Some(&topic), ANSWER_TIMEOUT).map_err(unavailable)?;
-            let found = metadata.topics().iter().find(|known| known.name() == topic && known.error().is_none());
-            Ok(found.map_or(0, |known| known.partitions().len()))
-        });
-        let reason = match answer.await {
-            Ok(0) => "it has no partitions".to_owned(),
-            Ok(count) => return u32::try_from(count).map_err(unavailable),
-            Err(error) => error.to_string(),
-        };
-        if Instant::now() >= deadline {
-            return Err(unavailable(format!("topic {name}: {reason}")));
+        Err(error) => {
+            tracing::info!(%error, "Kafka takes no request for topics");
+            false
         }
-        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 

@@ -62,7 +62,7 @@ pub fn format_duration(ms: i64) -> String {
     for (unit, unit_ms) in UNITS_MS {
         let unit_ms = unit_ms as u64;
         let exact_only = matches!(unit, "y" | "w" | "d");
-        if rest < unit_ms || (exact_only && rest % unit_ms != 0) {
+        if rest < unit_ms || (exact_only && !rest.is_multiple_of(unit_ms)) {
             continue;
         }
         text += &format!("{}{unit}", rest / unit_ms);

@@ -126,7 +126,7 @@ fn check(steps: &[Step]) {
                 }
                 Step::CutPowerAfter(changes) => disk.cut_power_after(*changes),
                 Step::Crash(seed) => {
-                    disk = { disk.crash(*seed) };
+                    disk = disk.crash(*seed);
                     drop(bus);
                     bus = open(&disk);
                     let start = bus.start_offset(TOPIC, 0).await.expect("start");

@@ -190,4 +190,18 @@ mod tests {
         assert_eq!(quoted_len("\"a\\\"b\" c"), Ok(6));
         assert!(quoted_len("\"a\nb\"").is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn quoting_and_unquoting_are_inverse(text in "(\\PC|[\"\\\\\n\t\r\0])*") {
+            let quoted = quote(&text);
+            proptest::prop_assert_eq!(quoted_len(&quoted), Ok(quoted.len()));
+            proptest::prop_assert_eq!(unquote(&quoted), Ok(text));
+        }
+
+        #[test]
+        fn any_escape_is_read_or_refused(text in "(\\PC|\\\\[xuU0-7a-z'\"])*") {
+            let _ = unquote(&format!("\"{text}\""));
+        }
+    }
 }

@@ -67,7 +67,7 @@ fn expand(item: &str, values: &mut Vec<Option<f64>>) -> Result<(), String> {
     }
     let (term, times) = item.rsplit_once('x').unwrap_or((item, ""));
     let times: usize = if times.is_empty() { 0 } else { times.parse().map_err(|_| bad())? };
-    if values.len() + times >= MAX_VALUES {
+    if values.len().saturating_add(times) >= MAX_VALUES {
         return Err(format!("more than {MAX_VALUES} values"));
     }
     if term == "_" {
@@ -305,5 +305,12 @@ mod tests {
         let expected = [Some(1.0), Some(3.0), Some(5.0), Some(5.0), Some(5.0), None, None, Some(-1.0), Some(1e-3)];
         assert_eq!(values, expected);
         assert!(parse_series("m 1x99999999999").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_notation_is_parsed_or_refused(line in "(m|\\{\"?a\"?=\"\\PC{0,3}\"\\}|\\PC{0,5}) [-+0-9x_ea.]{0,8} \\PC{0,8}") {
+            let _ = parse_series(&line);
+        }
     }
 }

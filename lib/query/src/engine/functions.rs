@@ -9,6 +9,7 @@ use super::column::{Column, Grid, absent, is_present, unique};
 use super::eval::{Columns, Eval, without_name};
 use super::labels;
 use crate::QueryError;
+use crate::literal::format_number;
 use crate::promql::{Call, Expr, ExprKind};
 
 fn of_value(name: &str) -> Option<fn(f64) -> f64> {
@@ -106,12 +107,34 @@ impl Eval<'_> {
                 let buckets = self.vector(&call.args[1], grid)?;
                 self.classic_quantile(&quantiles, &buckets, &call.args[1], grid).map(Columns::Vector)
             }
+            "histogram_quantiles" => self.quantile_rows(call, grid).map(Columns::Vector),
             name if name.starts_with("histogram_") => {
                 let message = format!("{name}() needs native histograms, which are not stored yet");
                 Err(QueryError::Execution(message))
             }
             name => Err(QueryError::Execution(format!("{name}() is not evaluated yet"))),
         }
+    }
+
+    /// `histogram_quantiles(v, label, q…)`: one series per quantile, which stands in the label.
+    fn quantile_rows(&mut self, call: &Call, grid: Grid) -> Result<Vec<Column>, QueryError> {
+        let buckets = self.vector(&call.args[0], grid)?;
+        let label = self.texts(&call.args[1..2], grid)?.concat();
+        let mut rows = Vec::new();
+        for arg in &call.args[2..] {
+            let quantiles = self.scalar(arg, grid)?;
+            self.check_quantiles(&quantiles, arg);
+            for column in self.classic_quantile(&quantiles, &buckets, &call.args[0], grid)? {
+                for run in (0..grid.steps).collect::<Vec<_>>().chunk_by(|a, b| quantiles[*a] == quantiles[*b]) {
+                    let labels = column.labels.with(&label, &format_number(quantiles[run[0]]));
+                    let mut row = Column::empty(labels, grid.steps);
+                    run.iter().for_each(|step| row.values[*step] = column.values[*step]);
+                    self.check_room(rows.len() * grid.steps)?;
+                    rows.push(row);
+                }
+            }
+        }
+        unique(rows)
     }
 
     fn scalar_call(&mut self, call: &Call, grid: Grid) -> Result<Vec<f64>, QueryError> {

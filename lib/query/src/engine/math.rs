@@ -71,7 +71,7 @@ pub(super) fn regression(timestamps_ms: &[i64], values: &[f64], from_ms: i64) ->
     let (mut x_sum, mut y_sum) = (KahanSum::default(), KahanSum::default());
     let (mut xy_sum, mut xx_sum) = (KahanSum::default(), KahanSum::default());
     for (t_ms, y) in timestamps_ms.iter().zip(values) {
-        let x = (t_ms - from_ms) as f64 / 1000.0;
+        let x = t_ms.saturating_sub(from_ms) as f64 / 1000.0;
         x_sum.add(x);
         y_sum.add(*y);
         xy_sum.add(x * y);

@@ -18,6 +18,7 @@ mod embedded;
 mod error;
 mod kafka;
 mod record;
+mod route;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub use embedded::{EmbeddedBus, EmbeddedOptions, TopicStats};
 pub use error::BusError;
 pub use kafka::{KafkaBus, KafkaOptions};
 pub use record::{MAX_RECORD_BYTES, decode, encode, split};
+pub use route::{append_all, file_partition, route};
 
 /// What a record is about. Its name on Kafka is `binnacle.<name>` with a configurable prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -57,7 +57,7 @@ fn add_numbers(functions: &mut Functions) {
 }
 
 fn add_texts(functions: &mut Functions) {
-    functions.add_text("title", |text| words(text, |word| capital(word)));
+    functions.add_text("title", |text| words(text, capital));
     functions.add_text("toUpper", str::to_uppercase);
     functions.add_text("toLower", str::to_lowercase);
     functions.add_text("urlQueryEscape", escape_query);
@@ -108,7 +108,7 @@ pub fn capital(word: &str) -> String {
 
 /// Applies a function to every word, keeping the blanks between them.
 pub fn words(text: &str, change: impl Fn(&str) -> String) -> String {
-    text.split_inclusive(char::is_whitespace).map(|word| change(word)).collect()
+    text.split_inclusive(char::is_whitespace).map(change).collect()
 }
 
 fn sample_value(labels: &Labels, sample: Sample) -> Value {

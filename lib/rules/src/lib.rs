@@ -1,1 +1,45 @@
+//! Rules: recording and alerting rules over any query engine, in groups that are evaluated on a schedule.
+//!
+//! Prometheus' rule files work unchanged; a group may say `type: logs`, then its expressions are LogQL.
+//! What a rule asks, where recorded samples go and who hears of alerts are three traits that the process fills.
+//!
+//! # One evaluation of a group, at slot `ts`
+//! Rules run in order, each seeing what the ones before recorded. Per rule: query at `ts − query_offset` → hand alerts
+//! that are due to the notifier → append samples (recorded series, `ALERTS`, `ALERTS_FOR_STATE`, stale markers of
+//! series that vanished), durable when the append returns. `for` survives a restart by `ALERTS_FOR_STATE`.
 
+mod alerting;
+mod file;
+mod group;
+mod manager;
+mod notify;
+mod schedule;
+mod status;
+
+use futures::future::BoxFuture;
+use model::{Alert, Labels, Sample, SeriesSamples};
+
+pub use file::{FileError, GroupSpec, Kind, RuleSpec, load_files};
+pub use manager::{Manager, Options};
+pub use status::{AlertStatus, GroupStatus, RuleStatus, Stats};
+
+/// Answers expressions. A scalar counts as one element without labels.
+pub trait Evaluator: Send + Sync {
+    fn instant<'a>(
+        &'a self,
+        tenant: &'a str,
+        kind: Kind,
+        expr: &'a str,
+        t_ms: i64,
+    ) -> BoxFuture<'a, Result<Vec<(Labels, Sample)>, String>>;
+}
+
+/// Takes recorded samples; they are durable when it returns.
+pub trait Appender: Send + Sync {
+    fn append<'a>(&'a self, tenant: &'a str, series: Vec<SeriesSamples>) -> BoxFuture<'a, Result<(), String>>;
+}
+
+/// Takes alerts; an error means that none was taken, and they come again.
+pub trait Notifier: Send + Sync {
+    fn send(&self, alerts: Vec<Alert>) -> BoxFuture<'_, Result<(), String>>;
+}

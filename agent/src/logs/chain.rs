@@ -1,0 +1,378 @@
+//! A path and the files behind it: the current one and those that were rotated away, oldest first.
+//!
+//! # Contracts
+//! - Files are read strictly one after the other: a file only once all older ones are read to their end and something was
+//!   written to a younger one, so that whoever writes has moved on. (What is written to an old file later still is read.)
+//! - While a descriptor is held its file cannot be mistaken. Without one, device, inode and fingerprint must all agree;
+//!   the fingerprint alone recognises copies, compressed or not, of a file that is gone.
+//! - A file seen at a path for the first time together with older siblings: those are left alone. A sibling unknown later
+//!   was written and rotated in between, and is read whole.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use flate2::read::MultiGzDecoder;
+use model::{FileId, Labels};
+use uuid::Uuid;
+
+use super::checkpoint::{FileEntry, PathEntry};
+use super::discover::is_text;
+use super::identity::{FileKey, Fingerprint, HEAD_BYTES, read_head};
+use super::parse::Format;
+use super::snapshot::{self, Seen, Snapshot};
+
+/// How long a file that was read to its end, or is missing, is kept in mind for stragglers and slow renames.
+const GRACE: Duration = Duration::from_secs(10);
+/// A full look at the siblings at least this often, where there is any reason for one.
+const SCAN_INTERVAL: Duration = Duration::from_secs(10);
+/// A missing path is looked for no more often than this.
+const MISSING_INTERVAL: Duration = Duration::from_millis(200);
+/// Fingerprints shorter than this do not prove that a file is a copy of one that is still there.
+const COPY_PROOF_BYTES: u32 = 256;
+/// The most that is decompressed to disk to read the rest of one file.
+const MAX_SPOOL_BYTES: u64 = 4 << 30;
+
+/// A file of a chain.
+#[derive(Debug)]
+pub struct Tracked {
+    pub entry: FileEntry,
+    pub file: Option<File>,
+    /// How much of the fingerprint is in the saved checkpoint.
+    pub durable_bytes: u32,
+    /// When it was first seen read to its end with a younger file begun.
+    drained_at: Option<Instant>,
+    missing_since: Option<Instant>,
+}
+
+impl Tracked {
+    fn restored(entry: FileEntry) -> Tracked {
+        let durable_bytes = entry.fingerprint.len;
+        Tracked { entry, file: None, durable_bytes, drained_at: None, missing_since: None }
+    }
+
+    fn new(seen: Seen, left_alone: bool) -> Tracked {
+        let entry = FileEntry {
+            id: Uuid::new_v4().as_u128(),
+            key: Some(seen.key),
+            fingerprint: Fingerprint::of(&seen.head),
+            offset: 0,
+            skipping: Default::default(),
+            left_alone,
+            done: false,
+        };
+        let file = (!left_alone).then_some(seen.file);
+        Tracked { entry, file, durable_bytes: 0, drained_at: None, missing_since: None }
+    }
+
+    pub fn id(&self) -> FileId {
+        self.entry.file_id()
+    }
+
+    pub fn size(&self) -> Option<u64> {
+        Some(self.file.as_ref()?.metadata().ok()?.len())
+    }
+
+    /// Lets the fingerprint grow with the file. False: the file does not begin any more as it did.
+    pub fn refresh_fingerprint(&mut self) -> io::Result<bool> {
+        let Some(file) = &self.file else { return Ok(true) };
+        let head = read_head(file)?;
+        if !self.entry.fingerprint.matches(&head) {
+            return Ok(false);
+        }
+        if head.len() > self.entry.fingerprint.len as usize {
+            self.entry.fingerprint = Fingerprint::of(&head);
+        }
+        Ok(true)
+    }
+
+    /// Whether the checkpoint must be saved before bytes up to `end` may ship.
+    pub fn needs_save(&self, end: u64) -> bool {
+        u64::from(self.durable_bytes) < end.min(HEAD_BYTES as u64)
+    }
+}
+
+/// What is to be read next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Next {
+    pub index: usize,
+    /// The writer has moved on: an unterminated line at the end is a line.
+    pub is_past: bool,
+}
+
+pub struct Chain {
+    pub path: PathBuf,
+    pub name: PathBuf,
+    pub tenant: String,
+    pub streams: Vec<Labels>,
+    pub format: Option<Format>,
+    pub last_t_ns: i64,
+    pub files: Vec<Tracked>,
+    /// A record is on its way; nothing is read until it is acknowledged.
+    pub in_flight: bool,
+    /// No source wants this path any more: nothing new is opened, but what is open is read to its end.
+    first_sight: bool,
+    last_scan: Option<Instant>,
+}
+
+/// What a look at the directory changed.
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes {
+    pub changed: bool,
+    /// Files that are gone and were read to their end.
+    pub forgotten: Vec<FileId>,
+}
+
+impl Chain {
+    pub fn new(path: PathBuf, name: PathBuf, tenant: String, streams: Vec<Labels>, format: Option<Format>) -> Chain {
+        Chain {
+            path,
+            name,
+            tenant,
+            streams,
+            format,
+            last_t_ns: 0,
+            files: Vec::new(),
+            in_flight: false,
+            first_sight: true,
+            last_scan: None,
+        }
+    }
+
+    pub fn restore(&mut self, entry: PathEntry) {
+        self.first_sight = false;
+        self.last_t_ns = entry.last_t_ns;
+        self.format = self.format.or(entry.format);
+        self.files = entry.files.into_iter().map(Tracked::restored).collect();
+    }
+
+    pub fn checkpoint(&self) -> PathEntry {
+        PathEntry {
+            path: self.path.clone(),
+            name: self.name.clone(),
+            last_t_ns: self.last_t_ns,
+            format: self.format,
+            files: self.files.iter().map(|tracked| tracked.entry.clone()).collect(),
+        }
+    }
+
+    pub fn saved(&mut self) {
+        for tracked in &mut self.files {
+            tracked.durable_bytes = tracked.entry.fingerprint.len;
+        }
+    }
+
+    /// Compares the path with what is known about it, and looks at the siblings when it has changed. Must not be called
+    /// while a record is in flight.
+    pub fn look(&mut self, now: Instant, spool_dir: &Path) -> io::Result<Changes> {
+        assert!(!self.in_flight, "files stay what they are while a record of them is on its way");
+        let since = self.last_scan.map(|at| now.duration_since(at));
+        let current = match fs::metadata(&self.path) {
+            Ok(meta) => Some((FileKey::of(&meta), meta.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let due = match (current, self.files.last()) {
+            (Some((key, size)), Some(last)) if last.entry.key == Some(key) && last.file.is_some() => {
+                let is_cut = size < last.entry.offset || size < u64::from(last.entry.fingerprint.len);
+                if is_cut {
+                    self.truncated(self.files.len() - 1);
+                }
+                is_cut || (self.files.len() > 1 && since.is_none_or(|since| since >= SCAN_INTERVAL))
+            }
+            (Some((key, _)), Some(last)) if last.entry.key == Some(key) && last.entry.left_alone => {
+                since.is_none_or(|since| since >= SCAN_INTERVAL)
+            }
+            (Some(_), _) => true,
+            (None, _) => since.is_none_or(|since| since >= MISSING_INTERVAL),
+        };
+        if !due {
+            return Ok(Changes::default());
+        }
+        let Some(snapshot) = snapshot::take(&self.path)? else { return Ok(Changes::default()) };
+        self.last_scan = Some(now);
+        self.apply(snapshot, now, spool_dir)
+    }
+
+    /// The content is gone (`copytruncate`): what was not read may be found in a copy.
+    pub fn truncated(&mut self, index: usize) {
+        let tracked = &mut self.files[index];
+        tracing::debug!(path = %self.path.display(), file = %tracked.id(), "truncated");
+        tracked.entry.key = None;
+        tracked.file = None;
+        self.last_scan = None;
+    }
+
+    fn apply(&mut self, mut snapshot: Snapshot, now: Instant, spool_dir: &Path) -> io::Result<Changes> {
+        let mut changes = Changes::default();
+        let mut owner: Vec<Option<FileId>> = vec![None; snapshot.len()];
+        self.match_by_key(&snapshot, &mut owner);
+        self.match_copies(&snapshot, &mut owner, &mut changes);
+        let position: BTreeMap<u128, usize> =
+            owner.iter().enumerate().filter_map(|(at, id)| Some((id.as_ref()?.0, at))).collect();
+        for tracked in &mut self.files {
+            tracked.missing_since = match position.get(&tracked.entry.id) {
+                Some(_) => None,
+                None => tracked.missing_since.or(Some(now)),
+            };
+        }
+        let mut order = position;
+        for at in (0..snapshot.len()).rev() {
+            let seen = snapshot.remove(at);
+            match owner[at] {
+                Some(id) => self.reopen(id, seen, spool_dir)?,
+                None if self.is_wanted(&seen) => {
+                    let left_alone = self.first_sight && !seen.is_base || !is_text(&seen.head);
+                    let mut tracked = Tracked::new(seen, left_alone);
+                    if tracked.file.is_some() {
+                        spool_if_gzip(&mut tracked, spool_dir)?;
+                    }
+                    order.insert(tracked.entry.id, at);
+                    self.files.push(tracked);
+                    changes.changed = true;
+                }
+                None => {}
+            }
+        }
+        // What is not in the directory any more is older than what is.
+        self.files.sort_by_key(|tracked| order.get(&tracked.entry.id).map_or(0, |at| at + 1));
+        self.first_sight = false;
+        self.forget(now, &mut changes);
+        Ok(changes)
+    }
+
+    fn match_by_key(&self, snapshot: &Snapshot, owner: &mut [Option<FileId>]) {
+        for (at, seen) in snapshot.iter().enumerate() {
+            let is_same = |tracked: &&Tracked| {
+                tracked.entry.key == Some(seen.key)
+                    && (tracked.file.is_some() || tracked.entry.fingerprint.matches(&seen.head))
+            };
+            owner[at] = self.files.iter().rev().find(is_same).map(Tracked::id);
+        }
+    }
+
+    /// Files that are gone under their inode, but whose content is still there in a copy.
+    fn match_copies(&mut self, snapshot: &Snapshot, owner: &mut [Option<FileId>], changes: &mut Changes) {
+        for tracked in &mut self.files {
+            let (id, print) = (tracked.id(), tracked.entry.fingerprint);
+            if print.len == 0 || owner.contains(&Some(id)) {
+                continue;
+            }
+            let is_copy = |seen: &Seen| {
+                let is_long_enough = seen.is_gzip || seen.size >= tracked.entry.offset;
+                let is_proof = !seen.is_base || print.len as usize == HEAD_BYTES;
+                is_long_enough && is_proof && print.matches(&seen.head)
+            };
+            if let Some(at) = (0..snapshot.len()).find(|at| owner[*at].is_none() && is_copy(&snapshot[*at])) {
+                owner[at] = Some(id);
+                tracked.entry.key = Some(snapshot[at].key);
+                changes.changed = true;
+            }
+        }
+    }
+
+    /// Whether a file that nobody knows is to be tracked.
+    fn is_wanted(&self, seen: &Seen) -> bool {
+        if seen.is_base {
+            return true;
+        }
+        let is_copy_of_known = self.files.iter().any(|tracked| {
+            let print = tracked.entry.fingerprint;
+            print.len >= COPY_PROOF_BYTES.min(seen.head.len() as u32).max(1) && print.matches(&seen.head)
+        });
+        seen.is_rotation && (self.first_sight || !is_copy_of_known)
+    }
+
+    /// Opens a known file when there may be something left in it.
+    fn reopen(&mut self, id: FileId, seen: Seen, spool_dir: &Path) -> io::Result<()> {
+        let Some(tracked) = self.files.iter_mut().find(|tracked| tracked.id() == id) else { return Ok(()) };
+        let may_have_more = seen.is_base || !tracked.entry.done || (!seen.is_gzip && seen.size > tracked.entry.offset);
+        if tracked.file.is_none() && !tracked.entry.left_alone && may_have_more {
+            tracked.file = Some(seen.file);
+            tracked.drained_at = None;
+            if seen.is_gzip {
+                spool_if_gzip(tracked, spool_dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, now: Instant, changes: &mut Changes) {
+        let is_over = |since: Option<Instant>| since.is_some_and(|since| now.duration_since(since) >= GRACE);
+        self.files.retain(|tracked| {
+            let is_read = tracked.file.is_none() || is_over(tracked.drained_at);
+            let is_gone = is_over(tracked.missing_since) && is_read;
+            if is_gone {
+                changes.changed = true;
+                changes.forgotten.push(tracked.id());
+            }
+            !is_gone
+        });
+    }
+
+    /// The oldest file that has something to read. Sizes are taken from the youngest on, so that a file counts as read to
+    /// its end only when it was so after something younger was seen.
+    pub fn next(&mut self, now: Instant) -> Option<Next> {
+        let sizes: Vec<Option<u64>> = self.files.iter().rev().map(Tracked::size).collect();
+        let mut next = None;
+        let mut has_younger = false;
+        for (tracked, size) in self.files.iter_mut().rev().zip(sizes) {
+            let Some(size) = size.filter(|_| !tracked.entry.left_alone) else { continue };
+            let is_past = has_younger || (tracked.missing_since.is_some() && tracked.drained_or_stale(now, size));
+            if size > tracked.entry.offset {
+                tracked.drained_at = None;
+                next = Some((tracked.entry.id, is_past));
+            } else if has_younger || tracked.missing_since.is_some() {
+                let since = *tracked.drained_at.get_or_insert(now);
+                if has_younger && now.duration_since(since) >= GRACE {
+                    tracked.file = None;
+                    tracked.entry.done = true;
+                }
+            }
+            has_younger |= size > 0;
+        }
+        let (id, is_past) = next?;
+        let index = self.files.iter().position(|tracked| tracked.entry.id == id)?;
+        Some(Next { index, is_past })
+    }
+
+    /// Nothing behind this path exists any more.
+    pub fn is_over(&self) -> bool {
+        self.files.is_empty() && self.last_scan.is_some() && !self.in_flight
+    }
+}
+
+impl Tracked {
+    /// A deleted file whose last line has no newline: it is given up on when it has not grown for a while.
+    fn drained_or_stale(&self, now: Instant, size: u64) -> bool {
+        let modified = self.file.as_ref().and_then(|file| file.metadata().ok()?.modified().ok());
+        let is_quiet = modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= GRACE / 2);
+        let is_long_missing = self.missing_since.is_some_and(|since| now.duration_since(since) >= GRACE / 2);
+        size > self.entry.offset && is_quiet && is_long_missing
+    }
+}
+
+/// Decompresses to a nameless file, so that what is left can be read like any other. One that is not finished yet is left
+/// for the next look.
+fn spool_if_gzip(tracked: &mut Tracked, spool_dir: &Path) -> io::Result<()> {
+    let Some(packed) = &tracked.file else { return Ok(()) };
+    let mut magic = [0; 2];
+    if super::identity::read_full_at(packed, &mut magic, 0)? < 2 || magic != [0x1f, 0x8b] {
+        return Ok(());
+    }
+    let path = spool_dir.join(format!("spool-{}", tracked.id()));
+    let mut spool = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    fs::remove_file(&path)?;
+    io::Seek::rewind(&mut &*packed)?;
+    let mut plain = io::Read::take(MultiGzDecoder::new(packed), MAX_SPOOL_BYTES);
+    tracked.file = match io::copy(&mut plain, &mut spool) {
+        Ok(_) => Some(spool),
+        Err(error) => {
+            tracing::debug!(%error, "a compressed log is not complete yet");
+            None
+        }
+    };
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! Logs: found, tailed, parsed, named, shipped.
+//!
+//! [`discover`] finds paths, [`chain`] keeps each path's files in order through rotation, [`reader`] and [`lines`] turn
+//! bytes into batches with ranges, [`parse`] and [`enrich`] name them, [`ship`] makes them durable on the bus, and
+//! [`checkpoint`] remembers. [`tail`] is the thread that does it all, and states what holds after `kill -9`.
+
+pub mod chain;
+pub mod checkpoint;
+pub mod discover;
+pub mod enrich;
+pub mod identity;
+pub mod lines;
+pub mod parse;
+pub mod reader;
+pub mod rotation;
+pub mod ship;
+pub mod snapshot;
+pub mod tail;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use bus::Producer;
+use disk::Disk;
+use parking_lot::Mutex;
+use serde::Serialize;
+use service::config::LogSource;
+use service::metrics::{Counter, Family, Gauge, Metrics};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use checkpoint::{CheckpointError, CheckpointFile};
+use discover::{Discovery, GlobError, Source};
+use identity::FileKey;
+use ship::Shipper;
+use tail::{Event, State, Tailer};
+use watch::Watch;
+
+/// A tailed file, for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileStatus {
+    pub path: String,
+    pub id: String,
+    pub offset: u64,
+    pub size: u64,
+    pub format: &'static str,
+    /// `open`, `done`, or `left alone`.
+    pub state: &'static str,
+}
+
+/// How far a line came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Read,
+    Acknowledged,
+    Dropped,
+}
+
+type StageLabels = [(&'static str, &'static str); 1];
+
+/// Counters of the tailer.
+#[derive(Clone, Default)]
+pub struct LogCounters {
+    lines: Family<StageLabels, Counter>,
+    pub bytes_read: Counter,
+    pub truncated: Counter,
+    pub invalid_utf8: Counter,
+    pub files: Gauge,
+    pub unread_bytes: Gauge,
+}
+
+impl LogCounters {
+    pub fn lines(&self, stage: Stage, count: u64) {
+        self.lines.get_or_create(&[("stage", stage.name())]).inc_by(count);
+    }
+
+    fn register(&self, metrics: &Metrics) {
+        for stage in [Stage::Read, Stage::Acknowledged, Stage::Dropped] {
+            self.lines(stage, 0);
+        }
+        metrics.register(|registry| {
+            registry.register("agent_lines", "Log lines by how far they came", self.lines.clone());
+            registry.register("agent_bytes", "Bytes of log files read", self.bytes_read.clone());
+            registry.register("agent_truncated_lines", "Lines over the length limit", self.truncated.clone());
+            registry.register("agent_invalid_utf8_lines", "Lines that were not UTF-8", self.invalid_utf8.clone());
+            registry.register("agent_files", "Log files open", self.files.clone());
+            registry.register("agent_unread_bytes", "Bytes of open files not shipped yet", self.unread_bytes.clone());
+        });
+    }
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Stage::Read => "read",
+            Stage::Acknowledged => "acknowledged",
+            Stage::Dropped => "dropped",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogsError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Glob(#[from] GlobError),
+}
+
+/// What log collection is told.
+#[derive(Debug, Clone)]
+pub struct LogsOptions {
+    pub state_dir: PathBuf,
+    pub node: String,
+    pub tenant: String,
+    pub sources: Vec<LogSource>,
+    pub own_dirs: Vec<PathBuf>,
+}
+
+/// Log collection, not running yet.
+pub struct Logs {
+    options: LogsOptions,
+    sources: Vec<Source>,
+    checkpoint: CheckpointFile,
+    restored: Vec<checkpoint::PathEntry>,
+    counters: LogCounters,
+    producer: Arc<dyn Producer>,
+    pub status: Arc<Mutex<Vec<FileStatus>>>,
+}
+
+impl Logs {
+    pub fn new(
+        options: LogsOptions,
+        producer: Arc<dyn Producer>,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+    ) -> Result<Logs, LogsError> {
+        let sources = options.sources.iter().map(Source::new).collect::<Result<_, _>>()?;
+        let checkpoint = CheckpointFile::new(disk, &options.state_dir)?;
+        let restored = checkpoint.load()?;
+        let counters = LogCounters::default();
+        counters.register(metrics);
+        Ok(Logs { options, sources, checkpoint, restored, counters, producer, status: Arc::default() })
+    }
+
+    /// Tails until `stop`, then waits a little for acknowledgements and saves the checkpoint.
+    pub async fn run(self, stop: CancellationToken) {
+        let (sender, events) = mpsc::channel();
+        let shipper = Shipper {
+            producer: self.producer,
+            runtime: tokio::runtime::Handle::current(),
+            stop: CancellationToken::new(),
+            events: sender.clone(),
+        };
+        let own = |dir: &PathBuf| dir.canonicalize().unwrap_or_else(|_| dir.clone());
+        let mut tailer = Tailer {
+            discovery: Discovery {
+                sources: self.sources,
+                own_dirs: self.options.own_dirs.iter().map(own).collect(),
+                own_files: own_output(),
+            },
+            node: self.options.node,
+            tenant: self.options.tenant,
+            state_dir: self.options.state_dir,
+            checkpoint: self.checkpoint,
+            shipper,
+            events,
+            watch: Watch::new(sender.clone()),
+            counters: self.counters,
+            status: self.status,
+            state: State::default(),
+        };
+        let (done, finished) = oneshot::channel();
+        let restored = self.restored;
+        let thread = std::thread::Builder::new().name("log-tailer".to_owned()).spawn(move || {
+            tailer.restore(restored);
+            tailer.run();
+            // Nobody waits only when the runtime is gone.
+            let _ = done.send(());
+        });
+        if let Err(error) = thread {
+            tracing::error!(%error, "the log tailer cannot be started");
+            return;
+        }
+        let mut finished = finished;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = &mut finished => {
+                tracing::error!("the log tailer ended by itself");
+                return;
+            }
+        }
+        // The thread is still there: it ends only after this event.
+        let _ = sender.send(Event::Stop);
+        let _ = finished.await;
+    }
+}
+
+/// The files that this process writes its own output to.
+fn own_output() -> HashSet<FileKey> {
+    let key = |fd: std::os::fd::BorrowedFd<'_>| {
+        let stat = rustix::fs::fstat(fd).ok()?;
+        Some(FileKey { dev: stat.st_dev, ino: stat.st_ino })
+    };
+    [key(std::io::stdout().as_fd()), key(std::io::stderr().as_fd())].into_iter().flatten().collect()
+}

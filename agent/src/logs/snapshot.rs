@@ -1,0 +1,123 @@
+//! A consistent look at a path and its rotated siblings, taken while they may be renamed under our eyes.
+//!
+//! # Contract
+//! A [`Snapshot`] is what the directory held at one moment: names are listed, files opened and compared with the listing,
+//! and the names listed again; where anything differs it is done over, and given up after [`TRIES`].
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirEntryExt;
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+
+use super::identity::{FileKey, HEAD_BYTES, read_head};
+use super::rotation::{Age, Compression, sibling};
+
+const TRIES: usize = 20;
+/// Siblings of one path that are looked at; the youngest count.
+const MAX_SIBLINGS: usize = 1000;
+
+/// A file as it was seen.
+#[derive(Debug)]
+pub struct Seen {
+    pub path: PathBuf,
+    pub key: FileKey,
+    /// The first bytes, decompressed.
+    pub head: Vec<u8>,
+    pub size: u64,
+    pub file: File,
+    pub is_base: bool,
+    pub is_gzip: bool,
+    /// The name says that it was rotated away, so it may be read though it is not known.
+    pub is_rotation: bool,
+}
+
+/// Oldest first; the path itself, when it is there, is the last.
+pub type Snapshot = Vec<Seen>;
+
+/// Takes a snapshot; `None` when the directory never stood still.
+pub fn take(base: &Path) -> io::Result<Option<Snapshot>> {
+    for _ in 0..TRIES {
+        let before = list(base)?;
+        let Some(snapshot) = open_all(base, &before) else { continue };
+        if list(base)? == before {
+            return Ok(Some(snapshot));
+        }
+    }
+    Ok(None)
+}
+
+/// Names and inodes of a path and its siblings.
+fn list(base: &Path) -> io::Result<BTreeMap<String, u64>> {
+    let (Some(dir), Some(base_name)) = (base.parent(), base.file_name().and_then(|name| name.to_str())) else {
+        return Ok(BTreeMap::new());
+    };
+    let listing = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        listing => listing?,
+    };
+    let mut names = BTreeMap::new();
+    for entry in listing {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name == base_name || sibling(base_name, &name).is_some() {
+            names.insert(name, entry.ino());
+        }
+    }
+    Ok(names)
+}
+
+fn open_all(base: &Path, names: &BTreeMap<String, u64>) -> Option<Snapshot> {
+    let (dir, base_name) = (base.parent()?, base.file_name()?.to_str()?);
+    let mut siblings: Vec<(Age, Compression, &String)> = Vec::new();
+    for name in names.keys().filter(|name| *name != base_name) {
+        let (age, compression) = sibling(base_name, name)?;
+        siblings.push((age, compression, name));
+    }
+    siblings.sort_by(|(a, _, _), (b, _, _)| a.cmp_oldest_first(b));
+    let skipped = siblings.len().saturating_sub(MAX_SIBLINGS);
+    let mut snapshot = Snapshot::new();
+    for (age, compression, name) in siblings.into_iter().skip(skipped) {
+        // A compressed file beside its original is not finished, or not needed.
+        let has_original = name.strip_suffix(".gz").is_some_and(|stem| stem != base_name && names.contains_key(stem));
+        if compression == Compression::Other || has_original {
+            continue;
+        }
+        let seen = open(&dir.join(name), names[name], compression == Compression::Gzip)?;
+        snapshot.extend(seen.map(|seen| Seen { is_rotation: age.is_rotation(), ..seen }));
+    }
+    if let Some(ino) = names.get(base_name) {
+        let seen = open(base, *ino, false)?;
+        snapshot.extend(seen.map(|seen| Seen { is_base: true, ..seen }));
+    }
+    Some(snapshot)
+}
+
+/// `None`: the name leads elsewhere by now. `Some(None)`: not a file we can read.
+fn open(path: &Path, ino: u64, is_gzip: bool) -> Option<Option<Seen>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(_) => return Some(None),
+    };
+    let Ok(meta) = file.metadata() else { return Some(None) };
+    if !meta.is_file() {
+        return Some(None);
+    }
+    let key = FileKey::of(&meta);
+    if key.ino != ino {
+        return None;
+    }
+    let head = if is_gzip { gzip_head(&file) } else { read_head(&file) };
+    let Ok(head) = head else { return Some(None) };
+    let path = path.to_owned();
+    Some(Some(Seen { path, key, head, size: meta.len(), file, is_base: false, is_gzip, is_rotation: false }))
+}
+
+fn gzip_head(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    MultiGzDecoder::new(file).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+    Ok(head)
+}

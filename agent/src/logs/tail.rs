@@ -1,0 +1,414 @@
+//! The tailer: one thread that owns every file and hears of everything through one channel.
+//!
+//! # Contracts
+//! - At most one record of a path is on its way; a path's next read begins where the acknowledged one ended. So a path's
+//!   records are appended in the order of its bytes, and of its files.
+//! - A file's identity is saved before its first bytes ship; offsets are saved after their acknowledgement, at most every
+//!   [`SAVE_INTERVAL`] and when stopping. `kill -9` therefore costs reading some acknowledged ranges again, which stores cut.
+//! - Bytes on their way are bounded by [`MAX_IN_FLIGHT_BYTES`]; beyond it nothing is read. A bus that refuses makes the
+//!   files wait, never lines vanish.
+//! - Paths take turns, one batch each.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use model::{Batch, FileId, ForgetFiles};
+use parking_lot::Mutex;
+
+use super::chain::Chain;
+use super::checkpoint::{CheckpointFile, PathEntry};
+use super::discover::{Discovery, Found};
+use super::identity::FileKey;
+use super::reader::{Prepared, Read, read};
+use super::rotation::rotated_from;
+use super::ship::{Outcome, Shipper};
+use super::watch::Watch;
+use super::{FileStatus, LogCounters, Stage, enrich};
+
+const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
+const SAVE_INTERVAL: Duration = Duration::from_millis(200);
+/// Known files are looked at this often without being told of a change.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+const WALK_INTERVAL: Duration = Duration::from_secs(5);
+/// New names are looked for at most this often when events tell of them.
+const MIN_WALK_INTERVAL: Duration = Duration::from_millis(200);
+/// Changes are gathered for this long, so that a busy file ships batches and not lines.
+const LINGER: Duration = Duration::from_millis(25);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub type ChainId = u64;
+
+/// All that the tailer hears of.
+#[derive(Debug)]
+pub enum Event {
+    Shipped(ChainId, Outcome),
+    /// Files changed: [`Watch::take`] tells which.
+    Changed,
+    Stop,
+}
+
+/// A record on its way.
+struct InFlight {
+    file: FileId,
+    end: u64,
+    skipping: super::lines::Skipping,
+    last_t_ns: i64,
+    has_more: bool,
+    lines: u64,
+    bytes: usize,
+}
+
+pub struct Tailer {
+    pub discovery: Discovery,
+    pub node: String,
+    pub tenant: String,
+    pub state_dir: PathBuf,
+    pub checkpoint: CheckpointFile,
+    pub shipper: Shipper,
+    pub events: Receiver<Event>,
+    pub watch: Watch,
+    pub counters: LogCounters,
+    pub status: Arc<Mutex<Vec<FileStatus>>>,
+    pub state: State,
+}
+
+/// What the tailer knows; empty at first.
+#[derive(Default)]
+pub struct State {
+    chains: BTreeMap<ChainId, Chain>,
+    by_path: HashMap<PathBuf, ChainId>,
+    next_id: ChainId,
+    /// Checkpoints of paths that no source names now: kept, should one name them again.
+    dormant: Vec<PathEntry>,
+    ready: VecDeque<ChainId>,
+    queued: HashSet<ChainId>,
+    in_flight: HashMap<ChainId, InFlight>,
+    in_flight_bytes: usize,
+    /// Changed while a record was on its way.
+    again: HashSet<ChainId>,
+    is_dirty: bool,
+    buffer: Vec<u8>,
+}
+
+/// When things are due.
+struct Timers {
+    sweep: Instant,
+    walk: Instant,
+    last_walk: Instant,
+    changes: Option<Instant>,
+    last_save: Instant,
+}
+
+impl Tailer {
+    /// Takes over what the checkpoint knows.
+    pub fn restore(&mut self, entries: Vec<PathEntry>) {
+        for entry in entries {
+            match self.discovery.sources.iter().position(|source| source.matches(&entry.name)) {
+                Some(source) => {
+                    let found = Found { name: entry.name.clone(), path: entry.path.clone(), source };
+                    let id = self.add(&found);
+                    if let Some(chain) = self.state.chains.get_mut(&id) {
+                        chain.restore(entry);
+                    }
+                }
+                None => self.state.dormant.push(entry),
+            }
+        }
+    }
+
+    /// Runs until told to stop; on the way out waits a little for what is on its way.
+    pub fn run(mut self) {
+        let now = Instant::now();
+        let mut timers =
+            Timers { sweep: now, walk: now, last_walk: now, changes: None, last_save: now - SAVE_INTERVAL };
+        loop {
+            self.on_time(&mut timers);
+            self.pass();
+            let now = Instant::now();
+            if self.state.is_dirty && now.duration_since(timers.last_save) >= SAVE_INTERVAL {
+                self.save();
+                timers.last_save = now;
+            }
+            if self.hear(&mut timers) {
+                break;
+            }
+        }
+        self.finish();
+    }
+
+    fn on_time(&mut self, timers: &mut Timers) {
+        let now = Instant::now();
+        if timers.changes.is_some_and(|at| at <= now) {
+            timers.changes = None;
+            if self.take_changes() {
+                timers.walk = timers.walk.min(timers.last_walk + MIN_WALK_INTERVAL);
+            }
+        }
+        if timers.walk <= now {
+            self.walk();
+            timers.last_walk = Instant::now();
+            timers.walk = timers.last_walk + WALK_INTERVAL;
+        }
+        if timers.sweep <= now {
+            let all: Vec<ChainId> = self.state.chains.keys().copied().collect();
+            all.into_iter().for_each(|id| self.make_ready(id));
+            self.publish_status();
+            timers.sweep = now + SWEEP_INTERVAL;
+        }
+    }
+
+    /// Waits for an event or the next timer, and takes all events there are. True: stop.
+    fn hear(&mut self, timers: &mut Timers) -> bool {
+        let now = Instant::now();
+        let mut until = timers.sweep.min(timers.walk);
+        until = timers.changes.map_or(until, |at| until.min(at));
+        if self.state.is_dirty {
+            until = until.min(timers.last_save + SAVE_INTERVAL);
+        }
+        let mut heard = match self.events.recv_timeout(until.saturating_duration_since(now)) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return true,
+        };
+        while let Some(event) = heard {
+            match event {
+                Event::Stop => return true,
+                Event::Shipped(id, outcome) => {
+                    if self.shipped(id, &outcome) {
+                        timers.changes.get_or_insert(Instant::now() + LINGER);
+                    }
+                }
+                Event::Changed => drop(timers.changes.get_or_insert(Instant::now() + LINGER)),
+            }
+            heard = self.events.try_recv().ok();
+        }
+        false
+    }
+
+    /// Files that changed are ready to be read. True: names changed too.
+    fn take_changes(&mut self) -> bool {
+        let pending = self.watch.take();
+        let mut ready: BTreeSet<ChainId> = std::mem::take(&mut self.state.again).into_iter().collect();
+        let mut has_unknown = false;
+        for path in &pending.paths {
+            let base = path.file_name().and_then(|name| name.to_str()).and_then(rotated_from);
+            let known = self.state.by_path.get(path);
+            match known.or_else(|| self.state.by_path.get(&path.with_file_name(base?))) {
+                Some(id) => drop(ready.insert(*id)),
+                None => has_unknown = true,
+            }
+        }
+        ready.into_iter().for_each(|id| self.make_ready(id));
+        pending.names && has_unknown
+    }
+
+    fn make_ready(&mut self, id: ChainId) {
+        if self.state.in_flight.contains_key(&id) {
+            self.state.again.insert(id);
+        } else if self.state.queued.insert(id) {
+            self.state.ready.push_back(id);
+        }
+    }
+
+    fn walk(&mut self) {
+        let mut walk = self.discovery.walk();
+        let held: HashSet<FileKey> =
+            self.state.chains.values().flat_map(|chain| chain.files.iter().filter_map(|file| file.entry.key)).collect();
+        for found in &walk.files {
+            walk.directories.extend(found.path.parent().map(PathBuf::from));
+            if self.state.by_path.contains_key(&found.path) {
+                continue;
+            }
+            let Ok(meta) = std::fs::metadata(&found.path) else { continue };
+            let key = FileKey::of(&meta);
+            // A known file under another name: it goes on being read where it is known.
+            if held.contains(&key) || self.discovery.own_files.contains(&key) {
+                continue;
+            }
+            let id = self.add(found);
+            self.make_ready(id);
+        }
+        let real = walk.directories.iter().filter_map(|dir| dir.canonicalize().ok()).collect();
+        self.watch.set(&real);
+    }
+
+    fn add(&mut self, found: &Found) -> ChainId {
+        let source = &self.discovery.sources[found.source];
+        let streams = enrich::streams(&found.name, &self.node, &source.labels);
+        let tenant = source.tenant.clone().unwrap_or_else(|| self.tenant.clone());
+        let mut chain = Chain::new(found.path.clone(), found.name.clone(), tenant, streams, source.format);
+        if let Some(at) = self.state.dormant.iter().position(|entry| entry.path == found.path) {
+            chain.restore(self.state.dormant.remove(at));
+        }
+        let id = self.state.next_id;
+        self.state.next_id += 1;
+        self.state.chains.insert(id, chain);
+        self.state.by_path.insert(found.path.clone(), id);
+        id
+    }
+
+    /// Reads what is ready, as far as the bytes on their way allow, saves new identities once for all, and ships.
+    fn pass(&mut self) {
+        let mut prepared: Vec<(ChainId, Box<Prepared>)> = Vec::new();
+        let mut bytes = self.state.in_flight_bytes;
+        while bytes < MAX_IN_FLIGHT_BYTES {
+            let Some(id) = self.state.ready.pop_front() else { break };
+            self.state.queued.remove(&id);
+            if let Some(batch) = self.prepare(id) {
+                bytes += batch.batch.text_bytes();
+                prepared.push((id, batch));
+            }
+        }
+        if prepared.iter().any(|(_, prepared)| prepared.needs_save) && !self.save() {
+            // Nothing may ship under an identity that could be forgotten; the next sweep tries again.
+            prepared.retain(|(_, prepared)| !prepared.needs_save);
+        }
+        for (id, prepared) in prepared {
+            self.ship(id, *prepared);
+        }
+    }
+
+    fn prepare(&mut self, id: ChainId) -> Option<Box<Prepared>> {
+        if self.state.in_flight.contains_key(&id) {
+            return None;
+        }
+        let state = &mut self.state;
+        let chain = state.chains.get_mut(&id)?;
+        // A truncation found while reading is followed at once by another look.
+        for _ in 0..3 {
+            let now = Instant::now();
+            let changes = match chain.look(now, &self.state_dir) {
+                Ok(changes) => changes,
+                Err(error) => {
+                    tracing::debug!(%error, path = %chain.path.display(), "cannot look at a log file");
+                    return None;
+                }
+            };
+            state.is_dirty |= changes.changed;
+            if !changes.forgotten.is_empty() {
+                self.shipper.forget(ForgetFiles { tenant: chain.tenant.clone(), files: changes.forgotten });
+            }
+            if chain.is_over() {
+                let path = chain.path.clone();
+                state.chains.remove(&id);
+                state.by_path.remove(&path);
+                return None;
+            }
+            let next = chain.next(now)?;
+            match read(chain, next, &mut state.buffer, model::now_ns()) {
+                Ok(Read::Batch(prepared)) => return Some(prepared),
+                Ok(Read::Nothing) => return None,
+                Ok(Read::Binary) => {
+                    state.is_dirty = true;
+                    return None;
+                }
+                Ok(Read::Truncated) => chain.truncated(next.index),
+                Err(error) => {
+                    tracing::warn!(%error, path = %chain.path.display(), "cannot read a log file");
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn ship(&mut self, id: ChainId, prepared: Prepared) {
+        let Some(chain) = self.state.chains.get_mut(&id) else { return };
+        chain.in_flight = true;
+        let (lines, bytes) = (prepared.batch.len() as u64, prepared.batch.text_bytes());
+        self.counters.lines(Stage::Read, lines);
+        self.counters
+            .bytes_read
+            .inc_by(prepared.end - chain.files.iter().find(|f| f.id() == prepared.file).map_or(0, |f| f.entry.offset));
+        self.counters.truncated.inc_by(prepared.truncated);
+        self.counters.invalid_utf8.inc_by(prepared.invalid_utf8);
+        self.state.in_flight_bytes += bytes;
+        let Prepared { batch, file, end, skipping, last_t_ns, has_more, .. } = prepared;
+        self.state.in_flight.insert(id, InFlight { file, end, skipping, last_t_ns, has_more, lines, bytes });
+        self.shipper.ship(id, Batch::Logs(batch));
+    }
+
+    /// Moves a path on after its record. True: it changed meanwhile, which is for the next wake.
+    fn shipped(&mut self, id: ChainId, outcome: &Outcome) -> bool {
+        let Some(sent) = self.state.in_flight.remove(&id) else { return false };
+        self.state.in_flight_bytes -= sent.bytes;
+        let Some(chain) = self.state.chains.get_mut(&id) else { return false };
+        chain.in_flight = false;
+        match outcome {
+            Outcome::Abandoned => return false,
+            Outcome::Acknowledged => self.counters.lines(Stage::Acknowledged, sent.lines),
+            Outcome::Dropped => self.counters.lines(Stage::Dropped, sent.lines),
+        }
+        if let Some(tracked) = chain.files.iter_mut().find(|tracked| tracked.id() == sent.file) {
+            tracked.entry.offset = sent.end;
+            tracked.entry.skipping = sent.skipping;
+        }
+        chain.last_t_ns = sent.last_t_ns;
+        self.state.is_dirty = true;
+        if sent.has_more || chain.files.len() > 1 {
+            self.state.again.remove(&id);
+            self.make_ready(id);
+        }
+        self.state.again.contains(&id)
+    }
+
+    /// Writes the checkpoint; false when it could not be.
+    fn save(&mut self) -> bool {
+        self.state.dormant.retain(|entry| entry.path.exists());
+        let chains = self.state.chains.values().map(Chain::checkpoint);
+        let entries = chains.chain(self.state.dormant.iter().cloned()).collect();
+        match self.checkpoint.save(entries) {
+            Ok(()) => {
+                self.state.chains.values_mut().for_each(Chain::saved);
+                self.state.is_dirty = false;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the checkpoint cannot be saved; new files wait, no space or no permission?");
+                false
+            }
+        }
+    }
+
+    fn publish_status(&mut self) {
+        let state = &self.state;
+        let of = |chain: &Chain| {
+            let chain_state = |file: &super::chain::Tracked| match (file.entry.left_alone, &file.file) {
+                (true, _) => "left alone",
+                (_, Some(_)) => "open",
+                _ => "done",
+            };
+            let files = chain.files.iter().map(|file| FileStatus {
+                path: chain.name.display().to_string(),
+                id: file.id().to_string(),
+                offset: file.entry.offset,
+                size: file.size().unwrap_or(file.entry.offset),
+                format: chain.format.map_or("undecided", super::parse::Format::name),
+                state: chain_state(file),
+            });
+            files.collect::<Vec<_>>()
+        };
+        let files: Vec<FileStatus> = state.chains.values().flat_map(of).collect();
+        self.counters.files.set(files.iter().filter(|file| file.state == "open").count() as i64);
+        let unread: u64 = files.iter().filter(|f| f.state == "open").map(|f| f.size.saturating_sub(f.offset)).sum();
+        self.counters.unread_bytes.set(unread as i64);
+        *self.status.lock() = files;
+    }
+
+    /// Waits a little for acknowledgements, then saves what is known.
+    fn finish(mut self) {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while !self.state.in_flight.is_empty() {
+            match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Shipped(id, outcome)) => drop(self.shipped(id, &outcome)),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        self.shipper.stop.cancel();
+        self.save();
+    }
+}

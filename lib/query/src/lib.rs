@@ -3,6 +3,7 @@
 //! Pure: no I/O, no runtime, no storage. A store fills [`Series`] or [`Lines`]; an engine asks it once per selector and
 //! is handed series, or lines, one after the other.
 
+pub mod logql;
 pub mod promql;
 pub mod script;
 

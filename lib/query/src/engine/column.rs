@@ -9,7 +9,7 @@ use crate::QueryError;
 
 /// The instants of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Grid {
+pub(crate) struct Grid {
     pub start_ms: i64,
     pub step_ms: i64,
     pub steps: usize,

@@ -23,7 +23,7 @@ impl KahanSum {
     }
 }
 
-pub(super) fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut total = KahanSum::default();
     values.into_iter().for_each(|value| total.add(value));
     total.total()
@@ -32,18 +32,18 @@ pub(super) fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
 /// Means are summed at this scale, so that only a mean that is itself too large overflows. A power of two loses nothing.
 pub(super) const MEAN_SCALE: f64 = 1.0 / 18_446_744_073_709_551_616.0;
 
-pub(super) fn mean(values: &[f64]) -> f64 {
+pub(crate) fn mean(values: &[f64]) -> f64 {
     sum(values.iter().map(|value| value * MEAN_SCALE)) / values.len() as f64 / MEAN_SCALE
 }
 
 /// The population variance.
-pub(super) fn variance(values: &[f64]) -> f64 {
+pub(crate) fn variance(values: &[f64]) -> f64 {
     let mean = mean(values);
     sum(values.iter().map(|value| (value - mean) * (value - mean))) / values.len() as f64
 }
 
 /// The quantile by linear interpolation between ranks. Sorts the values, NaN first.
-pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
+pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || q.is_nan() {
         return f64::NAN;
     }

@@ -27,8 +27,12 @@ use model::{Labels, Sample};
 
 use crate::promql::{Expr, ValueType, type_of};
 use crate::{QueryError, Series};
-use column::{Grid, is_present};
+use column::is_present;
 use eval::{Columns, Eval};
+
+pub(crate) use column::Grid;
+pub(crate) use math::{mean, quantile, sum, variance};
+pub(crate) use window::counter_rate;
 
 /// Settings of an evaluation.
 #[derive(Debug, Clone)]

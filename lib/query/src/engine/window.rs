@@ -189,6 +189,11 @@ fn extrapolated(window: &Window<'_>, is_counter: bool, is_rate: bool) -> Option<
     Some(change * factor)
 }
 
+/// The rate of a counter's samples over `(start_ms, end_ms]`, as `rate` computes it.
+pub(crate) fn counter_rate(timestamps_ms: &[i64], values: &[f64], start_ms: i64, end_ms: i64) -> Option<f64> {
+    extrapolated(&Window { timestamps_ms, values, start_ms, end_ms, t_ms: end_ms }, true, true)
+}
+
 /// `irate` (per second, a fall is a reset to zero) and `idelta`: the change between the last two samples.
 fn last_change(window: &Window<'_>, is_rate: bool) -> Option<f64> {
     let n = window.values.len();

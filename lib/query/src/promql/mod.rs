@@ -16,6 +16,7 @@ pub use ast::{
 };
 pub use functions::{Function, function};
 pub use parser::{parse, parse_series_name};
+pub(crate) use types::check_types;
 pub use types::type_of;
 
 /// Every vector selector of an expression, from left to right; those of range selectors too.

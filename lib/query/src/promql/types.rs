@@ -20,7 +20,7 @@ pub fn type_of(expr: &Expr) -> ValueType {
     }
 }
 
-pub(super) fn check_types(expr: &Expr) -> Result<(), QueryError> {
+pub(crate) fn check_types(expr: &Expr) -> Result<(), QueryError> {
     match &expr.kind {
         ExprKind::Number { .. } | ExprKind::Text(_) | ExprKind::Range { .. } => Ok(()),
         ExprKind::Selector(_) => Ok(()),

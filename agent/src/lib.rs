@@ -1,3 +1,180 @@
 //! The agent: what runs on every node. It tails logs, collects host and container metrics, scrapes targets, and ships all
-//! of it over a [`bus::Producer`].
+//! of it over a [`Producer`]: an embedded bus, Kafka, or another Binnacle over HTTP.
+//!
+//! Lines are shipped at least once and recognised by their byte ranges ([`logs`] states what holds after `kill -9`);
+//! samples are of now and are tried once.
+
+pub mod cgroup;
+pub mod host;
 pub mod logs;
+mod metrics;
+mod push;
+pub mod scrape;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bus::Producer;
+use disk::Disk;
+use model::Labels;
+use parking_lot::Mutex;
+use service::config::{Global, LogSource, ScrapeConfig};
+use service::metrics::Metrics;
+use tokio_util::sync::CancellationToken;
+
+use host::Roots;
+pub use logs::FileStatus;
+use logs::{Logs, LogsError, LogsOptions};
+use metrics::Gathered;
+pub use push::{HttpOptions, HttpProducer};
+use scrape::Scraper;
+pub use scrape::TargetStatus;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Logs(#[from] LogsError),
+}
+
+/// What the agent is told. `logs` is the resolved list: [`default_sources`] where nothing is configured.
+#[derive(Debug, Clone)]
+pub struct AgentOptions {
+    pub state_dir: PathBuf,
+    pub node: String,
+    pub tenant: String,
+    pub logs: Vec<LogSource>,
+    /// Never tailed: our own data.
+    pub own_dirs: Vec<PathBuf>,
+    pub procfs: PathBuf,
+    pub sysfs: PathBuf,
+    pub rootfs: PathBuf,
+    pub cgroupfs: PathBuf,
+    pub collect_interval_ms: u64,
+    pub scrape: (Global, Vec<ScrapeConfig>),
+    pub metrics_enabled: bool,
+    pub logs_enabled: bool,
+}
+
+pub use logs::discover::default_sources;
+
+/// What the agent is doing, for people.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    pub files: Vec<FileStatus>,
+    pub targets: Vec<TargetStatus>,
+}
+
+/// A handle on the status that outlives [`Agent::run`].
+#[derive(Clone)]
+pub struct AgentStatus {
+    files: Arc<Mutex<Vec<FileStatus>>>,
+    targets: Arc<Mutex<Vec<TargetStatus>>>,
+}
+
+impl AgentStatus {
+    pub fn get(&self) -> Status {
+        Status { files: self.files.lock().clone(), targets: self.targets.lock().clone() }
+    }
+}
+
+pub struct Agent {
+    options: AgentOptions,
+    logs: Option<Logs>,
+    scraper: Scraper,
+    producer: Arc<dyn Producer>,
+    status: AgentStatus,
+}
+
+impl Agent {
+    /// Reads the checkpoint and compiles what was configured; opens no log file yet.
+    pub fn new(
+        options: AgentOptions,
+        producer: Arc<dyn Producer>,
+        disk: Arc<dyn Disk>,
+        metrics: &Metrics,
+    ) -> Result<Agent, AgentError> {
+        raise_descriptor_limit();
+        let logs_options = LogsOptions {
+            state_dir: options.state_dir.clone(),
+            node: options.node.clone(),
+            tenant: options.tenant.clone(),
+            sources: options.logs.clone(),
+            own_dirs: options.own_dirs.clone(),
+        };
+        let logs =
+            options.logs_enabled.then(|| Logs::new(logs_options, producer.clone(), disk, metrics)).transpose()?;
+        let (global, configs) = &options.scrape;
+        let scraper = Scraper::new(global, configs, options.tenant.clone(), producer.clone());
+        let files = logs.as_ref().map(|logs| logs.status.clone()).unwrap_or_default();
+        let status = AgentStatus { files, targets: scraper.status.clone() };
+        Ok(Agent { options, logs, scraper, producer, status })
+    }
+
+    pub fn status(&self) -> AgentStatus {
+        self.status.clone()
+    }
+
+    /// Runs until `stop`; then waits a little for what is on its way and saves the checkpoint.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
+        let logs = async {
+            if let Some(logs) = self.logs {
+                logs.run(stop.clone()).await;
+            }
+        };
+        let collected = async {
+            if self.options.metrics_enabled {
+                collect(&self.options, self.producer.as_ref(), &stop).await;
+            }
+        };
+        tokio::join!(logs, collected, self.scraper.run(stop.clone()));
+        Ok(())
+    }
+}
+
+/// Collects host and container metrics at every interval, the first time at once.
+async fn collect(options: &AgentOptions, producer: &dyn Producer, stop: &CancellationToken) {
+    let mut beat = tokio::time::interval(Duration::from_millis(options.collect_interval_ms.max(100)));
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let gathering = options.clone();
+        let gathered = tokio::task::spawn_blocking(move || gather(&gathering));
+        match gathered.await {
+            Ok(batches) => {
+                for gathered in batches {
+                    metrics::ship(producer, gathered.into_batch(&options.tenant), "host metrics").await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "collecting host metrics failed"),
+        }
+    }
+}
+
+fn gather(options: &AgentOptions) -> [Gathered; 2] {
+    let AgentOptions { procfs, sysfs, rootfs, cgroupfs, node, .. } = options;
+    let roots = Roots { procfs: procfs.clone(), sysfs: sysfs.clone(), rootfs: rootfs.clone() };
+    let t_ms = model::now_ms();
+    let job = |job: &str, collect: &dyn Fn(&mut Gathered)| {
+        let start = Instant::now();
+        let mut out = Gathered::new(t_ms, Labels::from_pairs([("job", job), ("instance", node)]));
+        collect(&mut out);
+        out.add("up", &[], 1.0);
+        out.add("scrape_duration_seconds", &[], start.elapsed().as_secs_f64());
+        out
+    };
+    [job("node", &|out| host::collect(&roots, out)), job("cadvisor", &|out| cgroup::collect(cgroupfs, &roots, out))]
+}
+
+/// Every tailed file holds a descriptor: as many as the system allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}

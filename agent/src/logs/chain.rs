@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 use model::{FileId, Labels};
@@ -30,6 +30,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const SCAN_INTERVAL: Duration = Duration::from_secs(10);
 /// A missing path is looked for no more often than this.
 const MISSING_INTERVAL: Duration = Duration::from_millis(200);
+/// Modification times are as coarse as the kernel's tick, so they may be a little older than the clock.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
 /// Fingerprints shorter than this do not prove that a file is a copy of one that is still there.
 const COPY_PROOF_BYTES: u32 = 256;
 /// The most that is decompressed to disk to read the rest of one file.
@@ -112,8 +114,9 @@ pub struct Chain {
     pub files: Vec<Tracked>,
     /// A record is on its way; nothing is read until it is acknowledged.
     pub in_flight: bool,
-    /// No source wants this path any more: nothing new is opened, but what is open is read to its end.
     first_sight: bool,
+    /// Siblings that were written after this were rotated under our eyes, first sight or not.
+    watching_since: SystemTime,
     last_scan: Option<Instant>,
 }
 
@@ -137,8 +140,15 @@ impl Chain {
             files: Vec::new(),
             in_flight: false,
             first_sight: true,
+            watching_since: SystemTime::now(),
             last_scan: None,
         }
+    }
+
+    /// Since when the agent has been running.
+    pub fn watching_since(mut self, started: SystemTime) -> Chain {
+        self.watching_since = started - CLOCK_TICK;
+        self
     }
 
     pub fn restore(&mut self, entry: PathEntry) {
@@ -224,7 +234,9 @@ impl Chain {
             match owner[at] {
                 Some(id) => self.reopen(id, seen, spool_dir)?,
                 None if self.is_wanted(&seen) => {
-                    let left_alone = self.first_sight && !seen.is_base || !is_text(&seen.head);
+                    let is_older = seen.modified.is_none_or(|at| at < self.watching_since);
+                    let is_before = self.first_sight && !seen.is_base && is_older;
+                    let left_alone = is_before || !is_text(&seen.head);
                     let mut tracked = Tracked::new(seen, left_alone);
                     if tracked.file.is_some() {
                         spool_if_gzip(&mut tracked, spool_dir)?;

@@ -26,6 +26,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::SystemTime;
 
 use bus::Producer;
 use disk::Disk;
@@ -132,6 +133,7 @@ pub struct Logs {
     restored: Vec<checkpoint::PathEntry>,
     counters: LogCounters,
     producer: Arc<dyn Producer>,
+    started: SystemTime,
     pub status: Arc<Mutex<Vec<FileStatus>>>,
 }
 
@@ -147,7 +149,16 @@ impl Logs {
         let restored = checkpoint.load()?;
         let counters = LogCounters::default();
         counters.register(metrics);
-        Ok(Logs { options, sources, checkpoint, restored, counters, producer, status: Arc::default() })
+        Ok(Logs {
+            options,
+            sources,
+            checkpoint,
+            restored,
+            counters,
+            producer,
+            started: SystemTime::now(),
+            status: Arc::default(),
+        })
     }
 
     /// Tails until `stop`, then waits a little for acknowledgements and saves the checkpoint.
@@ -175,6 +186,7 @@ impl Logs {
             watch: Watch::new(sender.clone()),
             counters: self.counters,
             status: self.status,
+            started: self.started,
             state: State::default(),
         };
         let (done, finished) = oneshot::channel();

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use flate2::read::MultiGzDecoder;
 
@@ -27,6 +28,7 @@ pub struct Seen {
     /// The first bytes, decompressed.
     pub head: Vec<u8>,
     pub size: u64,
+    pub modified: Option<SystemTime>,
     pub file: File,
     pub is_base: bool,
     pub is_gzip: bool,
@@ -113,7 +115,17 @@ fn open(path: &Path, ino: u64, is_gzip: bool) -> Option<Option<Seen>> {
     let head = if is_gzip { gzip_head(&file) } else { read_head(&file) };
     let Ok(head) = head else { return Some(None) };
     let path = path.to_owned();
-    Some(Some(Seen { path, key, head, size: meta.len(), file, is_base: false, is_gzip, is_rotation: false }))
+    Some(Some(Seen {
+        path,
+        key,
+        head,
+        size: meta.len(),
+        modified: meta.modified().ok(),
+        file,
+        is_base: false,
+        is_gzip,
+        is_rotation: false,
+    }))
 }
 
 fn gzip_head(file: &File) -> io::Result<Vec<u8>> {

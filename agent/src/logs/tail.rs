@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use model::{Batch, FileId, ForgetFiles};
 use parking_lot::Mutex;
@@ -72,6 +72,7 @@ pub struct Tailer {
     pub watch: Watch,
     pub counters: LogCounters,
     pub status: Arc<Mutex<Vec<FileStatus>>>,
+    pub started: SystemTime,
     pub state: State,
 }
 
@@ -239,7 +240,8 @@ impl Tailer {
         let source = &self.discovery.sources[found.source];
         let streams = enrich::streams(&found.name, &self.node, &source.labels);
         let tenant = source.tenant.clone().unwrap_or_else(|| self.tenant.clone());
-        let mut chain = Chain::new(found.path.clone(), found.name.clone(), tenant, streams, source.format);
+        let chain = Chain::new(found.path.clone(), found.name.clone(), tenant, streams, source.format);
+        let mut chain = chain.watching_since(self.started);
         if let Some(at) = self.state.dormant.iter().position(|entry| entry.path == found.path) {
             chain.restore(self.state.dormant.remove(at));
         }

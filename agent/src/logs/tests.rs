@@ -232,6 +232,8 @@ fn a_crash_repeats_ranges_and_no_lines() {
 fn older_siblings_are_left_alone_at_first_sight() {
     let mut bench = Bench::new();
     bench.append("a.log.1", b"from before\n");
+    let old = OpenOptions::new().append(true).open(bench.path("a.log.1")).expect("opens");
+    old.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).expect("set");
     bench.write("a.log", 0..10);
     bench.start();
     bench.expect("a.log", 0..10);

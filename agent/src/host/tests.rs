@@ -1,0 +1,112 @@
+use std::path::{Path, PathBuf};
+
+use model::Labels;
+
+use super::*;
+
+fn gathered() -> Vec<String> {
+    let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let roots = Roots { procfs: testdata.join("proc"), sysfs: testdata.join("sys"), rootfs: PathBuf::from("/") };
+    let mut out = Gathered::new(1, Labels::from_pairs([("job", "node"), ("instance", "n")]));
+    collect(&roots, &mut out);
+    out.lines()
+}
+
+/// `lines` are the metric lines that begin with `prefix`, all of them.
+fn check(prefix: &str, lines: &[&str]) {
+    let got: Vec<String> = gathered().into_iter().filter(|line| line.starts_with(prefix)).collect();
+    assert_eq!(got, lines);
+}
+
+#[test]
+fn a_recorded_tree_gives_node_exporters_metrics() {
+    check(
+        "node_cpu_guest",
+        &[
+            r#"node_cpu_guest_seconds_total{cpu="0", mode="nice"} 0"#,
+            r#"node_cpu_guest_seconds_total{cpu="0", mode="user"} 0"#,
+            r#"node_cpu_guest_seconds_total{cpu="1", mode="nice"} 0"#,
+            r#"node_cpu_guest_seconds_total{cpu="1", mode="user"} 0.04"#,
+        ],
+    );
+    check(
+        r#"node_cpu_seconds_total{cpu="0", mode="i"#,
+        &[
+            r#"node_cpu_seconds_total{cpu="0", mode="idle"} 20"#,
+            r#"node_cpu_seconds_total{cpu="0", mode="iowait"} 0.05"#,
+            r#"node_cpu_seconds_total{cpu="0", mode="irq"} 0"#,
+        ],
+    );
+    check("node_load", &["node_load15{} 0.1", "node_load1{} 0.5", "node_load5{} 0.25"]);
+    check(
+        "node_memory",
+        &[
+            "node_memory_Active_anon_bytes{} 10240",
+            "node_memory_HugePages_Total{} 3",
+            "node_memory_MemAvailable_bytes{} 614400",
+            "node_memory_MemTotal_bytes{} 1024000",
+        ],
+    );
+    check(
+        "node_vmstat",
+        &[
+            "node_vmstat_oom_kill{} 1",
+            "node_vmstat_pgfault{} 100",
+            "node_vmstat_pgmajfault{} 7",
+            "node_vmstat_pgpgin{} 11",
+        ],
+    );
+    check(
+        "node_disk_read",
+        &[
+            r#"node_disk_read_bytes_total{device="vda"} 10240"#,
+            r#"node_disk_read_time_seconds_total{device="vda"} 0.3"#,
+            r#"node_disk_reads_completed_total{device="vda"} 10"#,
+            r#"node_disk_reads_merged_total{device="vda"} 1"#,
+        ],
+    );
+    check(
+        "node_disk_io",
+        &[
+            r#"node_disk_io_now{device="vda"} 1"#,
+            r#"node_disk_io_time_seconds_total{device="vda"} 0.5"#,
+            r#"node_disk_io_time_weighted_seconds_total{device="vda"} 0.7"#,
+        ],
+    );
+}
+
+#[test]
+fn the_network_and_the_kernel_too() {
+    check("node_network_receive_e", &[r#"node_network_receive_errs_total{device="eth0"} 1"#]);
+    check("node_network_transmit_d", &[r#"node_network_transmit_drop_total{device="eth0"} 5"#]);
+    check("node_network_up", &[r#"node_network_up{device="eth0"} 1"#]);
+    check("node_network_speed", &[r#"node_network_speed_bytes{device="eth0"} 125000000"#]);
+    check(
+        "node_netstat",
+        &[
+            "node_netstat_TcpExt_SyncookiesSent{} 1",
+            "node_netstat_TcpExt_TCPSynRetrans{} 8",
+            "node_netstat_Tcp_OutSegs{} 500",
+            "node_netstat_Tcp_RetransSegs{} 6",
+        ],
+    );
+    check("node_nf_", &["node_nf_conntrack_entries_limit{} 262144", "node_nf_conntrack_entries{} 12"]);
+    check("node_filefd", &["node_filefd_allocated{} 1024", "node_filefd_maximum{} 9000"]);
+    check("node_pressure_cpu", &["node_pressure_cpu_waiting_seconds_total{} 2.5"]);
+    check(
+        "node_pressure_io",
+        &["node_pressure_io_stalled_seconds_total{} 0.5", "node_pressure_io_waiting_seconds_total{} 2.5"],
+    );
+    check("node_procs", &["node_procs_blocked{} 1", "node_procs_running{} 2"]);
+    check("node_boot", &["node_boot_time_seconds{} 1795150000"]);
+    check(
+        r#"node_filesystem_device_error"#,
+        &[
+            r#"node_filesystem_device_error{device="/dev/vda", fstype="ext4", mountpoint="/"} 0"#,
+            r#"node_filesystem_device_error{device="tmpfs", fstype="tmpfs", mountpoint="/gone place"} 1"#,
+        ],
+    );
+    let failed =
+        gathered().into_iter().filter(|line| line.starts_with("node_scrape_collector_success") && line.ends_with(" 0"));
+    assert_eq!(failed.collect::<Vec<_>>(), Vec::<String>::new());
+}

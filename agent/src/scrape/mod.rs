@@ -1,0 +1,254 @@
+//! Scraping: every static target on its own beat, its samples and the health series beside them onto the bus.
+//!
+//! # Contracts
+//! - A scrape is one batch with one timestamp (unless the target gives timestamps and they are honoured): samples, `up`,
+//!   and the `scrape_*` series of Prometheus.
+//! - A series that was in the last scrape and is not in this one, all series when a scrape fails, and all series at the
+//!   end get a staleness marker; series with timestamps of their own do not, as in Prometheus.
+//! - A body is read up to [`MAX_BODY_BYTES`]; more than `sample_limit` samples fail the scrape as a whole.
+
+mod auth;
+mod target;
+mod text;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bus::Producer;
+use model::{Labels, METRIC_NAME, MetricBatch, Sample, SeriesSamples, relabel, stale_marker};
+use parking_lot::Mutex;
+use serde::Serialize;
+use service::config::{Global, ScrapeConfig};
+use tokio_util::sync::CancellationToken;
+
+pub use target::Target;
+use text::{TextFormat, TextSample};
+
+const MAX_BODY_BYTES: usize = 64 << 20;
+const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+
+/// A target's state, as `/api/v1/targets` shows it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    pub discovered_labels: Labels,
+    pub labels: Labels,
+    pub scrape_pool: String,
+    pub scrape_url: String,
+    /// `unknown`, `up` or `down`.
+    pub health: &'static str,
+    pub last_error: String,
+    pub last_scrape_ms: i64,
+    pub last_scrape_duration_seconds: f64,
+    pub scrape_interval_ms: i64,
+    pub scrape_timeout_ms: i64,
+}
+
+pub struct Scraper {
+    targets: Vec<Target>,
+    tenant: String,
+    producer: Arc<dyn Producer>,
+    pub status: Arc<Mutex<Vec<TargetStatus>>>,
+}
+
+impl Scraper {
+    pub fn new(global: &Global, configs: &[ScrapeConfig], tenant: String, producer: Arc<dyn Producer>) -> Scraper {
+        let targets = target::targets(global, configs);
+        let status = targets.iter().map(TargetStatus::new).collect();
+        Scraper { targets, tenant, producer, status: Arc::new(Mutex::new(status)) }
+    }
+
+    /// Scrapes until `stop`, and ends every series.
+    pub async fn run(self, stop: CancellationToken) {
+        if self.targets.is_empty() {
+            return;
+        }
+        let client = match reqwest::Client::builder().user_agent("Binnacle").build() {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::error!(%error, "no HTTP client: nothing is scraped");
+                return;
+            }
+        };
+        let loops = self.targets.into_iter().enumerate().map(|(index, target)| {
+            let history = History { target, tenant: self.tenant.clone(), seen: HashMap::new() };
+            let beat = Loop { client: client.clone(), producer: self.producer.clone(), history };
+            beat.run(index, self.status.clone(), stop.clone())
+        });
+        futures::future::join_all(loops).await;
+    }
+}
+
+impl TargetStatus {
+    fn new(target: &Target) -> TargetStatus {
+        TargetStatus {
+            discovered_labels: target.discovered.clone(),
+            labels: target.labels.clone(),
+            scrape_pool: target.config.job_name.clone(),
+            scrape_url: target.url.clone(),
+            health: "unknown",
+            last_error: String::new(),
+            last_scrape_ms: 0,
+            last_scrape_duration_seconds: 0.0,
+            scrape_interval_ms: target.interval.as_millis() as i64,
+            scrape_timeout_ms: target.timeout.as_millis() as i64,
+        }
+    }
+}
+
+/// One target's scraping.
+struct Loop {
+    client: reqwest::Client,
+    producer: Arc<dyn Producer>,
+    history: History,
+}
+
+/// What scrapes of a target become, given those before.
+struct History {
+    target: Target,
+    tenant: String,
+    /// Series of the last scrape; whether a marker would end them.
+    seen: HashMap<Labels, bool>,
+}
+
+impl Loop {
+    async fn run(mut self, index: usize, status: Arc<Mutex<Vec<TargetStatus>>>, stop: CancellationToken) {
+        let mut beat = tokio::time::interval_at(
+            tokio::time::Instant::now() + self.history.target.offset(),
+            self.history.target.interval,
+        );
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {}
+                () = stop.cancelled() => break,
+            }
+            let (t_ms, start) = (model::now_ms(), Instant::now());
+            let result = tokio::select! {
+                fetched = tokio::time::timeout(self.history.target.timeout, self.fetch()) => {
+                    fetched.unwrap_or_else(|_| Err("context deadline exceeded".to_owned()))
+                }
+                () = stop.cancelled() => break,
+            };
+            let took = start.elapsed();
+            let result = result.and_then(|samples| self.history.accept(samples));
+            if let Some(status) = status.lock().get_mut(index) {
+                status.health = if result.is_ok() { "up" } else { "down" };
+                status.last_error = result.as_ref().err().cloned().unwrap_or_default();
+                status.last_scrape_ms = t_ms;
+                status.last_scrape_duration_seconds = took.as_secs_f64();
+            }
+            let batch = self.history.batch(result, t_ms, took);
+            crate::metrics::ship(self.producer.as_ref(), batch, "a scrape").await;
+        }
+        let ends = self.history.ends(model::now_ms(), &HashMap::new());
+        let batch = MetricBatch { tenant: self.history.tenant.clone(), series: ends };
+        crate::metrics::ship(self.producer.as_ref(), batch, "the end of a target").await;
+    }
+
+    async fn fetch(&self) -> Result<Vec<TextSample>, String> {
+        let request = self.client.get(&self.history.target.url).header("accept", ACCEPT);
+        let request = auth::authorize(request, &self.history.target.config).map_err(|error| error.to_string())?;
+        let mut response = request.send().await.map_err(|error| error.to_string())?;
+        if !response.status().is_success() {
+            return Err(format!("server returned HTTP status {}", response.status()));
+        }
+        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or("");
+        let format = TextFormat::of_content_type(content_type);
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| error.to_string())? {
+            if body.len() + chunk.len() > MAX_BODY_BYTES {
+                return Err(format!("body is over {MAX_BODY_BYTES} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let text = String::from_utf8(body).map_err(|_| "body is not UTF-8".to_owned())?;
+        text::parse(&text, format).map_err(|error| error.to_string())
+    }
+}
+
+impl History {
+    /// Names and filters samples. How many there were before filtering comes with them.
+    fn accept(&self, samples: Vec<TextSample>) -> Result<(usize, Vec<TextSample>), String> {
+        let scraped = samples.len();
+        let config = &self.target.config;
+        let mut kept = Vec::with_capacity(scraped);
+        for mut sample in samples {
+            let labels = with_target(&sample.labels, &self.target.labels, config.honor_labels);
+            let Some(labels) = relabel(&labels, &config.metric_relabel_configs) else { continue };
+            sample.labels = labels;
+            sample.t_ms = sample.t_ms.filter(|_| config.honor_timestamps);
+            kept.push(sample);
+        }
+        match config.sample_limit {
+            Some(limit) if limit > 0 && kept.len() as u64 > limit => {
+                Err(format!("sample limit exceeded: {} samples, limit {limit}", kept.len()))
+            }
+            _ => Ok((scraped, kept)),
+        }
+    }
+
+    fn batch(&mut self, result: Result<(usize, Vec<TextSample>), String>, t_ms: i64, took: Duration) -> MetricBatch {
+        let is_up = result.is_ok();
+        let (scraped, samples) = result.unwrap_or_default();
+        let now: HashMap<Labels, bool> = samples.iter().map(|s| (s.labels.clone(), s.t_ms.is_none())).collect();
+        let added = now.keys().filter(|labels| !self.seen.contains_key(*labels)).count();
+        let mut series = self.ends(t_ms, &now);
+        let kept = samples.len();
+        let mut once = HashSet::new();
+        for sample in samples {
+            // Of repeated series Prometheus takes the first.
+            if once.insert((sample.labels.clone(), sample.t_ms)) {
+                let point = Sample { t_ms: sample.t_ms.unwrap_or(t_ms), value: sample.value };
+                series.push(SeriesSamples { labels: sample.labels, samples: vec![point] });
+            }
+        }
+        self.seen = now;
+        let about = [
+            ("up", f64::from(u8::from(is_up))),
+            ("scrape_duration_seconds", took.as_secs_f64()),
+            ("scrape_samples_scraped", scraped as f64),
+            ("scrape_samples_post_metric_relabeling", kept as f64),
+            ("scrape_series_added", added as f64),
+        ];
+        for (name, value) in about {
+            let labels = self.target.labels.with(METRIC_NAME, name);
+            series.push(SeriesSamples { labels, samples: vec![Sample { t_ms, value }] });
+        }
+        MetricBatch { tenant: self.tenant.clone(), series }
+    }
+
+    /// Markers for the series that were there and are not in `now`.
+    fn ends(&self, t_ms: i64, now: &HashMap<Labels, bool>) -> Vec<SeriesSamples> {
+        let gone = self.seen.iter().filter(|(labels, has_marker)| **has_marker && !now.contains_key(*labels));
+        gone.map(|(labels, _)| SeriesSamples {
+            labels: labels.clone(),
+            samples: vec![Sample { t_ms, value: stale_marker() }],
+        })
+        .collect()
+    }
+}
+
+/// Adds the target's labels: where a scraped label has the same name it is kept, or renamed to `exported_…`.
+fn with_target(scraped: &Labels, target: &Labels, honor_labels: bool) -> Labels {
+    let mut labels = scraped.to_builder();
+    for label in target {
+        match scraped.get(&label.name) {
+            Some(_) if honor_labels => continue,
+            Some(value) => {
+                let mut name = format!("exported_{}", label.name);
+                while scraped.get(&name).is_some() || target.get(&name).is_some() {
+                    name.insert_str(0, "exported_");
+                }
+                labels.set(name, value);
+            }
+            None => {}
+        }
+        labels.set(label.name.clone(), label.value.clone());
+    }
+    labels.build()
+}
+
+#[cfg(test)]
+mod tests;

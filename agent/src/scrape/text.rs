@@ -1,0 +1,220 @@
+//! The text formats: Prometheus 0.0.4 and OpenMetrics 1.0, one sample per line.
+//!
+//! `name{label="value",…} value [timestamp]`; 0.0.4 timestamps are milliseconds, OpenMetrics' are seconds and its samples
+//! may have exemplars behind ` # `. Comments carry types and help, which are not needed here. One bad line refuses the whole
+//! exposition, as Prometheus does.
+
+use model::{Labels, LabelsBuilder, METRIC_NAME, is_label_name};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFormat {
+    Prometheus,
+    OpenMetrics,
+}
+
+impl TextFormat {
+    pub fn of_content_type(content_type: &str) -> TextFormat {
+        let is_open = content_type.trim_start().starts_with("application/openmetrics-text");
+        if is_open { TextFormat::OpenMetrics } else { TextFormat::Prometheus }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextSample {
+    pub labels: Labels,
+    pub value: f64,
+    pub t_ms: Option<i64>,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("line {line}: {reason}")]
+pub struct TextError {
+    pub line: usize,
+    pub reason: &'static str,
+}
+
+pub fn parse(text: &str, format: TextFormat) -> Result<Vec<TextSample>, TextError> {
+    let mut samples = Vec::new();
+    for (i, line) in text.lines().enumerate() {
+        if format == TextFormat::OpenMetrics && line == "# EOF" {
+            return Ok(samples);
+        }
+        let line = line.trim_start_matches([' ', '\t']);
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        samples.push(sample(line, format).map_err(|reason| TextError { line: i + 1, reason })?);
+    }
+    match format {
+        TextFormat::Prometheus => Ok(samples),
+        TextFormat::OpenMetrics => {
+            Err(TextError { line: text.lines().count(), reason: "data does not end with # EOF" })
+        }
+    }
+}
+
+fn sample(line: &str, format: TextFormat) -> Result<TextSample, &'static str> {
+    let mut labels = LabelsBuilder::default();
+    let name_end = line.find(['{', ' ', '\t']).ok_or("expected a value")?;
+    let (name, mut rest) = line.split_at(name_end);
+    if !name.is_empty() {
+        if !model::is_metric_name(name) {
+            return Err("not a metric name");
+        }
+        labels.set(METRIC_NAME, name);
+    }
+    rest = rest.trim_start_matches([' ', '\t']);
+    if let Some(inside) = rest.strip_prefix('{') {
+        rest = label_set(inside, &mut labels)?;
+    }
+    if labels.get(METRIC_NAME).is_none() {
+        return Err("a sample without a metric name");
+    }
+    if format == TextFormat::OpenMetrics {
+        rest = rest.split(" # ").next().unwrap_or(rest);
+    }
+    let mut fields = rest.split_ascii_whitespace();
+    let value = number(fields.next().ok_or("expected a value")?).ok_or("not a number")?;
+    let t_ms = match (fields.next(), format) {
+        (None, _) => None,
+        (Some(t), TextFormat::Prometheus) => Some(t.parse().map_err(|_| "not a timestamp in milliseconds")?),
+        (Some(t), TextFormat::OpenMetrics) => {
+            let seconds: f64 = t.parse().map_err(|_| "not a timestamp in seconds")?;
+            Some((seconds * 1000.0).round() as i64)
+        }
+    };
+    if fields.next().is_some() {
+        return Err("unexpected text after the timestamp");
+    }
+    Ok(TextSample { labels: labels.build(), value, t_ms })
+}
+
+/// Reads labels up to the closing brace and returns what follows it. A quoted name alone is the metric's.
+fn label_set<'a>(mut rest: &'a str, labels: &mut LabelsBuilder) -> Result<&'a str, &'static str> {
+    loop {
+        rest = rest.trim_start_matches([' ', '\t']);
+        if let Some(after) = rest.strip_prefix('}') {
+            return Ok(after);
+        }
+        let (name, is_quoted, after) = match rest.strip_prefix('"') {
+            Some(inside) => {
+                let (name, after) = quoted(inside)?;
+                (name, true, after)
+            }
+            None => {
+                let end = rest.find(['=', ' ', '\t', '}', ',']).ok_or("expected a label")?;
+                (rest[..end].to_owned(), false, &rest[end..])
+            }
+        };
+        let after = after.trim_start_matches([' ', '\t']);
+        rest = match after.strip_prefix('=') {
+            Some(value) if is_quoted || is_label_name(&name) => {
+                let value = value.trim_start_matches([' ', '\t']);
+                let (value, after) = quoted(value.strip_prefix('"').ok_or("a label value must be quoted")?)?;
+                labels.set(name, value);
+                after
+            }
+            None if is_quoted && labels.get(METRIC_NAME).is_none() => {
+                labels.set(METRIC_NAME, name);
+                after
+            }
+            _ => return Err("not a label"),
+        };
+        rest = rest.trim_start_matches([' ', '\t']);
+        match rest.strip_prefix(',') {
+            Some(after) => rest = after,
+            None if rest.starts_with('}') => {}
+            None => return Err("expected , or } after a label"),
+        }
+    }
+}
+
+/// Text up to the closing quote; `\\`, `\"` and `\n` are escapes.
+fn quoted(text: &str) -> Result<(String, &str), &'static str> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Ok((value, &text[at + 1..])),
+            '\\' => match chars.next() {
+                Some((_, 'n')) => value.push('\n'),
+                Some((_, c @ ('\\' | '"'))) => value.push(c),
+                Some((_, c)) => value.extend(['\\', c]),
+                None => break,
+            },
+            c => value.push(c),
+        }
+    }
+    Err("a quote is not closed")
+}
+
+fn number(text: &str) -> Option<f64> {
+    match text {
+        "+Inf" | "Inf" => Some(f64::INFINITY),
+        "-Inf" => Some(f64::NEG_INFINITY),
+        "NaN" => Some(f64::NAN),
+        _ if text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str, format: TextFormat, expected: Result<&[(&str, f64, Option<i64>)], &str>) {
+        match (parse(text, format), expected) {
+            (Ok(samples), Ok(expected)) => {
+                let got: Vec<_> = samples.iter().map(|s| (s.labels.to_string(), s.value, s.t_ms)).collect();
+                let expected: Vec<_> = expected.iter().map(|(l, v, t)| ((*l).to_owned(), *v, *t)).collect();
+                assert_eq!(got, expected, "{text}");
+            }
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (got, expected) => panic!("{text}: {got:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn both_formats() {
+        use TextFormat::{OpenMetrics, Prometheus};
+        let text = "# HELP a b\n# TYPE a counter\na 1\na_total{x=\"1\", y=\"a\\\"b\\\\\\n\",} 2.5e3 1500\nb{} +Inf\n\n";
+        check(
+            text,
+            Prometheus,
+            Ok(&[
+                (r#"{__name__="a"}"#, 1.0, None),
+                (r#"{__name__="a_total", x="1", y="a\"b\\\n"}"#, 2500.0, Some(1500)),
+                (r#"{__name__="b"}"#, f64::INFINITY, None),
+            ]),
+        );
+        let text = "a_total 1 1.5 # {trace_id=\"x\"} 1.0\n{\"b.c\",\"d e\"=\"f\"} 2\n# EOF\n";
+        check(
+            text,
+            OpenMetrics,
+            Ok(&[(r#"{__name__="a_total"}"#, 1.0, Some(1500)), (r#"{__name__="b.c", d e="f"}"#, 2.0, None)]),
+        );
+        check("a 1\n", OpenMetrics, Err("# EOF"));
+        check("a 1\nb{x=1} 2", Prometheus, Err("line 2: a label value must be quoted"));
+        for bad in ["a", "a{", "a{x=\"1\" 1", "a one", "a 1 2 3", "{} 1", "1a 1", "a infinity"] {
+            check(bad, Prometheus, Err("line 1"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in "[a-b{}\"=\\\\, 0-9.#\n]{0,60}|.{0,60}") {
+            let _ = parse(&text, TextFormat::Prometheus);
+            let _ = parse(&text, TextFormat::OpenMetrics);
+        }
+
+        #[test]
+        fn what_is_written_is_read(value in any::<f64>(), label in "[^\"\\\\\n]{1,10}") {
+            let text = format!("m{{l=\"{label}\"}} {value}");
+            let samples = parse(&text.replace("inf", "Inf"), TextFormat::Prometheus).expect("good text");
+            prop_assert_eq!(samples[0].value.to_bits(), if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() });
+            prop_assert_eq!(samples[0].labels.get("l"), Some(label.as_str()));
+        }
+    }
+}

@@ -26,8 +26,11 @@ const MAX_DEPTH: usize = 12;
 /// What a version knows of one group; absent where the kernel does not say. CPU in seconds, memory in bytes.
 #[derive(Debug, Default, PartialEq)]
 pub struct Stats {
-    pub values: Vec<(&'static str, Vec<(&'static str, String)>, f64)>,
+    values: Vec<Stat>,
 }
+
+/// Name, labels, value.
+type Stat = (&'static str, Vec<(&'static str, String)>, f64);
 
 impl Stats {
     fn add(&mut self, name: &'static str, value: Option<f64>) {

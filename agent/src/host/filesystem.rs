@@ -54,8 +54,7 @@ pub fn filesystem(roots: &Roots, out: &mut Gathered) -> io::Result<()> {
         let (Some(device), Some(mount), Some(kind)) = (fields.next(), fields.next(), fields.next()) else { continue };
         let mount = unescape(mount);
         let in_skipped = |skipped: &&str| mount == **skipped || mount.starts_with(&format!("{skipped}/"));
-        if SKIPPED_TYPES.contains(&kind) || SKIPPED_MOUNTS.iter().any(|s| in_skipped(&s)) || !seen.insert(mount.clone())
-        {
+        if SKIPPED_TYPES.contains(&kind) || SKIPPED_MOUNTS.iter().any(in_skipped) || !seen.insert(mount.clone()) {
             continue;
         }
         let labels = [("device", device), ("fstype", kind), ("mountpoint", mount.as_str())];

@@ -71,7 +71,7 @@ impl Producer for FakeProducer {
         if fails {
             store.failures -= 1;
         }
-        if !fails || store.failures % 2 == 0 {
+        if !fails || store.failures.is_multiple_of(2) {
             store.take(&batch);
         }
         let answer = if fails { Err(BusError::Unavailable("a test".into())) } else { Ok(0) };

@@ -164,7 +164,9 @@ mod tests {
 
     use super::*;
 
-    fn check(text: &str, format: TextFormat, expected: Result<&[(&str, f64, Option<i64>)], &str>) {
+    type Expected<'a> = Result<&'a [(&'a str, f64, Option<i64>)], &'a str>;
+
+    fn check(text: &str, format: TextFormat, expected: Expected<'_>) {
         match (parse(text, format), expected) {
             (Ok(samples), Ok(expected)) => {
                 let got: Vec<_> = samples.iter().map(|s| (s.labels.to_string(), s.value, s.t_ms)).collect();

@@ -29,7 +29,7 @@ impl Level {
     pub fn from_name(name: &[u8]) -> Option<Level> {
         let is = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
         match name.len() {
-            3..=8 if is(&["info", "notice", "informational"]) => Some(Level::Info),
+            4..=13 if is(&["info", "notice", "informational"]) => Some(Level::Info),
             4..=7 if is(&["warn", "warning"]) => Some(Level::Warn),
             3..=5 if is(&["error", "err"]) => Some(Level::Error),
             5 if is(&["debug"]) => Some(Level::Debug),
@@ -55,10 +55,8 @@ pub fn detect(line: &[u8]) -> Option<Level> {
         let is_marked = word[0].is_ascii_uppercase() && word[len - 1].is_ascii_uppercase()
             || before == Some(b'[') && look.get(at + len) == Some(&b']')
             || is_value_of_level(&look[..at]);
-        if is_marked && (3..=13).contains(&len) {
-            if let Some(level) = Level::from_name(word) {
-                return Some(level);
-            }
+        if is_marked && let Some(level) = Level::from_name(word) {
+            return Some(level);
         }
         at += len;
     }

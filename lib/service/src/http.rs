@@ -197,6 +197,13 @@ pub fn decompress_snappy(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     snap::raw::Decoder::new().decompress_vec(body).map_err(|error| ApiError::bad_data(format!("snappy: {error}")))
 }
 
+/// Starts a client for requests to others; the process's TLS provider is chosen here, once.
+pub fn client() -> reqwest::ClientBuilder {
+    // An error says that a provider has been chosen already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().user_agent(concat!("binnacle/", env!("CARGO_PKG_VERSION")))
+}
+
 /// Serves a router until the token is cancelled, then lets open requests finish for a while.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();

@@ -13,6 +13,9 @@ pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 pub use prometheus_client::registry::{Registry, Unit};
 
+/// Counters told apart by labels: `by.get_or_create(&vec![("reason", "full".to_owned())])`.
+pub type CounterBy = Family<Vec<(&'static str, String)>, Counter>;
+
 /// The process's registry; clones share it.
 #[derive(Clone)]
 pub struct Metrics(Arc<Mutex<Registry>>);

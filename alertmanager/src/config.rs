@@ -1,0 +1,470 @@
+//! Alertmanager's configuration: as written → checked and joined with `global`.
+//!
+//! Every field of the schema is known; an integration that cannot be delivered yet is refused by name, so that nobody
+//! relies on a page that never comes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use model::{DurationMs, MatchOp, Matcher};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use template::Templates;
+
+use crate::inhibit::InhibitRule;
+use crate::matchers::parse_list;
+use crate::notify::{EmailConfig, Integration, WebhookConfig, default_templates};
+use crate::route::{Route, RouteOptions};
+use crate::time_interval::TimeInterval;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {message}", path.display())]
+pub struct ConfigError {
+    pub path: PathBuf,
+    pub message: String,
+}
+
+/// What the router runs on.
+#[derive(Debug)]
+pub struct Config {
+    pub root: Route,
+    pub receivers: BTreeMap<String, Vec<Integration>>,
+    pub inhibit_rules: Vec<InhibitRule>,
+    pub time_intervals: HashMap<String, Vec<TimeInterval>>,
+    pub templates: Templates,
+    pub resolve_timeout_ms: i64,
+    /// The text as loaded, for `/api/v2/status`.
+    pub original: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawConfig {
+    global: Global,
+    templates: Vec<String>,
+    route: Option<RawRoute>,
+    receivers: Vec<RawReceiver>,
+    inhibit_rules: Vec<RawInhibitRule>,
+    time_intervals: Vec<NamedInterval>,
+    mute_time_intervals: Vec<NamedInterval>,
+    tracing: Option<IgnoredAny>,
+    event_recorder: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Global {
+    resolve_timeout: DurationMs,
+    pub smtp_from: String,
+    pub smtp_hello: String,
+    pub smtp_smarthost: String,
+    pub smtp_auth_username: String,
+    pub smtp_auth_password: String,
+    pub smtp_auth_password_file: Option<PathBuf>,
+    pub smtp_require_tls: bool,
+    #[serde(flatten)]
+    elsewhere: OtherGlobals,
+}
+
+impl Default for Global {
+    fn default() -> Self {
+        Global {
+            resolve_timeout: DurationMs(300_000),
+            smtp_from: String::new(),
+            smtp_hello: "localhost".to_owned(),
+            smtp_smarthost: String::new(),
+            smtp_auth_username: String::new(),
+            smtp_auth_password: String::new(),
+            smtp_auth_password_file: None,
+            smtp_require_tls: true,
+            elsewhere: OtherGlobals::default(),
+        }
+    }
+}
+
+/// Declares fields that are understood only so that they can be named.
+macro_rules! named_only {
+    ($(#[$doc:meta])* $name:ident { $($field:ident),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, Deserialize)]
+        #[serde(default)]
+        struct $name { $($field: Option<IgnoredAny>,)* }
+
+        impl $name {
+            fn first(&self) -> Option<&'static str> {
+                [$((stringify!($field), self.$field.is_some())),*].into_iter().find_map(|(name, set)| set.then_some(name))
+            }
+        }
+    };
+}
+
+named_only!(
+    /// Global settings of integrations that are not there yet, and of mail and HTTP that are not used yet.
+    OtherGlobals {
+    smtp_auth_secret,
+    smtp_auth_secret_file,
+    smtp_auth_identity,
+    smtp_tls_config,
+    smtp_force_implicit_tls,
+    http_config,
+    slack_api_url,
+    slack_api_url_file,
+    slack_app_token,
+    slack_app_token_file,
+    slack_app_url,
+    pagerduty_url,
+    opsgenie_api_key,
+    opsgenie_api_key_file,
+    opsgenie_api_url,
+    wechat_api_url,
+    wechat_api_secret,
+    wechat_api_secret_file,
+    wechat_api_corp_id,
+    victorops_api_key,
+    victorops_api_key_file,
+    victorops_api_url,
+    telegram_api_url,
+    telegram_bot_token,
+    telegram_bot_token_file,
+    webex_api_url,
+    jira_api_url,
+    rocketchat_api_url,
+    rocketchat_token,
+    rocketchat_token_file,
+    rocketchat_token_id,
+    rocketchat_token_id_file,
+    mattermost_webhook_url,
+    mattermost_webhook_url_file,
+});
+
+named_only!(
+    /// Integrations of a receiver that are not there yet.
+    OtherIntegrations {
+        discord_configs, incidentio_configs, jira_configs, mattermost_configs, msteams_configs, msteamsv2_configs,
+        opsgenie_configs, pagerduty_configs, pushover_configs, rocketchat_configs, slack_configs, sns_configs,
+        telegram_configs, victorops_configs, webex_configs, wechat_configs,
+    }
+);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRoute {
+    receiver: Option<String>,
+    group_by: Option<Vec<String>>,
+    #[serde(default, rename = "continue")]
+    go_on: bool,
+    #[serde(default, rename = "match")]
+    equal: BTreeMap<String, String>,
+    #[serde(default)]
+    match_re: BTreeMap<String, String>,
+    #[serde(default)]
+    matchers: Vec<String>,
+    group_wait: Option<DurationMs>,
+    group_interval: Option<DurationMs>,
+    repeat_interval: Option<DurationMs>,
+    #[serde(default)]
+    mute_time_intervals: Vec<String>,
+    #[serde(default)]
+    active_time_intervals: Vec<String>,
+    #[serde(default)]
+    routes: Vec<RawRoute>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawReceiver {
+    name: String,
+    webhook_configs: Vec<WebhookConfig>,
+    email_configs: Vec<EmailConfig>,
+    #[serde(flatten)]
+    unsupported: OtherIntegrations,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawInhibitRule {
+    name: String,
+    source_match: BTreeMap<String, String>,
+    source_match_re: BTreeMap<String, String>,
+    source_matchers: Vec<String>,
+    target_match: BTreeMap<String, String>,
+    target_match_re: BTreeMap<String, String>,
+    target_matchers: Vec<String>,
+    equal: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedInterval {
+    name: String,
+    #[serde(default)]
+    time_intervals: Vec<TimeInterval>,
+}
+
+/// The configuration of a process that was given none: everything is kept and shown, nothing is sent.
+const DEFAULT: &str = "route:\n  receiver: default\n  group_by: [alertname]\nreceivers:\n- name: default\n";
+
+impl Config {
+    /// Reads a file, or without one the default: one receiver named `default` that sends nothing.
+    pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+        let Some(path) = path else {
+            return Config::parse(DEFAULT, Path::new(".")).map_err(|m| fail(Path::new("default"), m));
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| fail(path, error.to_string()))?;
+        Config::parse(&text, path.parent().unwrap_or(Path::new("."))).map_err(|message| fail(path, message))
+    }
+
+    /// Parses a text; template files are relative to `base`.
+    pub fn parse(text: &str, base: &Path) -> Result<Config, String> {
+        let raw: RawConfig = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let idle = [raw.tracing.as_ref().map(|_| "tracing"), raw.event_recorder.as_ref().map(|_| "event_recorder")];
+        for name in idle.into_iter().flatten().chain(raw.global.elsewhere.first()) {
+            tracing::warn!("alertmanager configuration: {name} is accepted but does nothing yet");
+        }
+        let intervals = time_intervals(raw.mute_time_intervals.into_iter().chain(raw.time_intervals))?;
+        let receivers = receivers(raw.receivers, &raw.global)?;
+        let root = root(raw.route.ok_or("no routes provided")?)?;
+        check_names(&root, &receivers, &intervals)?;
+        let inhibit_rules = raw.inhibit_rules.into_iter().map(inhibit_rule).collect::<Result<_, _>>()?;
+        let resolve_timeout_ms = raw.global.resolve_timeout.0;
+        let templates = templates(&raw.templates, base)?;
+        Ok(Config {
+            root,
+            receivers,
+            inhibit_rules,
+            time_intervals: intervals,
+            templates,
+            resolve_timeout_ms,
+            original: text.to_owned(),
+        })
+    }
+}
+
+fn fail(path: &Path, message: String) -> ConfigError {
+    ConfigError { path: path.to_owned(), message }
+}
+
+fn time_intervals(named: impl Iterator<Item = NamedInterval>) -> Result<HashMap<String, Vec<TimeInterval>>, String> {
+    let mut intervals = HashMap::new();
+    for interval in named {
+        if intervals.insert(interval.name.clone(), interval.time_intervals).is_some() {
+            return Err(format!("time interval {:?} is not unique", interval.name));
+        }
+    }
+    Ok(intervals)
+}
+
+fn receivers(raw: Vec<RawReceiver>, global: &Global) -> Result<BTreeMap<String, Vec<Integration>>, String> {
+    let mut receivers = BTreeMap::new();
+    for receiver in raw {
+        let name = receiver.name;
+        if name.is_empty() {
+            return Err("missing name in receiver".to_owned());
+        }
+        if let Some(kind) = receiver.unsupported.first() {
+            return Err(format!("receiver {name:?}: {kind} is not supported yet"));
+        }
+        let webhooks = receiver.webhook_configs.into_iter().map(|config| config.check().map(Integration::Webhook));
+        let emails = receiver.email_configs.into_iter().map(|config| config.join(global).map(Integration::Email));
+        let integrations: Result<Vec<_>, String> = webhooks.chain(emails).collect();
+        let integrations = integrations.map_err(|message| format!("receiver {name:?}: {message}"))?;
+        if receivers.insert(name.clone(), integrations).is_some() {
+            return Err(format!("notification config name {name:?} is not unique"));
+        }
+    }
+    Ok(receivers)
+}
+
+fn root(raw: RawRoute) -> Result<Route, String> {
+    let has_matchers = !raw.matchers.is_empty() || !raw.equal.is_empty() || !raw.match_re.is_empty();
+    if raw.receiver.as_ref().is_none_or(String::is_empty) {
+        return Err("root route must specify a default receiver".to_owned());
+    }
+    if has_matchers || raw.go_on || !raw.mute_time_intervals.is_empty() || !raw.active_time_intervals.is_empty() {
+        return Err("root route must not have any matchers, 'continue' or time intervals".to_owned());
+    }
+    let defaults = RouteOptions {
+        receiver: String::new(),
+        group_by: Some(Vec::new()),
+        group_wait_ms: 30_000,
+        group_interval_ms: 300_000,
+        repeat_interval_ms: 4 * 3_600_000,
+        mute_time_intervals: Vec::new(),
+        active_time_intervals: Vec::new(),
+    };
+    route(raw, "", &defaults)
+}
+
+fn route(raw: RawRoute, parent_key: &str, parent: &RouteOptions) -> Result<Route, String> {
+    let matchers = matchers(&raw.equal, &raw.match_re, &raw.matchers)?;
+    let printed: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+    let separator = if parent_key.is_empty() { "" } else { "/" };
+    let key = format!("{parent_key}{separator}{{{}}}", printed.join(","));
+    let ms = |given: Option<DurationMs>, inherited: i64| given.map_or(inherited, |duration| duration.0);
+    let options = RouteOptions {
+        receiver: raw.receiver.filter(|name| !name.is_empty()).unwrap_or_else(|| parent.receiver.clone()),
+        group_by: match raw.group_by {
+            None => parent.group_by.clone(),
+            Some(names) => group_by(names)?,
+        },
+        group_wait_ms: ms(raw.group_wait, parent.group_wait_ms),
+        group_interval_ms: ms(raw.group_interval, parent.group_interval_ms),
+        repeat_interval_ms: ms(raw.repeat_interval, parent.repeat_interval_ms),
+        mute_time_intervals: raw.mute_time_intervals,
+        active_time_intervals: raw.active_time_intervals,
+    };
+    if options.group_interval_ms <= 0 || options.repeat_interval_ms <= 0 {
+        return Err("group_interval and repeat_interval cannot be zero".to_owned());
+    }
+    let children = raw.routes.into_iter().map(|child| route(child, &key, &options)).collect::<Result<_, _>>()?;
+    Ok(Route { key, matchers, go_on: raw.go_on, options, children })
+}
+
+fn group_by(names: Vec<String>) -> Result<Option<Vec<String>>, String> {
+    if names.iter().any(|name| name == "...") {
+        return match names.len() {
+            1 => Ok(None),
+            _ => Err("cannot have wildcard group_by (`...`) and other labels at the same time".to_owned()),
+        };
+    }
+    let unique: HashSet<&String> = names.iter().collect();
+    if unique.len() != names.len() {
+        return Err("duplicated label in group_by".to_owned());
+    }
+    Ok(Some(names))
+}
+
+fn matchers(
+    equal: &BTreeMap<String, String>,
+    regex: &BTreeMap<String, String>,
+    lists: &[String],
+) -> Result<Vec<Matcher>, String> {
+    let mut matchers: Vec<Matcher> =
+        equal.iter().map(|(name, value)| Matcher::equal(name.clone(), value.clone())).collect();
+    for (name, pattern) in regex {
+        matchers.push(Matcher::new(name.clone(), MatchOp::Regex, pattern.clone()).map_err(|error| error.to_string())?);
+    }
+    for list in lists {
+        matchers.extend(parse_list(list)?);
+    }
+    matchers.sort_by(|a, b| (&a.name, &a.value).cmp(&(&b.name, &b.value)));
+    Ok(matchers)
+}
+
+fn inhibit_rule(raw: RawInhibitRule) -> Result<InhibitRule, String> {
+    let source = matchers(&raw.source_match, &raw.source_match_re, &raw.source_matchers);
+    let target = matchers(&raw.target_match, &raw.target_match_re, &raw.target_matchers);
+    let name = raw.name;
+    let named = |message: String| format!("inhibit rule {name:?}: {message}");
+    Ok(InhibitRule { source: source.map_err(named)?, target: target.map_err(named)?, equal: raw.equal })
+}
+
+/// Every receiver and time interval that a route names must be there.
+fn check_names(
+    root: &Route,
+    receivers: &BTreeMap<String, Vec<Integration>>,
+    intervals: &HashMap<String, Vec<TimeInterval>>,
+) -> Result<(), String> {
+    let mut fault = None;
+    root.walk(&mut |route| {
+        let options = &route.options;
+        if !receivers.contains_key(&options.receiver) {
+            fault = Some(format!("undefined receiver {:?} used in route", options.receiver));
+        }
+        let named = options.mute_time_intervals.iter().chain(&options.active_time_intervals);
+        if let Some(name) = named.into_iter().find(|name| !intervals.contains_key(*name)) {
+            fault = Some(format!("undefined time interval {name:?} used in route"));
+        }
+    });
+    fault.map_or(Ok(()), Err)
+}
+
+/// Our default templates, and over them the user's files.
+fn templates(patterns: &[String], base: &Path) -> Result<Templates, String> {
+    let mut templates = default_templates();
+    for pattern in patterns {
+        let pattern = base.join(pattern);
+        for path in files(&pattern)? {
+            let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            templates.parse(&path.display().to_string(), &text).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(templates)
+}
+
+/// The files behind a pattern; `*` may stand in the last element.
+fn files(pattern: &Path) -> Result<Vec<PathBuf>, String> {
+    let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or("");
+    let Some((start, end)) = name.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
+    let dir = pattern.parent().unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let is_match = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+    };
+    let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_match).collect();
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Labels;
+
+    use super::*;
+
+    fn check(text: &str, expected: Result<(), &str>) {
+        match (Config::parse(text, Path::new(".")), expected) {
+            (Ok(_), Ok(())) => {}
+            (Err(message), Err(part)) => assert!(message.contains(part), "{message} does not say {part:?}"),
+            (got, expected) => panic!("{text}: {:?} instead of {expected:?}", got.map(drop)),
+        }
+    }
+
+    #[test]
+    fn good_and_bad_files() {
+        check(DEFAULT, Ok(()));
+        check("receivers: []", Err("no routes"));
+        check("route: {receiver: x}\nreceivers: [{name: y}]", Err("undefined receiver \"x\""));
+        check("route: {receiver: x, matchers: [a=b]}\nreceivers: [{name: x}]", Err("root route must not"));
+        check("route: {receiver: x, group_by: ['...', a]}\nreceivers: [{name: x}]", Err("wildcard"));
+        check("route: {receiver: x}\nreceivers: [{name: x}, {name: x}]", Err("not unique"));
+        check("route: {receiver: x, nonsense: 1}\nreceivers: [{name: x}]", Err("nonsense"));
+        check(
+            "route: {receiver: x, routes: [{match_re: {a: '('}}]}\nreceivers: [{name: x}]",
+            Err("regular expression"),
+        );
+        check(
+            "route: {receiver: x}\nreceivers: [{name: x, slack_configs: [{}]}]",
+            Err("slack_configs is not supported yet"),
+        );
+        check("route: {receiver: x}\nreceivers: [{name: x, slak_configs: [{}]}]", Err("slak_configs"));
+        check("route: {receiver: x}\nreceivers: [{name: x, email_configs: [{to: a@b}]}]", Err("smarthost"));
+        check(
+            "route: {receiver: x, routes: [{mute_time_intervals: [n]}]}\nreceivers: [{name: x}]",
+            Err("undefined time interval"),
+        );
+        check("global: {slack_api_url: 'http://x'}\nroute: {receiver: x}\nreceivers: [{name: x}]", Ok(()));
+    }
+
+    #[test]
+    fn an_alert_goes_to_the_deepest_route_that_takes_it() {
+        let text = "route:\n  receiver: root\n  group_by: [alertname]\n  routes:\n  - matchers: ['team=\"a\"']\n    receiver: a\n\
+                    \x20   continue: true\n    routes: [{match: {severity: page}, receiver: pager, group_by: ['...']}]\n\
+                    \x20 - match_re: {team: 'a|b'}\n    receiver: b\nreceivers: [{name: root}, {name: a}, {name: b}, {name: pager}]\n";
+        let config = Config::parse(text, Path::new(".")).expect("good");
+        let find = |pairs: &[(&str, &str)]| {
+            let labels = Labels::from_pairs(pairs.iter().copied());
+            let found = config.root.find(&labels).into_iter().map(|route| route.options.receiver.clone());
+            found.collect::<Vec<_>>()
+        };
+        assert_eq!(find(&[("team", "x")]), ["root"]);
+        assert_eq!(find(&[("team", "a")]), ["a", "b"]);
+        assert_eq!(find(&[("team", "a"), ("severity", "page")]), ["pager", "b"]);
+        assert_eq!(find(&[("team", "b")]), ["b"]);
+        let labels = Labels::from_pairs([("team", "a"), ("severity", "page"), ("alertname", "x")]);
+        let route = config.root.find(&labels)[0];
+        assert_eq!(route.group_labels(&labels), labels);
+        assert_eq!(route.key, r#"{}/{team="a"}/{severity="page"}"#);
+    }
+}

@@ -1,0 +1,193 @@
+//! The router over a real embedded bus, with a local web server for a receiver.
+
+use std::collections::VecDeque;
+
+use axum::body::Body;
+use axum::http::Request;
+use axum::{Router, routing};
+use bus::{EmbeddedBus, EmbeddedOptions};
+use disk::RealDisk;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+
+/// A receiver that answers with the given statuses, then 200, and remembers what it was told.
+async fn receiver(statuses: &[u16]) -> (u16, Arc<Mutex<Vec<Value>>>) {
+    let told: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let answers = Arc::new(Mutex::new(statuses.iter().copied().collect::<VecDeque<u16>>()));
+    let inbox = told.clone();
+    let handler = move |axum::Json(body): axum::Json<Value>| async move {
+        let status = answers.lock().pop_front().unwrap_or(200);
+        if status == 200 {
+            inbox.lock().push(body);
+        }
+        axum::http::StatusCode::from_u16(status).expect("a status")
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    let router = Router::new().route("/", routing::post(handler));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (port, told)
+}
+
+struct Running {
+    app: Arc<Alertmanager>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), AlertmanagerError>>,
+}
+
+impl Running {
+    async fn start(dir: &Path) -> Running {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let options = EmbeddedOptions { reserve_bytes: 0, ..EmbeddedOptions::default() };
+        let bus = Arc::new(EmbeddedBus::open(disk.clone(), dir.join("bus"), options).expect("a bus"));
+        let options = Options {
+            dir: dir.join("state"),
+            config_path: Some(dir.join("am.yml")),
+            external_url: "http://binnacle".to_owned(),
+        };
+        let app = Alertmanager::open(options, bus, disk, &Metrics::default()).await.expect("opens");
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(app.clone().run(stop.clone()));
+        Running { app, stop, task }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.expect("no panic").expect("no error");
+    }
+
+    /// As `kill -9` leaves it: no snapshot is written.
+    async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+        drop(self.app);
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let request = request.body(Body::from(body.to_string())).expect("a request");
+        let response = self.app.clone().router().oneshot(request).await.expect("an answer");
+        let status = response.status().as_u16();
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+}
+
+async fn until(what: &str, mut probe: impl FnMut() -> bool) {
+    let waiting = async {
+        while !probe() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("waited for {what}"));
+}
+
+fn configure(dir: &Path, port: u16) {
+    let text = format!(
+        "route: {{receiver: hook, group_by: [alertname], group_wait: 10ms, group_interval: 50ms}}\n\
+         receivers: [{{name: hook, webhook_configs: [{{url: 'http://127.0.0.1:{port}/'}}]}}]\n\
+         inhibit_rules: [{{source_matchers: [severity=critical], target_matchers: [severity=warning]}}]\n"
+    );
+    std::fs::write(dir.join("am.yml"), text).expect("written");
+}
+
+#[tokio::test]
+async fn alerts_are_grouped_told_once_and_resolved() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (port, told) = receiver(&[500]).await;
+    configure(dir.path(), port);
+    let running = Running::start(dir.path()).await;
+    let alerts = json!([
+        {"labels": {"alertname": "Down", "i": "1"}},
+        {"labels": {"alertname": "Down", "i": "2"}, "annotations": {"s": "x"}},
+        {"labels": {}},
+    ]);
+    let (status, message) = running.call("POST", "/api/v2/alerts", alerts).await;
+    assert_eq!((status, message), (400, json!("at least one label pair required")), "the valid ones are taken");
+    until("the notification, after one failure", || told.lock().len() == 1).await;
+    assert_eq!(told.lock()[0]["alerts"].as_array().map(Vec::len), Some(2));
+
+    let ended = json!([{"labels": {"alertname": "Down", "i": "1"}, "endsAt": "2020-01-01T00:00:00Z"},
+                       {"labels": {"alertname": "Down", "i": "2"}, "endsAt": "2020-01-01T00:00:00Z"}]);
+    assert_eq!(running.call("POST", "/api/v1/alerts", ended).await.0, 200);
+    until("the resolved notification", || told.lock().iter().any(|body| body["status"] == "resolved")).await;
+    assert_eq!(running.call("GET", "/api/v2/alerts", Value::Null).await.1, json!([]));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_told_twice_over_kill_9() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (port, told) = receiver(&[]).await;
+    configure(dir.path(), port);
+    let running = Running::start(dir.path()).await;
+    let alert = json!([{"labels": {"alertname": "Down"}}]);
+    assert_eq!(running.call("POST", "/api/v2/alerts", alert).await.0, 200);
+    until("the notification", || told.lock().len() == 1).await;
+    until("its log entry", || {
+        running.app.core.lock().state.last_told("{}:{alertname=\"Down\"}", "hook/webhook[0]").is_some()
+    })
+    .await;
+    let silence = json!({"matchers": [{"name": "x", "value": "y", "isRegex": false}], "createdBy": "me", "comment": "c",
+        "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2126-01-01T00:00:00Z"});
+    let (_, created) = running.call("POST", "/api/v2/silences", silence).await;
+    running.kill().await;
+
+    let running = Running::start(dir.path()).await;
+    until("the replay", || running.app.ready().is_ok()).await;
+    let id = created["silenceID"].as_str().expect("an id");
+    assert_eq!(running.call("GET", &format!("/api/v2/silence/{id}"), Value::Null).await.1["status"]["state"], "active");
+    assert_eq!(running.call("GET", "/api/v2/alerts", Value::Null).await.1.as_array().map(Vec::len), Some(1));
+    let other = json!([{"labels": {"alertname": "Other"}}]);
+    assert_eq!(running.call("POST", "/api/v2/alerts", other).await.0, 200);
+    until("the other alert", || told.lock().len() >= 2).await;
+    let names: Vec<Value> = told.lock().iter().map(|body| body["groupLabels"]["alertname"].clone()).collect();
+    assert_eq!(names, [json!("Down"), json!("Other")], "Down is not told again");
+    running.stop().await;
+    let running = Running::start(dir.path()).await;
+    assert_eq!(running.app.core.lock().state.alerts.len(), 2, "the snapshot holds them");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn silenced_and_inhibited_alerts_are_shown_as_such_and_not_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (port, told) = receiver(&[]).await;
+    configure(dir.path(), port);
+    let running = Running::start(dir.path()).await;
+    let silence = json!({"matchers": [{"name": "alertname", "value": "Quiet.*", "isRegex": true}], "createdBy": "me", "comment": "c",
+        "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2126-01-01T00:00:00Z"});
+    let (_, created) = running.call("POST", "/api/v2/silences", silence).await;
+    let id = created["silenceID"].as_str().expect("an id").to_owned();
+    let alerts = json!([{"labels": {"alertname": "QuietOne"}}, {"labels": {"alertname": "W", "severity": "warning"}},
+                        {"labels": {"alertname": "C", "severity": "critical"}}]);
+    assert_eq!(running.call("POST", "/api/v2/alerts", alerts).await.0, 200);
+    until("the one that is told", || told.lock().len() == 1).await;
+    assert_eq!(told.lock()[0]["groupLabels"]["alertname"], "C");
+    let (_, shown) = running.call("GET", "/api/v2/alerts?filter=alertname%3DQuietOne", Value::Null).await;
+    assert_eq!(shown[0]["status"]["silencedBy"], json!([id]));
+    let (_, shown) = running.call("GET", "/api/v2/alerts?active=false&silenced=false", Value::Null).await;
+    assert_eq!(shown[0]["labels"]["alertname"], "W");
+    assert_eq!(shown[0]["status"]["inhibitedBy"].as_array().map(Vec::len), Some(1));
+    assert_eq!(running.call("DELETE", &format!("/api/v2/silence/{id}"), Value::Null).await.0, 200);
+    until("the alert that was silenced", || {
+        told.lock().iter().any(|body| body["groupLabels"]["alertname"] == "QuietOne")
+    })
+    .await;
+    assert_eq!(running.call("DELETE", "/api/v2/silence/none", Value::Null).await.0, 404);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_reload_keeps_the_old_configuration() {
+    let dir = tempfile::tempdir().expect("a directory");
+    configure(dir.path(), 1);
+    let running = Running::start(dir.path()).await;
+    std::fs::write(dir.path().join("am.yml"), "route: {}").expect("written");
+    assert!(running.app.reload().expect_err("refused").contains("am.yml"));
+    let (_, status) = running.call("GET", "/api/v2/status", Value::Null).await;
+    assert!(status["config"]["original"].as_str().expect("text").contains("hook"));
+    running.stop().await;
+}

@@ -1,1 +1,10 @@
+//! The log index: tantivy segments under one manifest, an in-memory head, and Loki's HTTP API.
+//!
+//! [`Indexer`] is the service, [`store`] the storage core (synchronous, over [`disk::Disk`] and an injected clock), [`api`]
+//! the edge.
 
+pub mod api;
+mod service;
+pub mod store;
+
+pub use crate::service::{Indexer, IndexerOptions};

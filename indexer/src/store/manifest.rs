@@ -1,0 +1,146 @@
+//! The manifest: the one truth about what the store holds, replaced atomically.
+//!
+//! A line of JSON and a line with its CRC-32 in hexadecimal. It names every segment with the length and CRC of every file,
+//! the next offset of each partition and the covered ranges of tailed files, all of one moment; whatever else lies in
+//! the directory is rubbish of an interrupted publication.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use disk::{Disk, write_atomically};
+use serde::{Deserialize, Serialize};
+
+use super::error::StoreError;
+use super::ranges::Ranges;
+
+pub const MANIFEST: &str = "manifest";
+const FORMAT: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    /// The bus whose offsets these are.
+    pub bus: String,
+    pub next_segment: u64,
+    pub next_offset: BTreeMap<u32, u64>,
+    pub ranges: Ranges,
+    pub segments: Vec<SegmentEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentEntry {
+    pub id: u64,
+    /// Among lines of the same instant those of the lower order come first: the lowest id that was merged into this.
+    pub order: u64,
+    pub tenant: String,
+    /// Days since 1970, UTC, of all its lines.
+    pub day: i64,
+    pub min_ns: i64,
+    pub max_ns: i64,
+    pub lines: u64,
+    pub text_bytes: u64,
+    pub files: Vec<FileEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileEntry {
+    pub name: String,
+    pub len: u64,
+    pub crc: u32,
+}
+
+impl SegmentEntry {
+    pub fn dir_name(&self) -> String {
+        format!("{:016x}", self.id)
+    }
+}
+
+impl Manifest {
+    pub fn new(bus: &str) -> Manifest {
+        let (next_offset, ranges, segments) = Default::default();
+        Manifest { format: FORMAT, bus: bus.to_owned(), next_segment: 1, next_offset, ranges, segments }
+    }
+
+    pub fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+        let path = dir.join(MANIFEST);
+        let mut text = serde_json::to_string(self).map_err(|error| StoreError::corrupt(&path, error.to_string()))?;
+        text.push_str(&format!("\n{:08x}\n", crc32fast::hash(text.as_bytes())));
+        write_atomically(disk, &path, text.as_bytes()).map_err(StoreError::io("writing the manifest", &path))
+    }
+
+    /// `None` where there is none yet.
+    pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, StoreError> {
+        let path = dir.join(MANIFEST);
+        if !disk.exists(&path) {
+            return Ok(None);
+        }
+        let bytes = disk.read(&path).map_err(StoreError::io("reading the manifest", &path))?;
+        Manifest::decode(&bytes).map(Some).map_err(|reason| StoreError::corrupt(&path, reason))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Manifest, String> {
+        let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8")?;
+        let (body, crc) = text.trim_end().rsplit_once('\n').ok_or("cut short")?;
+        if u32::from_str_radix(crc, 16) != Ok(crc32fast::hash(body.as_bytes())) {
+            return Err("the checksum does not fit".to_owned());
+        }
+        let manifest: Manifest = serde_json::from_str(body).map_err(|error| error.to_string())?;
+        match manifest.format {
+            FORMAT => Ok(manifest),
+            other => Err(format!("format {other} is unknown; this program writes {FORMAT}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::FileId;
+
+    use super::*;
+
+    fn sample() -> Manifest {
+        let mut manifest = Manifest::new("a-bus");
+        manifest.next_segment = 8;
+        manifest.next_offset.insert(0, 42);
+        manifest.ranges.cover(FileId(255), 0, 100);
+        let files = vec![FileEntry { name: "streams.json".into(), len: 10, crc: 7 }];
+        let (tenant, day) = ("default".to_owned(), 20_000);
+        manifest.segments.push(SegmentEntry {
+            id: 7,
+            order: 3,
+            tenant,
+            day,
+            min_ns: -1,
+            max_ns: 9,
+            lines: 2,
+            text_bytes: 5,
+            files,
+        });
+        manifest
+    }
+
+    /// Format 1, for ever.
+    #[test]
+    fn golden() {
+        let golden = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/manifest-v1")).expect("the fixture");
+        assert_eq!(Manifest::decode(&golden), Ok(sample()));
+        let disk = disk::FakeDisk::default();
+        disk.create_dir_all(Path::new("/m")).expect("created");
+        sample().write(&disk, Path::new("/m")).expect("written");
+        assert_eq!(disk.read(Path::new("/m/manifest")).expect("read"), golden);
+    }
+
+    #[test]
+    fn damage_is_noticed() {
+        let disk = disk::FakeDisk::default();
+        disk.create_dir_all(Path::new("/m")).expect("created");
+        sample().write(&disk, Path::new("/m")).expect("written");
+        let good = disk.read(Path::new("/m/manifest")).expect("read");
+        for at in 0..good.len() - 1 {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert!(Manifest::decode(&bad).is_err(), "flipped at {at}");
+        }
+        assert!(Manifest::decode(&good[..good.len() / 2]).is_err());
+    }
+}

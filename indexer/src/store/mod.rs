@@ -1,0 +1,291 @@
+//! The log store: a head in memory and immutable segments on disk, under one manifest.
+//!
+//! # Contracts
+//! - **Exactly once.** [`LogStore::apply`] takes each partition's records in offset order; one below the next offset is
+//!   ignored. Tailed lines whose bytes were covered before are cut ([`ranges`]); pushed lines collapse on stream,
+//!   instant and content: in the head, when segments are built and merged, and while reading.
+//! - **Durable.** The store has no log of its own. [`LogStore::publish`] writes the head as segments, fsyncs them, and
+//!   replaces the manifest, which names segments, next offsets and covered ranges of one moment. After `kill -9` at any
+//!   point the manifest on disk is the state, the bus replays what follows its offsets, and directories that it does not
+//!   name are removed. Only what the manifest covers may be released on the bus ([`LogStore::published_offsets`]).
+//! - **Visible at once and once.** A line can be queried when `apply` returns. Queries read a snapshot; publication and
+//!   merges swap what holds a line in one step.
+//! - **Locks.** `state` is held for moments: to apply a batch, take a snapshot, swap. `publishing` is held while segments
+//!   are written, so that one publication, merge or retention runs at a time.
+
+pub mod block;
+mod directory;
+mod error;
+mod head;
+mod manifest;
+mod publish;
+pub mod ranges;
+mod scan;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use disk::{Disk, DiskLock};
+use model::{Batch, Origin};
+use parking_lot::{Mutex, RwLock};
+use query::{LineSelect, Lines, QueryError, SelectedLine, Visit};
+use tokio::sync::broadcast;
+
+pub use error::StoreError;
+use head::Head;
+use manifest::{MANIFEST, Manifest};
+use ranges::Ranges;
+use scan::HeadRun;
+pub use scan::{Snapshot, Volume};
+use segment::Segment;
+
+/// Nanoseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+const NS_PER_DAY: i64 = model::MS_PER_DAY * model::NS_PER_MS;
+/// Applied batches that a live tail may lag behind before it is told that it lost some.
+const TAIL_BATCHES: usize = 256;
+
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// A head of this size is published at once.
+    pub publish_bytes: usize,
+    /// A head whose oldest line was applied this long ago is published.
+    pub publish_after_ns: i64,
+    /// At this size of both heads ingestion waits for publication.
+    pub max_head_bytes: usize,
+    /// Segments of a tenant and day whose text is below this are merged once there are `merge_count` of them, to at most
+    /// `merged_bytes` of text.
+    pub merge_below_bytes: u64,
+    pub merge_count: usize,
+    pub merged_bytes: u64,
+    /// Lines older than this are dropped by whole segments, and refused at the edge.
+    pub retention_ns: i64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            publish_bytes: 64 << 20,
+            publish_after_ns: 300 * 1_000_000_000,
+            max_head_bytes: 256 << 20,
+            merge_below_bytes: 128 << 20,
+            merge_count: 4,
+            merged_bytes: 512 << 20,
+            retention_ns: 7 * NS_PER_DAY,
+        }
+    }
+}
+
+/// A batch as the store took it, for live tails.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// Its number, counted from the start of this process.
+    pub number: u64,
+    pub batch: Arc<Batch>,
+    /// The lines that were new.
+    pub taken: Arc<[u32]>,
+}
+
+/// Sizes of the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    pub lines_taken: u64,
+    pub lines_repeated: u64,
+    pub head_bytes: usize,
+    pub segments: usize,
+    pub segment_bytes: u64,
+    pub files: usize,
+}
+
+struct State {
+    head: Head,
+    /// The head that is being published; still queried.
+    frozen: Option<Arc<Frozen>>,
+    segments: Vec<Arc<Segment>>,
+    ranges: Ranges,
+    next_offset: BTreeMap<u32, u64>,
+    /// When the first batch that no publication covers was applied.
+    dirty_since_ns: Option<i64>,
+    applied: u64,
+    lines_taken: u64,
+    lines_repeated: u64,
+}
+
+struct Frozen {
+    head: Head,
+    ranges: Ranges,
+    next_offset: BTreeMap<u32, u64>,
+}
+
+pub struct LogStore {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: StoreOptions,
+    clock: Clock,
+    state: RwLock<State>,
+    /// The manifest on disk; its lock orders publications.
+    publishing: Mutex<Manifest>,
+    tails: broadcast::Sender<Applied>,
+    _lock: Box<dyn DiskLock>,
+}
+
+impl LogStore {
+    /// Opens or creates the store for a bus. On a foreign bus it starts from the beginning of that one.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        bus: &str,
+        options: StoreOptions,
+        clock: Clock,
+    ) -> Result<LogStore, StoreError> {
+        disk.create_dir_all(dir).map_err(StoreError::io("creating the log store", dir))?;
+        let lock = disk.lock(&dir.join("lock")).map_err(StoreError::io("locking the log store", dir))?;
+        let mut manifest = Manifest::read(disk.as_ref(), dir)?.unwrap_or_else(|| Manifest::new(bus));
+        if manifest.bus != bus {
+            tracing::info!(was = manifest.bus, now = bus, "another bus: it is read from its start");
+            manifest.bus = bus.to_owned();
+            manifest.next_offset.clear();
+        }
+        remove_unknown(disk.as_ref(), dir, &manifest)?;
+        let mut segments = Vec::with_capacity(manifest.segments.len());
+        for entry in &manifest.segments {
+            segments.push(Arc::new(Segment::open(&disk, dir, entry.clone())?));
+        }
+        let state = State {
+            head: Head::default(),
+            frozen: None,
+            segments,
+            ranges: manifest.ranges.clone(),
+            next_offset: manifest.next_offset.clone(),
+            dirty_since_ns: None,
+            applied: 0,
+            lines_taken: 0,
+            lines_repeated: 0,
+        };
+        let (tails, _) = broadcast::channel(TAIL_BATCHES);
+        let (dir, state, publishing) = (dir.to_owned(), RwLock::new(state), Mutex::new(manifest));
+        Ok(LogStore { disk, dir, options, clock, state, publishing, tails, _lock: lock })
+    }
+
+    pub fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+
+    pub fn now_ns(&self) -> i64 {
+        (self.clock)()
+    }
+
+    /// Where to go on reading a partition; `None` for its start.
+    pub fn next_offset(&self, partition: u32) -> Option<u64> {
+        self.state.read().next_offset.get(&partition).copied()
+    }
+
+    /// Takes a record. One that was applied before is ignored; batches of other topics only move the offset.
+    pub fn apply(&self, partition: u32, offset: u64, batch: &Arc<Batch>) {
+        let now_ns = self.now_ns();
+        let mut guard = self.state.write();
+        let state = &mut *guard;
+        if state.next_offset.get(&partition).is_some_and(|next| offset < *next) {
+            return;
+        }
+        state.next_offset.insert(partition, offset + 1);
+        state.dirty_since_ns.get_or_insert(now_ns);
+        state.applied += 1;
+        match batch.as_ref() {
+            Batch::Logs(logs) => {
+                let taken = state.head.apply(logs, &state.ranges);
+                if let Origin::Tailed { file, start, end } = logs.origin {
+                    state.ranges.cover(file, start, end);
+                }
+                state.lines_taken += taken.len() as u64;
+                state.lines_repeated += (logs.len() - taken.len()) as u64;
+                // Sent under the lock, so that a tail's snapshot and what it receives fit together.
+                if self.tails.receiver_count() > 0 {
+                    let applied = Applied { number: state.applied, batch: batch.clone(), taken: taken.into() };
+                    let _ = self.tails.send(applied);
+                }
+            }
+            Batch::ForgetFiles(forget) => forget.files.iter().for_each(|file| state.ranges.forget(*file)),
+            Batch::Metrics(_) | Batch::Alerts(_) => {}
+        }
+    }
+
+    /// The store at this moment.
+    pub fn snapshot(&self, tenant: &str) -> Snapshot {
+        Self::snapshot_of(&self.state.read(), tenant)
+    }
+
+    /// The store at this moment and everything that is applied after it.
+    pub fn tail(&self, tenant: &str) -> (Snapshot, broadcast::Receiver<Applied>) {
+        let state = self.state.read();
+        (Self::snapshot_of(&state, tenant), self.tails.subscribe())
+    }
+
+    fn snapshot_of(state: &State, tenant: &str) -> Snapshot {
+        let of_tenant = |segment: &&Arc<Segment>| segment.entry.tenant == tenant;
+        let mut snapshot = Snapshot {
+            applied: state.applied,
+            head: Vec::new(),
+            segments: state.segments.iter().filter(of_tenant).cloned().collect(),
+        };
+        let frozen = state.frozen.as_ref().map(|frozen| (&frozen.head, u64::MAX - 1));
+        for (head, order) in frozen.into_iter().chain([(&state.head, u64::MAX)]) {
+            let streams = head.tenants.get(tenant).into_iter().flatten();
+            snapshot.head.extend(streams.map(|(key, stream)| HeadRun {
+                labels: key.labels.clone(),
+                pushed: key.pushed,
+                order,
+                blocks: stream.blocks.clone(),
+            }));
+        }
+        snapshot
+    }
+
+    /// Bytes that both heads hold.
+    pub fn head_bytes(&self) -> usize {
+        let state = self.state.read();
+        state.head.bytes + state.frozen.as_ref().map_or(0, |frozen| frozen.head.bytes)
+    }
+
+    pub fn stats(&self) -> StoreStats {
+        let state = self.state.read();
+        let files = state.segments.iter().flat_map(|segment| &segment.entry.files);
+        StoreStats {
+            lines_taken: state.lines_taken,
+            lines_repeated: state.lines_repeated,
+            head_bytes: state.head.bytes + state.frozen.as_ref().map_or(0, |frozen| frozen.head.bytes),
+            segments: state.segments.len(),
+            segment_bytes: files.map(|file| file.len).sum(),
+            files: state.ranges.file_count(),
+        }
+    }
+}
+
+impl Lines for LogStore {
+    fn select(
+        &self,
+        request: &LineSelect<'_>,
+        visit: &mut dyn FnMut(SelectedLine<'_>) -> Visit,
+    ) -> Result<(), QueryError> {
+        self.snapshot(request.tenant).select(request, visit)
+    }
+}
+
+/// Removes what an interrupted publication left behind.
+fn remove_unknown(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    for name in disk.list(dir).map_err(StoreError::io("listing the log store", dir))? {
+        let is_known = manifest.segments.iter().any(|entry| entry.dir_name() == name);
+        let is_segment = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_segment && !is_known && name != MANIFEST {
+            let path = dir.join(&name);
+            disk.remove_dir_all(&path).map_err(StoreError::io("removing an unfinished segment", &path))?;
+        }
+    }
+    Ok(())
+}

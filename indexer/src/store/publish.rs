@@ -1,0 +1,230 @@
+//! Publication, merging and retention: everything that changes the manifest.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::block::{Block, BlockLine};
+use super::head::{Head, line_hash};
+use super::manifest::{Manifest, SegmentEntry};
+use super::segment::{Segment, SegmentBuilder, StreamKey};
+use super::{Frozen, LogStore, NS_PER_DAY, StoreError};
+
+impl LogStore {
+    /// Whether the head should be published now.
+    pub fn wants_publish(&self) -> bool {
+        let state = self.state.read();
+        let is_old = |since_ns: i64| self.now_ns().saturating_sub(since_ns) >= self.options.publish_after_ns;
+        state.frozen.is_some()
+            || state.head.bytes >= self.options.publish_bytes
+            || state.dirty_since_ns.is_some_and(is_old)
+    }
+
+    /// Publishes what was applied so far; false if there was nothing. After a failure the head stays queryable, and the
+    /// next call tries again.
+    pub fn publish(&self) -> Result<bool, StoreError> {
+        let mut manifest = self.publishing.lock();
+        let Some(frozen) = self.freeze() else { return Ok(false) };
+        let mut next = manifest.clone();
+        next.next_offset.clone_from(&frozen.next_offset);
+        next.ranges.clone_from(&frozen.ranges);
+        let mut entries = Vec::new();
+        for (tenant, day) in days(&frozen.head) {
+            let mut builder = SegmentBuilder::default();
+            for (key, blocks) in streams_of_day(&frozen.head, &tenant, day) {
+                builder.add_stream(key, &blocks);
+            }
+            let id = next.next_segment;
+            next.next_segment += 1;
+            entries.push(builder.write(self.disk.as_ref(), &self.dir, id, id, &tenant, day)?);
+        }
+        next.segments.extend(entries.iter().cloned());
+        let opened = self.open_all(entries)?;
+        next.write(self.disk.as_ref(), &self.dir)?;
+        *manifest = next;
+        let mut state = self.state.write();
+        state.segments.extend(opened);
+        state.frozen = None;
+        Ok(true)
+    }
+
+    /// The head as it is now, set apart; the one that failed to be published before, if there is one.
+    fn freeze(&self) -> Option<Arc<Frozen>> {
+        let mut state = self.state.write();
+        if state.frozen.is_none() {
+            state.dirty_since_ns.take()?;
+            let head = std::mem::take(&mut state.head);
+            let (ranges, next_offset) = (state.ranges.clone(), state.next_offset.clone());
+            state.frozen = Some(Arc::new(Frozen { head, ranges, next_offset }));
+        }
+        state.frozen.clone()
+    }
+
+    fn open_all(&self, entries: Vec<SegmentEntry>) -> Result<Vec<Arc<Segment>>, StoreError> {
+        entries.into_iter().map(|entry| Segment::open(&self.disk, &self.dir, entry).map(Arc::new)).collect()
+    }
+
+    /// The next offsets that the manifest on disk holds: records below them may be released.
+    pub fn published_offsets(&self) -> BTreeMap<u32, u64> {
+        self.publishing.lock().next_offset.clone()
+    }
+
+    /// Merges one group of small segments; false if there is none.
+    pub fn merge(&self) -> Result<bool, StoreError> {
+        let mut manifest = self.publishing.lock();
+        let Some(group) = self.small_segments() else { return Ok(false) };
+        let (tenant, day) = (group[0].entry.tenant.clone(), group[0].entry.day);
+        let order = group.iter().map(|segment| segment.entry.order).min().unwrap_or(0);
+        let keys: BTreeSet<&StreamKey> = group.iter().flat_map(|segment| &segment.streams).collect();
+        let mut builder = SegmentBuilder::default();
+        for key in keys {
+            let mut lines = Regrouped::new(key.pushed);
+            for segment in &group {
+                let is_key = |(_, info): &(u32, &_)| {
+                    let info: &super::segment::BlockInfo = info;
+                    segment.streams[info.stream as usize] == *key
+                };
+                for (number, _) in (0u32..).zip(&segment.blocks).filter(is_key) {
+                    lines.take(segment.block(number)?);
+                }
+            }
+            builder.add_stream(key.clone(), &lines.blocks(i64::MIN, i64::MAX));
+        }
+        let mut next = manifest.clone();
+        let id = next.next_segment;
+        next.next_segment += 1;
+        let entry = builder.write(self.disk.as_ref(), &self.dir, id, order, &tenant, day)?;
+        next.segments.push(entry.clone());
+        let opened = self.open_all(vec![entry])?;
+        let gone: HashSet<u64> = group.iter().map(|segment| segment.entry.id).collect();
+        self.install(&mut manifest, next, opened, &gone)?;
+        Ok(true)
+    }
+
+    /// Drops the segments whose lines are all older than retention.
+    pub fn expire(&self) -> Result<usize, StoreError> {
+        let mut manifest = self.publishing.lock();
+        let oldest_ns = self.now_ns().saturating_sub(self.options.retention_ns);
+        let expired = manifest.segments.iter().filter(|entry| entry.max_ns < oldest_ns);
+        let gone: HashSet<u64> = expired.map(|entry| entry.id).collect();
+        if !gone.is_empty() {
+            let next = manifest.clone();
+            self.install(&mut manifest, next, Vec::new(), &gone)?;
+        }
+        Ok(gone.len())
+    }
+
+    /// Makes `next` without the segments in `gone` the manifest, then the state, then removes their files.
+    fn install(
+        &self,
+        manifest: &mut Manifest,
+        mut next: Manifest,
+        opened: Vec<Arc<Segment>>,
+        gone: &HashSet<u64>,
+    ) -> Result<(), StoreError> {
+        let removed: Vec<SegmentEntry> = next.segments.extract_if(.., |entry| gone.contains(&entry.id)).collect();
+        next.write(self.disk.as_ref(), &self.dir)?;
+        *manifest = next;
+        {
+            let mut state = self.state.write();
+            state.segments.retain(|segment| !gone.contains(&segment.entry.id));
+            state.segments.extend(opened);
+        }
+        for entry in removed {
+            let path = self.dir.join(entry.dir_name());
+            self.disk.remove_dir_all(&path).map_err(StoreError::io("removing a segment", &path))?;
+        }
+        Ok(())
+    }
+
+    fn small_segments(&self) -> Option<Vec<Arc<Segment>>> {
+        let mut groups: BTreeMap<(String, i64), Vec<Arc<Segment>>> = BTreeMap::new();
+        for segment in &self.state.read().segments {
+            if segment.entry.text_bytes < self.options.merge_below_bytes {
+                groups.entry((segment.entry.tenant.clone(), segment.entry.day)).or_default().push(segment.clone());
+            }
+        }
+        let mut group = groups.into_values().find(|group| group.len() >= self.options.merge_count.max(2))?;
+        group.sort_by_key(|segment| segment.entry.order);
+        let mut text_bytes = 0;
+        let fits = |segment: &&Arc<Segment>| {
+            text_bytes += segment.entry.text_bytes;
+            text_bytes <= self.options.merged_bytes
+        };
+        let count = group.iter().take_while(fits).count();
+        group.truncate(count.max(2));
+        Some(group)
+    }
+}
+
+/// The UTC day of an instant, counted from 1970.
+fn day_of(t_ns: i64) -> i64 {
+    t_ns.div_euclid(NS_PER_DAY)
+}
+
+/// The tenants and days that a head has lines of.
+fn days(head: &Head) -> BTreeSet<(String, i64)> {
+    let mut found = BTreeSet::new();
+    for (tenant, streams) in &head.tenants {
+        let mut days = BTreeSet::new();
+        for block in streams.values().flat_map(|stream| &stream.blocks) {
+            match (day_of(block.block.min_ns), day_of(block.block.max_ns)) {
+                (first, last) if first == last => drop(days.insert(first)),
+                _ => days.extend(block.block.lines().map(|line| day_of(line.t_ns))),
+            }
+        }
+        found.extend(days.into_iter().map(|day| (tenant.clone(), day)));
+    }
+    found
+}
+
+fn streams_of_day<'a>(
+    head: &'a Head,
+    tenant: &str,
+    day: i64,
+) -> impl Iterator<Item = (StreamKey, Vec<Block>)> + use<'a> {
+    let (start_ns, end_ns) = (day.saturating_mul(NS_PER_DAY), (day + 1).saturating_mul(NS_PER_DAY));
+    let streams = head.tenants.get(tenant).into_iter().flatten();
+    streams.filter_map(move |(key, stream)| {
+        let mut lines = Regrouped::new(key.pushed);
+        let in_day = |head: &&Arc<super::head::HeadBlock>| head.block.min_ns < end_ns && head.block.max_ns >= start_ns;
+        stream.blocks.iter().filter(in_day).for_each(|head| lines.take(head.block.clone()));
+        let blocks = lines.blocks(start_ns, end_ns);
+        (!blocks.is_empty()).then(|| (key.clone(), blocks))
+    })
+}
+
+/// The lines of one stream on their way into new blocks: by time, ties as they arrived, copies of pushed lines once.
+struct Regrouped {
+    pushed: bool,
+    blocks: Vec<Block>,
+}
+
+impl Regrouped {
+    fn new(pushed: bool) -> Regrouped {
+        Regrouped { pushed, blocks: Vec::new() }
+    }
+
+    fn take(&mut self, block: Block) {
+        self.blocks.push(block);
+    }
+
+    fn blocks(&self, start_ns: i64, end_ns: i64) -> Vec<Block> {
+        let mut lines: Vec<BlockLine<'_>> = self.blocks.iter().flat_map(Block::lines).collect();
+        lines.retain(|line| start_ns <= line.t_ns && (line.t_ns < end_ns || end_ns == i64::MAX));
+        lines.sort_by_key(|line| line.t_ns);
+        let (mut full, mut open, mut seen) = (Vec::new(), Block::default(), HashSet::new());
+        for line in lines {
+            if self.pushed && !seen.insert(line_hash(line.t_ns, line.text)) {
+                continue;
+            }
+            if open.is_full() {
+                full.push(std::mem::take(&mut open));
+            }
+            open.push(line);
+        }
+        if !open.is_empty() {
+            full.push(open);
+        }
+        full
+    }
+}

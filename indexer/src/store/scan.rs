@@ -1,0 +1,310 @@
+//! Reading: a merge of the blocks of the head and of segments in time order.
+//!
+//! A [`Snapshot`] is the store at one moment: references, no locks. Blocks are opened when the merge reaches their time,
+//! so a query that stops early has read little. Ties keep one order: segments by their order, then the frozen head, then
+//! the head; within those by block and line. A backward query is the reverse. Copies of a pushed line (same stream,
+//! instant and text) come out once, as the first that the query meets.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use model::{Labels, matches_all};
+use query::{LineSelect, Lines, QueryError, SelectedLine, Visit};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use super::block::Block;
+use super::head::HeadBlock;
+use super::segment::Segment;
+
+/// Decoded blocks that one query may hold at once.
+const MAX_OPEN_BYTES: usize = 512 << 20;
+const LINES_PER_DEADLINE_CHECK: u32 = 4096;
+
+/// The blocks of one tenant at one moment.
+#[derive(Default)]
+pub struct Snapshot {
+    /// Batches applied when it was taken.
+    pub applied: u64,
+    pub head: Vec<HeadRun>,
+    pub segments: Vec<Arc<Segment>>,
+}
+
+/// The head blocks of one stream.
+pub struct HeadRun {
+    pub labels: Labels,
+    pub pushed: bool,
+    /// Heads come after all segments: the frozen one, then the one that grows.
+    pub order: u64,
+    pub blocks: Vec<Arc<HeadBlock>>,
+}
+
+enum Place {
+    Head(Arc<HeadBlock>),
+    Segment(Arc<Segment>, u32),
+}
+
+/// A block that may hold wanted lines.
+struct Candidate {
+    labels: Labels,
+    pushed: bool,
+    min_ns: i64,
+    max_ns: i64,
+    /// Where its lines stand among those of the same instant.
+    rank: (u64, u64),
+    lines: u64,
+    text_bytes: u64,
+    place: Place,
+}
+
+enum Opened {
+    Head(Arc<HeadBlock>),
+    Decoded(Block),
+}
+
+impl Opened {
+    fn block(&self) -> &Block {
+        match self {
+            Opened::Head(head) => &head.block,
+            Opened::Decoded(block) => block,
+        }
+    }
+}
+
+/// A block being read.
+struct Cursor {
+    labels: Labels,
+    labels_hash: u64,
+    pushed: bool,
+    rank: (u64, u64),
+    opened: Opened,
+    order: Vec<u32>,
+    at: usize,
+}
+
+/// Orders by time, then rank, then line; everything flipped for a backward query.
+type Key = (i64, (u64, u64), u32);
+
+impl Cursor {
+    fn key(&self, backward: bool) -> Option<Key> {
+        let line = *self.order.get(self.at)?;
+        let t_ns = self.opened.block().line(line as usize).t_ns;
+        let (a, b) = self.rank;
+        Some(if backward { (!t_ns, (!a, !b), !line) } else { (t_ns, (a, b), line) })
+    }
+}
+
+/// Sizes of what a selector covers, by whole blocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Volume {
+    pub streams: u64,
+    pub chunks: u64,
+    pub entries: u64,
+    pub bytes: u64,
+}
+
+impl Snapshot {
+    fn candidates(&self, request: &LineSelect<'_>) -> Result<Vec<Candidate>, QueryError> {
+        let overlaps = |min_ns: i64, max_ns: i64| min_ns < request.end_ns && max_ns >= request.start_ns;
+        let mut found = Vec::new();
+        for segment in self.segments.iter().filter(|segment| overlaps(segment.entry.min_ns, segment.entry.max_ns)) {
+            let wanted: Vec<bool> =
+                segment.streams.iter().map(|key| matches_all(request.matchers, &key.labels)).collect();
+            if !wanted.contains(&true) {
+                continue;
+            }
+            let indexed =
+                segment.candidates(request.contains).map_err(|error| QueryError::Storage(error.to_string()))?;
+            for (number, info) in (0u32..).zip(&segment.blocks) {
+                let is_indexed = indexed.as_ref().is_none_or(|indexed| indexed.contains(number));
+                if !is_indexed || !wanted[info.stream as usize] || !overlaps(info.min_ns, info.max_ns) {
+                    continue;
+                }
+                let key = &segment.streams[info.stream as usize];
+                found.push(Candidate {
+                    labels: key.labels.clone(),
+                    pushed: key.pushed,
+                    min_ns: info.min_ns,
+                    max_ns: info.max_ns,
+                    rank: (segment.entry.order, u64::from(number)),
+                    lines: info.lines,
+                    text_bytes: info.text_bytes,
+                    place: Place::Segment(segment.clone(), number),
+                });
+            }
+        }
+        for run in self.head.iter().filter(|run| matches_all(request.matchers, &run.labels)) {
+            let in_time = |head: &&Arc<HeadBlock>| overlaps(head.block.min_ns, head.block.max_ns);
+            found.extend(run.blocks.iter().filter(in_time).map(|head| Candidate {
+                labels: run.labels.clone(),
+                pushed: run.pushed,
+                min_ns: head.block.min_ns,
+                max_ns: head.block.max_ns,
+                rank: (run.order, head.number),
+                lines: head.block.len() as u64,
+                text_bytes: head.block.text().len() as u64,
+                place: Place::Head(head.clone()),
+            }));
+        }
+        Ok(found)
+    }
+
+    /// The label sets of streams with a block in the request's time.
+    pub fn streams(&self, request: &LineSelect<'_>) -> Result<BTreeSet<Labels>, QueryError> {
+        Ok(self.candidates(request)?.into_iter().map(|candidate| candidate.labels).collect())
+    }
+
+    pub fn volume(&self, request: &LineSelect<'_>) -> Result<Volume, QueryError> {
+        let candidates = self.candidates(request)?;
+        let streams: HashSet<&Labels> = candidates.iter().map(|candidate| &candidate.labels).collect();
+        Ok(Volume {
+            streams: streams.len() as u64,
+            chunks: candidates.len() as u64,
+            entries: candidates.iter().map(|candidate| candidate.lines).sum(),
+            bytes: candidates.iter().map(|candidate| candidate.text_bytes).sum(),
+        })
+    }
+}
+
+impl Lines for Snapshot {
+    fn select(
+        &self,
+        request: &LineSelect<'_>,
+        visit: &mut dyn FnMut(SelectedLine<'_>) -> Visit,
+    ) -> Result<(), QueryError> {
+        let mut waiting = self.candidates(request)?;
+        // The next one to open is the last.
+        match request.backward {
+            false => waiting.sort_by_key(|candidate| Reverse(candidate.min_ns)),
+            true => waiting.sort_by_key(|candidate| candidate.max_ns),
+        }
+        let mut merge = Merge { request, waiting, cursors: Vec::new(), queue: BinaryHeap::new(), open_bytes: 0 };
+        let mut emitted = Emitted::default();
+        let mut countdown = LINES_PER_DEADLINE_CHECK;
+        while let Some(slot) = merge.next()? {
+            let Some(cursor) = &mut merge.cursors[slot] else { continue };
+            // As long as this block stays in front, the queue rests.
+            let limit = merge.queue.peek().map(|Reverse((key, _))| *key);
+            let edge = merge.waiting.last().map(|candidate| edge(candidate, request.backward));
+            while let Some(key) = cursor.key(request.backward) {
+                if limit.is_some_and(|limit| key > limit) || edge.is_some_and(|edge| key.0 >= edge) {
+                    break;
+                }
+                let line = cursor.opened.block().line(cursor.order[cursor.at] as usize);
+                cursor.at += 1;
+                if cursor.pushed && !emitted.is_new(line.t_ns, cursor.labels_hash, line.text) {
+                    continue;
+                }
+                let selected =
+                    SelectedLine { labels: &cursor.labels, metadata: line.metadata, t_ns: line.t_ns, text: line.text };
+                if visit(selected).is_break() {
+                    return Ok(());
+                }
+                countdown -= 1;
+                if countdown == 0 {
+                    countdown = LINES_PER_DEADLINE_CHECK;
+                    check_deadline(request.deadline)?;
+                }
+            }
+            merge.put_back(slot);
+        }
+        Ok(())
+    }
+}
+
+fn check_deadline(deadline: Option<Instant>) -> Result<(), QueryError> {
+    match deadline {
+        Some(deadline) if Instant::now() > deadline => Err(QueryError::Timeout("reading logs")),
+        _ => Ok(()),
+    }
+}
+
+/// The first instant at which a candidate may have a line, in the order of the query.
+fn edge(candidate: &Candidate, backward: bool) -> i64 {
+    if backward { !candidate.max_ns } else { candidate.min_ns }
+}
+
+struct Merge<'a> {
+    request: &'a LineSelect<'a>,
+    waiting: Vec<Candidate>,
+    cursors: Vec<Option<Cursor>>,
+    queue: BinaryHeap<Reverse<(Key, usize)>>,
+    open_bytes: usize,
+}
+
+impl Merge<'_> {
+    /// The cursor whose line comes next, taken out of the queue.
+    fn next(&mut self) -> Result<Option<usize>, QueryError> {
+        loop {
+            let front = self.queue.peek().map(|Reverse((key, _))| key.0);
+            let must_open = |candidate: &Candidate| front.is_none_or(|t| edge(candidate, self.request.backward) <= t);
+            match self.waiting.last().is_some_and(must_open) {
+                true => self.open_next()?,
+                false => return Ok(self.queue.pop().map(|Reverse((_, slot))| slot)),
+            }
+        }
+    }
+
+    fn open_next(&mut self) -> Result<(), QueryError> {
+        check_deadline(self.request.deadline)?;
+        let Some(candidate) = self.waiting.pop() else { return Ok(()) };
+        let opened = match candidate.place {
+            Place::Head(head) => Opened::Head(head),
+            Place::Segment(segment, block) => {
+                Opened::Decoded(segment.block(block).map_err(|error| QueryError::Storage(error.to_string()))?)
+            }
+        };
+        let text = opened.block().text().as_bytes();
+        let holds = |needle: &String| memchr::memmem::find(text, needle.as_bytes()).is_some();
+        if !self.request.contains.iter().all(holds) {
+            return Ok(());
+        }
+        let mut order = opened.block().in_order(self.request.start_ns, self.request.end_ns);
+        if self.request.backward {
+            order.reverse();
+        }
+        if matches!(opened, Opened::Decoded(_)) {
+            self.open_bytes += text.len();
+        }
+        if self.open_bytes > MAX_OPEN_BYTES {
+            return Err(QueryError::Limit("read too many streams at once: narrow the selector or the time".to_owned()));
+        }
+        let Candidate { labels, pushed, rank, .. } = candidate;
+        let labels_hash = if pushed { labels.hash("") } else { 0 };
+        self.cursors.push(Some(Cursor { labels, labels_hash, pushed, rank, opened, order, at: 0 }));
+        self.put_back(self.cursors.len() - 1);
+        Ok(())
+    }
+
+    /// Queues a cursor by its next line, or closes it.
+    fn put_back(&mut self, slot: usize) {
+        let Some(cursor) = &self.cursors[slot] else { return };
+        match cursor.key(self.request.backward) {
+            Some(key) => self.queue.push(Reverse((key, slot))),
+            None => {
+                if let Opened::Decoded(block) = &cursor.opened {
+                    self.open_bytes -= block.text().len();
+                }
+                self.cursors[slot] = None;
+            }
+        }
+    }
+}
+
+/// The pushed lines that came out at the current instant.
+#[derive(Default)]
+struct Emitted {
+    t_ns: i64,
+    hashes: HashSet<u128>,
+}
+
+impl Emitted {
+    fn is_new(&mut self, t_ns: i64, labels_hash: u64, text: &str) -> bool {
+        if self.t_ns != t_ns {
+            self.t_ns = t_ns;
+            self.hashes.clear();
+        }
+        self.hashes.insert(xxh3_128_with_seed(text.as_bytes(), labels_hash))
+    }
+}

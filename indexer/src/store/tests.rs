@@ -1,0 +1,278 @@
+//! The store's promises: each line once, through publication, merges, crashes and replay.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use disk::{Disk, FakeDisk, RealDisk};
+use model::{Batch, FileId, ForgetFiles, Labels, LogBatch, MatchOp, Matcher, Origin};
+use query::{LineSelect, Lines};
+
+use super::*;
+
+const NOON_NS: i64 = 20_000 * NS_PER_DAY + NS_PER_DAY / 2;
+
+fn options() -> StoreOptions {
+    StoreOptions { merge_count: 3, ..StoreOptions::default() }
+}
+
+fn open_at(disk: Arc<dyn Disk>, dir: &Path, now_ns: Arc<AtomicI64>) -> LogStore {
+    LogStore::open(disk, dir, "bus", options(), Arc::new(move || now_ns.load(Ordering::Relaxed))).expect("opens")
+}
+
+fn open(disk: &FakeDisk) -> LogStore {
+    open_at(Arc::new(disk.clone()), Path::new("/logs"), Arc::new(AtomicI64::new(NOON_NS)))
+}
+
+fn stream(name: &str) -> Labels {
+    Labels::from_pairs([("app", name)])
+}
+
+fn pushed(app: &str, lines: &[(i64, &str)]) -> Arc<Batch> {
+    let mut batch = LogBatch::new("t", Origin::Pushed);
+    batch.streams.push(stream(app));
+    batch.metadata.push(Labels::from_pairs([("level", "info")]));
+    lines.iter().for_each(|(t, text)| batch.push(0, NOON_NS + t, text, 1, 0));
+    Arc::new(Batch::Logs(batch))
+}
+
+/// Lines of ten bytes each, `from..to`, of one file: line `n` at instant `n`.
+fn tailed(file: u128, from: u64, to: u64) -> Arc<Batch> {
+    let origin = Origin::Tailed { file: FileId(file), start: from * 10, end: to * 10 };
+    let mut batch = LogBatch::new("t", origin);
+    batch.streams.push(stream(&format!("file{file}")));
+    for n in from..to {
+        batch.push(0, NOON_NS + n as i64, &format!("line {n:04}"), 0, ((n - from + 1) * 10) as u32);
+    }
+    Arc::new(Batch::Logs(batch))
+}
+
+fn select(store: &dyn Lines, matcher: &str, backward: bool, contains: &[&str], limit: usize) -> Vec<String> {
+    let matchers = [Matcher::new("app", MatchOp::Regex, matcher).expect("good")];
+    let contains: Vec<String> = contains.iter().map(|text| (*text).to_owned()).collect();
+    let request = LineSelect {
+        tenant: "t",
+        matchers: &matchers,
+        start_ns: i64::MIN,
+        end_ns: i64::MAX,
+        backward,
+        contains: &contains,
+        deadline: None,
+    };
+    let mut found = Vec::new();
+    let selected = store.select(&request, &mut |line| {
+        if contains.iter().all(|needle| line.text.contains(needle.as_str())) {
+            found.push(line.text.to_owned());
+        }
+        if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    selected.expect("selected");
+    found
+}
+
+fn check(store: &LogStore, matcher: &str, expected: &[&str]) {
+    assert_eq!(select(store, matcher, false, &[], usize::MAX), expected);
+    let mut reversed = expected.to_vec();
+    reversed.reverse();
+    assert_eq!(select(store, matcher, true, &[], usize::MAX), reversed);
+}
+
+#[test]
+fn lines_are_there_at_once_in_order_and_once() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    store.apply(0, 0, &pushed("a", &[(3, "three"), (1, "one"), (3, "three"), (3, "drei")]));
+    store.apply(0, 1, &pushed("b", &[(2, "two")]));
+    store.apply(0, 1, &pushed("b", &[(9, "an offset that was applied")]));
+    check(&store, "a|b", &["one", "two", "three", "drei"]);
+    store.publish().expect("published");
+    // Sent again after publication: collapses while reading.
+    store.apply(0, 2, &pushed("a", &[(1, "one"), (4, "four")]));
+    check(&store, "a|b", &["one", "two", "three", "drei", "four"]);
+    check(&store, "a", &["one", "three", "drei", "four"]);
+    assert_eq!(select(&store, "a|b", true, &[], 2), ["four", "drei"]);
+    assert_eq!(store.snapshot("other tenant").segments.len(), 0);
+}
+
+#[test]
+fn what_is_published_and_what_is_replayed_make_each_line_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let now_ns = Arc::new(AtomicI64::new(NOON_NS));
+    let records = [tailed(1, 0, 5), tailed(2, 0, 3), tailed(1, 5, 9), pushed("p", &[(100, "pushed")])];
+    let expected: Vec<String> = (0..9).map(|n| format!("line {n:04}")).collect();
+    for published in 0..=records.len() {
+        let path = dir.path().join(published.to_string());
+        let store = open_at(Arc::new(RealDisk), &path, now_ns.clone());
+        for (offset, record) in records.iter().enumerate() {
+            store.apply(0, offset as u64, record);
+            if offset + 1 == published {
+                store.publish().expect("published");
+            }
+        }
+        // As kill -9 leaves it: the head is gone.
+        drop(store);
+        let store = open_at(Arc::new(RealDisk), &path, now_ns.clone());
+        let next = store.next_offset(0).unwrap_or(0);
+        assert_eq!(next, published as u64);
+        for (offset, record) in records.iter().enumerate().skip(next as usize) {
+            store.apply(0, offset as u64, record);
+        }
+        // The agent had not seen the last acknowledgement and ships from its checkpoint, cut elsewhere.
+        store.apply(0, 4, &tailed(1, 3, 9));
+        assert_eq!(select(&store, "file1", false, &[], usize::MAX), expected);
+        assert_eq!(select(&store, "p", false, &[], usize::MAX), ["pushed"]);
+        store.publish().expect("published");
+        assert_eq!(select(&store, "file1", false, &[], usize::MAX), expected);
+    }
+}
+
+#[test]
+fn a_foreign_bus_is_read_from_its_start_and_shows_nothing_twice() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    store.apply(0, 0, &tailed(1, 0, 2));
+    store.apply(0, 1, &pushed("p", &[(5, "x")]));
+    store.publish().expect("published");
+    drop(store);
+    let clock: Clock = Arc::new(|| NOON_NS);
+    let store = LogStore::open(Arc::new(disk), Path::new("/logs"), "other", options(), clock).expect("opens");
+    assert_eq!(store.next_offset(0), None);
+    store.apply(0, 0, &tailed(1, 0, 3));
+    store.apply(0, 1, &pushed("p", &[(5, "x")]));
+    check(&store, "file1|p", &["line 0000", "line 0001", "line 0002", "x"]);
+}
+
+#[test]
+fn a_file_that_is_forgotten_may_come_again() {
+    let store = open(&FakeDisk::new());
+    store.apply(0, 0, &tailed(1, 0, 1));
+    let files = vec![FileId(1)];
+    store.apply(0, 1, &Arc::new(Batch::ForgetFiles(ForgetFiles { tenant: "t".into(), files })));
+    store.apply(0, 2, &tailed(1, 0, 1));
+    check(&store, "file1", &["line 0000", "line 0000"]);
+    assert_eq!(store.stats().files, 1);
+}
+
+#[test]
+fn merges_keep_every_line_and_its_order() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    for n in 0..4u64 {
+        store.apply(0, n, &pushed("a", &[(7, "same"), (7, &format!("tie {n}")), (n as i64, &format!("own {n}"))]));
+        store.publish().expect("published");
+    }
+    let expected = ["own 0", "own 1", "own 2", "own 3", "same", "tie 0", "tie 1", "tie 2", "tie 3"];
+    assert_eq!(select(&store, "a", false, &[], usize::MAX), expected);
+    assert!(store.merge().expect("merged"));
+    assert!(!store.merge().expect("nothing left"));
+    assert_eq!(store.stats().segments, 1);
+    check(&store, "a", &expected);
+    drop(store);
+    let store = open(&disk);
+    check(&store, "a", &expected);
+    let dirs = disk.list(Path::new("/logs")).expect("listed");
+    assert_eq!(dirs, ["0000000000000005", "manifest"]);
+}
+
+#[test]
+fn days_are_apart_and_expire() {
+    let disk: Arc<dyn Disk> = Arc::new(FakeDisk::new());
+    let now_ns = Arc::new(AtomicI64::new(NOON_NS));
+    let store = open_at(disk, Path::new("/logs"), now_ns.clone());
+    store.apply(0, 0, &pushed("a", &[(0, "today"), (-NS_PER_DAY, "yesterday"), (NS_PER_DAY / 2, "tomorrow")]));
+    store.publish().expect("published");
+    assert_eq!(store.stats().segments, 3);
+    check(&store, "a", &["yesterday", "today", "tomorrow"]);
+    assert_eq!(store.expire().expect("nothing to expire"), 0);
+    now_ns.store(NOON_NS + store.options.retention_ns, Ordering::Relaxed);
+    assert_eq!(store.expire().expect("expired"), 1);
+    check(&store, "a", &["today", "tomorrow"]);
+}
+
+#[test]
+fn the_index_skips_blocks_and_never_a_line() {
+    let store = open(&FakeDisk::new());
+    let lines: Vec<(i64, String)> = (0..5_000).map(|n| (n, format!("request {n} done user=u{n} ok"))).collect();
+    let lines: Vec<(i64, &str)> = lines.iter().map(|(t, text)| (*t, text.as_str())).collect();
+    store.apply(0, 0, &pushed("a", &lines));
+    store.publish().expect("published");
+    let segment = store.snapshot("t").segments[0].clone();
+    assert_eq!(segment.blocks.len(), 10);
+    let candidates = segment.candidates(&["request 4321 done".to_owned()]).expect("read").expect("has an inner token");
+    assert_eq!(candidates.len(), 1);
+    assert!(segment.candidates(&["reques".to_owned()]).expect("read").is_none());
+    assert_eq!(select(&store, "a", false, &["request 4321 done"], 9), ["request 4321 done user=u4321 ok"]);
+    assert_eq!(select(&store, "a", false, &["quest 4321 do"], 9).len(), 1);
+    assert_eq!(select(&store, "a", true, &["user=u499"], 99).len(), 11);
+    assert!(select(&store, "a", true, &["no 17 such"], 99).is_empty());
+}
+
+#[test]
+fn a_damaged_segment_is_refused() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    store.apply(0, 0, &pushed("a", &[(1, "one")]));
+    store.publish().expect("published");
+    let entry = store.publishing.lock().segments[0].clone();
+    drop(store);
+    let path = Path::new("/logs").join(entry.dir_name()).join(&entry.files[1].name);
+    disk.corrupt(&path, 3).expect("corrupted");
+    let opened = LogStore::open(Arc::new(disk), Path::new("/logs"), "bus", options(), Arc::new(|| 0));
+    let message = opened.err().expect("refused").to_string();
+    assert!(message.contains("checksum"), "{message}");
+}
+
+#[test]
+fn a_failed_publication_is_tried_again() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    store.apply(0, 0, &pushed("a", &[(1, "one")]));
+    disk.fail_syncs(1);
+    store.publish().expect_err("the disk fails");
+    assert!(store.published_offsets().is_empty(), "nothing may be released");
+    store.apply(0, 1, &pushed("a", &[(2, "two")]));
+    check(&store, "a", &["one", "two"]);
+    assert!(store.wants_publish());
+    assert!(store.publish().expect("the first head"));
+    assert_eq!(store.published_offsets(), BTreeMap::from([(0, 1)]));
+    assert!(store.publish().expect("the second"));
+    assert!(!store.publish().expect("nothing left"));
+    check(&store, "a", &["one", "two"]);
+}
+
+#[test]
+fn a_crash_at_any_change_of_the_disk_loses_and_repeats_nothing() {
+    for changes in 0..60 {
+        let disk = FakeDisk::new();
+        let store = open(&disk);
+        disk.cut_power_after(changes);
+        let records = [tailed(1, 0, 4), pushed("p", &[(9, "p")]), tailed(1, 4, 6), tailed(1, 6, 8)];
+        for (offset, record) in records.iter().enumerate() {
+            store.apply(0, offset as u64, record);
+            // From some change on the disk fails; the process dies anyway.
+            let _ = store.publish().and_then(|_| store.merge());
+        }
+        drop(store);
+        let store = open(&disk.crash(u64::from(changes)));
+        let next = store.next_offset(0).unwrap_or(0) as usize;
+        for (offset, record) in records.iter().enumerate().skip(next) {
+            store.apply(0, offset as u64, record);
+        }
+        let expected: Vec<String> = (0..8).map(|n| format!("line {n:04}")).collect();
+        assert_eq!(select(&store, "file1", false, &[], 99), expected, "after {changes} changes");
+        assert_eq!(select(&store, "p", false, &[], 99), ["p"], "after {changes} changes");
+    }
+}
+
+#[test]
+fn a_tail_misses_nothing_and_sees_nothing_twice() {
+    let store = open(&FakeDisk::new());
+    store.apply(0, 0, &pushed("a", &[(1, "before")]));
+    let (snapshot, mut receiver) = store.tail("t");
+    store.apply(0, 1, &pushed("a", &[(1, "before"), (2, "after")]));
+    assert_eq!(select(&snapshot, "a", false, &[], 9), ["before"]);
+    let applied = receiver.try_recv().expect("one batch");
+    assert_eq!((applied.number, &*applied.taken), (snapshot.applied + 1, &[1u32][..]));
+}

@@ -1,1 +1,47 @@
-fn main() {}
+//! The `binnacle` binary: reads what was typed, starts the parts, waits, stops them in reverse.
+//!
+//! The only crate that knows every part; here they meet, and nowhere else.
+
+mod cli;
+mod process;
+mod push;
+mod rules;
+mod settings;
+mod web;
+
+use clap::Parser;
+use service::logging::{self, LogFormat};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Cli;
+use crate::process::Process;
+use crate::settings::Settings;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let format = match cli.log_format {
+        cli::LogFormat::Text => LogFormat::Text,
+        cli::LogFormat::Json => LogFormat::Json,
+    };
+    logging::init(&cli.log_level, format).map_err(anyhow::Error::msg)?;
+    let settings = Settings::new(cli)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(settings))
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut process = Process::start(settings).await?;
+    let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    let failure = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = tokio::signal::ctrl_c() => break None,
+            _ = hangup.recv() => drop(process.shared.reload().await),
+            failure = process.failed() => break Some(failure),
+        }
+    };
+    process.stop().await;
+    failure.map_or(Ok(()), |failure| Err(anyhow::Error::msg(failure)))
+}

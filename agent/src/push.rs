@@ -46,7 +46,7 @@ struct Answer {
 impl HttpProducer {
     pub fn new(push_url: &str, options: HttpOptions) -> Result<HttpProducer, BusError> {
         let unavailable = |error: reqwest::Error| BusError::Unavailable(error.to_string());
-        let client = Client::builder().user_agent("Binnacle").timeout(options.timeout).build().map_err(unavailable)?;
+        let client = service::http::client().timeout(options.timeout).build().map_err(unavailable)?;
         reqwest::Url::parse(push_url).map_err(|error| BusError::Unavailable(format!("{push_url}: {error}")))?;
         Ok(HttpProducer { client, push_url: push_url.trim_end_matches('/').to_owned(), options })
     }

@@ -64,7 +64,7 @@ impl Scraper {
         if self.targets.is_empty() {
             return;
         }
-        let client = match reqwest::Client::builder().user_agent("Binnacle").build() {
+        let client = match service::http::client().build() {
             Ok(client) => client,
             Err(error) => {
                 tracing::error!(%error, "no HTTP client: nothing is scraped");

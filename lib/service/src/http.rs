@@ -197,10 +197,15 @@ pub fn decompress_snappy(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     snap::raw::Decoder::new().decompress_vec(body).map_err(|error| ApiError::bad_data(format!("snappy: {error}")))
 }
 
-/// Starts a client for requests to others; the process's TLS provider is chosen here, once.
-pub fn client() -> reqwest::ClientBuilder {
+/// Chooses the process's TLS provider; whoever makes a client without [`client`] calls it first.
+pub fn install_tls_provider() {
     // An error says that a provider has been chosen already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Starts a client for requests to others.
+pub fn client() -> reqwest::ClientBuilder {
+    install_tls_provider();
     reqwest::Client::builder().user_agent(concat!("binnacle/", env!("CARGO_PKG_VERSION")))
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 pub use prometheus_client::collector::Collector;
-pub use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeMetric;
+pub use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::ConstCounter;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
@@ -15,6 +17,16 @@ pub use prometheus_client::registry::{Registry, Unit};
 
 /// Counters told apart by labels: `by.get_or_create(&vec![("reason", "full".to_owned())])`.
 pub type CounterBy = Family<Vec<(&'static str, String)>, Counter>;
+
+/// Encodes counters that are kept elsewhere, for a [`Collector`].
+pub fn encode_counters(mut encoder: DescriptorEncoder, counters: &[(&str, u64)]) -> Result<(), std::fmt::Error> {
+    for (name, value) in counters {
+        let counter = ConstCounter::new(*value);
+        let metric = encoder.encode_descriptor(name, "Counted since the start", None, counter.metric_type())?;
+        counter.encode(metric)?;
+    }
+    Ok(())
+}
 
 /// The process's registry; clones share it.
 #[derive(Clone)]

@@ -1,0 +1,125 @@
+//! What was typed: the flags of `binnacle` and of its roles.
+//!
+//! Names that Prometheus or Alertmanager have mean here what they mean there.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use model::DurationMs;
+
+#[derive(Debug, Parser)]
+#[command(name = "binnacle", version, about = "Metrics, logs and alerts of this machine or cluster, in one process")]
+pub struct Cli {
+    /// Which part to run; all of them in one process when left out.
+    #[arg(value_enum)]
+    pub role: Option<Role>,
+
+    /// Configuration file: Prometheus' schema with our own keys (under `alertmanager`: Alertmanager's schema).
+    #[arg(long = "config.file")]
+    pub config_file: Option<PathBuf>,
+    /// Alertmanager configuration file.
+    #[arg(long = "alertmanager.config.file")]
+    pub alertmanager_config_file: Option<PathBuf>,
+    /// Where data is kept.
+    #[arg(long = "storage.path", alias = "storage.tsdb.path", default_value = "./data")]
+    pub storage_path: PathBuf,
+    /// Address of the page and of all APIs; port 0 takes any free one.
+    #[arg(long = "web.listen-address", default_value = "127.0.0.1:9090")]
+    pub listen_address: String,
+    /// The address under which people reach this process, for links in notifications.
+    #[arg(long = "web.external-url")]
+    pub external_url: Option<String>,
+    /// How long samples are kept.
+    #[arg(long = "storage.tsdb.retention.time", value_parser = duration)]
+    pub tsdb_retention: Option<DurationMs>,
+    /// How long log lines are kept.
+    #[arg(long = "storage.logs.retention.time", value_parser = duration)]
+    pub logs_retention: Option<DurationMs>,
+    /// A query that runs longer is ended.
+    #[arg(long = "query.timeout", value_parser = duration, default_value = "2m")]
+    pub query_timeout: DurationMs,
+    /// A query that would load more samples is ended.
+    #[arg(long = "query.max-samples", default_value_t = 50_000_000)]
+    pub query_max_samples: usize,
+    /// How far back a sample still counts as current.
+    #[arg(long = "query.lookback-delta", value_parser = duration, default_value = "5m")]
+    pub lookback: DurationMs,
+
+    /// Kafka brokers, `host:port,…`; without it the bus is embedded.
+    #[arg(long = "bus.kafka.brokers")]
+    pub kafka_brokers: Option<String>,
+    /// Where an agent without Kafka ships to.
+    #[arg(long = "agent.push-url")]
+    pub push_url: Option<String>,
+    /// Files to tail instead of the default set; may be repeated.
+    #[arg(long = "agent.logs.path", value_name = "GLOB")]
+    pub log_paths: Vec<String>,
+    /// This node's name; the host's name when left out.
+    #[arg(long = "agent.node")]
+    pub node: Option<String>,
+    /// Run without the agent in this process.
+    #[arg(long = "agent.disabled")]
+    pub agent_disabled: bool,
+    /// Where the node's /proc is mounted.
+    #[arg(long = "path.procfs", default_value = "/proc")]
+    pub procfs: PathBuf,
+    /// Where the node's /sys is mounted.
+    #[arg(long = "path.sysfs", default_value = "/sys")]
+    pub sysfs: PathBuf,
+    /// Where the node's root is mounted.
+    #[arg(long = "path.rootfs", default_value = "/")]
+    pub rootfs: PathBuf,
+    /// Where the node's cgroups are mounted.
+    #[arg(long = "path.cgroupfs", default_value = "/sys/fs/cgroup")]
+    pub cgroupfs: PathBuf,
+
+    /// debug, info, warn or error.
+    #[arg(long = "log.level", default_value = "info")]
+    pub log_level: String,
+    #[arg(long = "log.format", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Tails logs and collects metrics on a node.
+    Agent,
+    /// Stores metrics, answers PromQL, evaluates rules.
+    Tsdb,
+    /// Stores logs, answers LogQL, evaluates log rules.
+    Indexer,
+    /// Groups, silences and delivers alerts.
+    Alertmanager,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    #[value(alias = "logfmt")]
+    Text,
+    Json,
+}
+
+fn duration(text: &str) -> Result<DurationMs, String> {
+    model::parse_duration(text).map(DurationMs).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_role_takes_the_same_flags() {
+        let cli = Cli::parse_from(["binnacle", "tsdb", "--storage.tsdb.retention.time=3d", "--agent.logs.path=/a"]);
+        assert_eq!(cli.role, Some(Role::Tsdb));
+        assert_eq!(cli.tsdb_retention, Some(DurationMs(3 * 86_400_000)));
+        assert_eq!(cli.log_paths, ["/a"]);
+        assert!(Cli::try_parse_from(["binnacle", "--query.timeout=5 apples"]).is_err());
+    }
+}

@@ -1,0 +1,351 @@
+//! Starts the parts that a role needs, wires them together, and stops them in reverse order.
+//!
+//! Data flows one way: agent → bus → stores → rules → router. What flows back are acknowledgements and pressure.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agent::{Agent, AgentOptions, AgentStatus, HttpOptions, HttpProducer};
+use alertmanager::Alertmanager;
+use anyhow::{Context, bail};
+use bus::{Bus, EmbeddedBus, EmbeddedOptions, KafkaBus, KafkaOptions, Producer};
+use disk::{Disk, RealDisk};
+use indexer::{Indexer, IndexerOptions};
+use model::{DEFAULT_TENANT, Labels, NS_PER_MS};
+use service::config::{Config, ScrapeConfig, StaticConfig};
+use service::metrics::{Gauge, Metrics};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tsdb::Tsdb;
+
+use crate::cli::Role;
+use crate::settings::{Settings, load_config};
+use crate::{rules, web};
+
+const COLLECT_INTERVAL_MS: u64 = 15_000;
+/// A part that does not end within this after its stop is left behind.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What requests see of the running parts.
+pub struct Shared {
+    pub settings: Settings,
+    pub metrics: Metrics,
+    pub started: Instant,
+    /// `None` in an agent that ships over HTTP.
+    pub bus: Option<Arc<dyn Bus>>,
+    pub embedded: Option<Arc<EmbeddedBus>>,
+    pub tsdb: Option<Arc<Tsdb>>,
+    pub indexer: Option<Arc<Indexer>>,
+    pub alertmanager: Option<Arc<Alertmanager>>,
+    pub rules: Option<Arc<::rules::Manager>>,
+    pub agent: parking_lot::Mutex<Option<AgentStatus>>,
+    /// Exposed as `binnacle_config_last_reload_successful`.
+    reload_ok: Gauge,
+}
+
+pub struct Process {
+    pub shared: Arc<Shared>,
+    running: Vec<Running>,
+    failures: mpsc::Receiver<String>,
+    failing: mpsc::Sender<String>,
+}
+
+struct Running {
+    name: &'static str,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Process {
+    pub async fn start(settings: Settings) -> anyhow::Result<Process> {
+        for field in settings.config.unsupported() {
+            tracing::warn!(field, "this part of the configuration is accepted but does nothing yet");
+        }
+        let (failing, failures) = mpsc::channel(1);
+        let shared = Arc::new(open(settings).await?);
+        let mut process = Process { shared: shared.clone(), running: Vec::new(), failures, failing };
+        process.start_stores();
+        if let Some(manager) = shared.rules.clone() {
+            manager.reload(rules::load(&shared.settings, &shared.settings.config)?).await;
+            process.spawn("rules", move |stop| async move {
+                manager.run(stop).await;
+                Ok(())
+            });
+        }
+        let address = process.start_web().await?;
+        if shared.settings.parts.agent {
+            process.start_agent(&address)?;
+        }
+        // The one line that tools wait for; never coloured, whatever the log's format.
+        eprintln!("Listening on http://{address} address={address}");
+        Ok(process)
+    }
+
+    fn start_stores(&mut self) {
+        let shared = self.shared.clone();
+        if let Some(tsdb) = shared.tsdb.clone() {
+            self.spawn("tsdb", move |stop| async move { tsdb.run(stop).await.map_err(|error| error.to_string()) });
+        }
+        if let Some(indexer) = shared.indexer.clone() {
+            self.spawn("indexer", move |stop| async move {
+                indexer.run(stop).await;
+                Ok(())
+            });
+        }
+        if let Some(router) = shared.alertmanager.clone() {
+            self.spawn(
+                "alertmanager",
+                move |stop| async move { router.run(stop).await.map_err(|error| error.to_string()) },
+            );
+        }
+    }
+
+    /// Binds and serves; answers the address in use.
+    async fn start_web(&mut self) -> anyhow::Result<String> {
+        let wanted = &self.shared.settings.cli.listen_address;
+        let wanted = wanted.strip_prefix(':').map_or(wanted.clone(), |port| format!("0.0.0.0:{port}"));
+        let listener = TcpListener::bind(&wanted).await.with_context(|| format!("--web.listen-address {wanted}"))?;
+        let address = listener.local_addr()?.to_string();
+        let router = web::router(self.shared.clone());
+        self.spawn("web", move |stop| async move {
+            service::http::serve(listener, router, stop).await.map_err(|error| error.to_string())
+        });
+        Ok(address)
+    }
+
+    fn start_agent(&mut self, address: &str) -> anyhow::Result<()> {
+        let shared = &self.shared;
+        let producer = producer(shared)?;
+        let options = agent_options(&shared.settings, address)?;
+        let agent = Agent::new(options, producer, Arc::new(RealDisk), &shared.metrics)?;
+        *shared.agent.lock() = Some(agent.status());
+        self.spawn("agent", move |stop| async move { agent.run(stop).await.map_err(|error| error.to_string()) });
+        Ok(())
+    }
+
+    /// Runs a part in a task of its own; its failure ends the process.
+    fn spawn<F, R>(&mut self, name: &'static str, part: F)
+    where
+        F: FnOnce(CancellationToken) -> R,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        let (work, failing) = (part(stop.clone()), self.failing.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = work.await {
+                tracing::error!(part = name, error, "a part failed");
+                // Only the first failure counts; the process is ending already when nobody takes it.
+                let _ = failing.try_send(format!("{name}: {error}"));
+            }
+        });
+        self.running.push(Running { name, stop, task });
+    }
+
+    /// Waits for a part to fail.
+    pub async fn failed(&mut self) -> String {
+        self.failures.recv().await.unwrap_or_else(|| "all parts have ended".to_owned())
+    }
+
+    /// Stops in reverse order, so that whatever is under way still finds what it needs.
+    pub async fn stop(mut self) {
+        tracing::info!("stopping");
+        while let Some(part) = self.running.pop() {
+            part.stop.cancel();
+            if tokio::time::timeout(STOP_PATIENCE, part.task).await.is_err() {
+                tracing::warn!(part = part.name, "did not stop in time");
+            }
+        }
+    }
+}
+
+/// Opens the bus and the parts; nothing runs yet.
+async fn open(settings: Settings) -> anyhow::Result<Shared> {
+    let metrics = Metrics::default();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let parts = settings.parts;
+    let (bus, embedded) = open_bus(&settings, disk.clone()).await?;
+    let (mut tsdb, mut indexer, mut alertmanager) = (None, None, None);
+    if let Some(bus) = &bus {
+        if parts.tsdb {
+            tsdb = Some(Tsdb::open(tsdb_options(&settings), bus.clone(), disk.clone(), &metrics).await?);
+        }
+        if parts.indexer {
+            indexer = Some(Indexer::open(indexer_options(&settings), bus.clone(), disk.clone(), &metrics)?);
+        }
+        if parts.alertmanager {
+            let options = alertmanager::Options {
+                dir: settings.data("alertmanager"),
+                config_path: settings.alertmanager_config.clone(),
+                external_url: settings.external_url(),
+            };
+            alertmanager = Some(Alertmanager::open(options, bus.clone(), disk, &metrics).await?);
+        }
+    }
+    let reload_ok: Gauge = Gauge::default();
+    reload_ok.set(1);
+    metrics.register(|registry| {
+        let help = "Whether the last reload of the configuration was taken";
+        registry.register("config_last_reload_successful", help, reload_ok.clone());
+    });
+    let rules = rules::manager(&settings, tsdb.clone(), indexer.clone(), alertmanager.clone(), &metrics)?;
+    let (started, agent) = (Instant::now(), parking_lot::Mutex::default());
+    Ok(Shared { settings, metrics, started, bus, embedded, tsdb, indexer, alertmanager, rules, agent, reload_ok })
+}
+
+type OpenBus = (Option<Arc<dyn Bus>>, Option<Arc<EmbeddedBus>>);
+
+/// Kafka where it is configured; else an embedded bus of this process, unless it is an agent that pushes.
+async fn open_bus(settings: &Settings, disk: Arc<dyn Disk>) -> anyhow::Result<OpenBus> {
+    if let Some(kafka) = settings.kafka() {
+        let options = KafkaOptions {
+            brokers: kafka.brokers,
+            topic_prefix: kafka.topic_prefix,
+            partitions: kafka.partitions,
+            replication_factor: kafka.replication_factor,
+            extra: kafka.options.into_iter().collect(),
+        };
+        return Ok((Some(Arc::new(KafkaBus::connect(options).await?)), None));
+    }
+    if settings.cli.role == Some(Role::Agent) {
+        if settings.cli.push_url.is_none() {
+            bail!("an agent alone needs --agent.push-url or --bus.kafka.brokers");
+        }
+        return Ok((None, None));
+    }
+    let (given, defaults) = (&settings.config.bus.embedded, EmbeddedOptions::default());
+    let options = EmbeddedOptions {
+        segment_bytes: given.segment_bytes.unwrap_or(defaults.segment_bytes),
+        max_topic_bytes: given.max_topic_bytes.unwrap_or(defaults.max_topic_bytes),
+        reserve_bytes: given.reserve_bytes.unwrap_or(defaults.reserve_bytes),
+        ..defaults
+    };
+    let bus = Arc::new(EmbeddedBus::open(disk, settings.data("bus"), options)?);
+    Ok((Some(bus.clone()), Some(bus)))
+}
+
+fn producer(shared: &Shared) -> anyhow::Result<Arc<dyn Producer>> {
+    if let Some(bus) = shared.bus.clone() {
+        return Ok(bus);
+    }
+    let url = shared.settings.cli.push_url.as_deref().context("--agent.push-url")?;
+    Ok(Arc::new(HttpProducer::new(url, HttpOptions::default())?))
+}
+
+/// In one process every read is a strong one: it costs nothing there.
+fn is_one_process(settings: &Settings) -> bool {
+    settings.kafka().is_none()
+}
+
+fn tsdb_options(settings: &Settings) -> tsdb::Options {
+    tsdb::Options {
+        dir: settings.data("tsdb"),
+        retention_ms: settings.tsdb_retention_ms,
+        limits: settings.config.limits.clone(),
+        strong_reads: is_one_process(settings),
+        query_timeout: settings.cli.query_timeout.as_std(),
+        query_max_samples: settings.cli.query_max_samples,
+        lookback_ms: settings.cli.lookback.0,
+    }
+}
+
+fn indexer_options(settings: &Settings) -> IndexerOptions {
+    let mut options = IndexerOptions::new(settings.data("logs"));
+    options.store.retention_ns = settings.logs_retention_ms.saturating_mul(NS_PER_MS);
+    options.strong_reads_always = is_one_process(settings);
+    options.query_timeout = settings.cli.query_timeout.as_std();
+    options
+}
+
+fn agent_options(settings: &Settings, address: &str) -> anyhow::Result<AgentOptions> {
+    let cli = &settings.cli;
+    let own = std::path::absolute(&cli.storage_path)?;
+    let mut jobs = settings.config.scrape_configs.clone();
+    if cli.config_file.is_none() {
+        jobs.push(own_metrics(address));
+    }
+    Ok(AgentOptions {
+        state_dir: settings.data("agent"),
+        node: settings.node.clone(),
+        tenant: DEFAULT_TENANT.to_owned(),
+        logs: settings.log_sources(),
+        own_dirs: vec![real_path(&own)],
+        procfs: cli.procfs.clone(),
+        sysfs: cli.sysfs.clone(),
+        rootfs: cli.rootfs.clone(),
+        cgroupfs: cli.cgroupfs.clone(),
+        collect_interval_ms: COLLECT_INTERVAL_MS,
+        scrape: (settings.config.global.clone(), jobs),
+        metrics_enabled: true,
+        logs_enabled: true,
+    })
+}
+
+fn real_path(path: &Path) -> std::path::PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Without a configuration this process scrapes itself.
+fn own_metrics(address: &str) -> ScrapeConfig {
+    ScrapeConfig {
+        job_name: "binnacle".to_owned(),
+        scrape_interval: Some(model::DurationMs(COLLECT_INTERVAL_MS as i64)),
+        static_configs: vec![StaticConfig { targets: vec![address.to_owned()], ..StaticConfig::default() }],
+        ..ScrapeConfig::default()
+    }
+}
+
+impl Shared {
+    /// Reads the configuration again: rules and the router's file. A mistake keeps everything as it was.
+    pub async fn reload(&self) -> Result<(), String> {
+        let outcome = self.try_reload().await;
+        self.reload_ok.set(i64::from(outcome.is_ok()));
+        match &outcome {
+            Ok(()) => tracing::info!("configuration reloaded"),
+            Err(error) => tracing::warn!(error, "reload refused; the old configuration stays"),
+        }
+        outcome
+    }
+
+    async fn try_reload(&self) -> Result<(), String> {
+        let config: Config = load_config(&self.settings.cli).map_err(|error| format!("{error:#}"))?;
+        let groups = match &self.rules {
+            Some(_) => rules::load(&self.settings, &config).map_err(|error| format!("{error:#}"))?,
+            None => Vec::new(),
+        };
+        if let Some(router) = &self.alertmanager {
+            router.reload()?;
+        }
+        if let Some(manager) = &self.rules {
+            manager.reload(groups).await;
+        }
+        Ok(())
+    }
+
+    /// Why this process is not ready, if it is not.
+    pub fn ready(&self) -> Result<(), String> {
+        self.tsdb.as_ref().map_or(Ok(()), |tsdb| tsdb.ready())?;
+        self.indexer.as_ref().map_or(Ok(()), |indexer| indexer.ready())?;
+        self.alertmanager.as_ref().map_or(Ok(()), |router| router.ready())
+    }
+
+    /// Publishes every head, finishes merges and lets the bus go of what is published.
+    pub async fn flush(&self) -> Result<(), String> {
+        if let Some(tsdb) = &self.tsdb {
+            tsdb.flush().await.map_err(|error| error.to_string())?;
+        }
+        if let Some(indexer) = &self.indexer {
+            indexer.flush().await?;
+        }
+        if let Some(router) = &self.alertmanager {
+            router.flush_state().await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    pub fn external_labels(config: &Config) -> Labels {
+        Labels::from_pairs(config.global.external_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    }
+}

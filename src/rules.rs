@@ -1,0 +1,180 @@
+//! The rule engine's seams, filled: the stores answer, the bus takes what is recorded, the router hears of alerts.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use alertmanager::Alertmanager;
+use anyhow::Context;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use indexer::Indexer;
+use model::{Alert, DEFAULT_TENANT, Labels, Sample, SeriesSamples, format_rfc3339_ms};
+use query::Value;
+use query::logql::{LogEngine, LogExpr};
+use rules::{Appender, Evaluator, GroupSpec, Kind, Manager, Notifier, Options, Stats};
+use serde_json::json;
+use service::config::{AlertmanagerConfig, Config};
+use service::metrics::{Collector, Metrics};
+use tsdb::Tsdb;
+
+use crate::process::Shared;
+use crate::settings::Settings;
+
+/// The rule engine, where this process has a store to ask.
+pub fn manager(
+    settings: &Settings,
+    tsdb: Option<Arc<Tsdb>>,
+    indexer: Option<Arc<Indexer>>,
+    router: Option<Arc<Alertmanager>>,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<Arc<Manager>>> {
+    if tsdb.is_none() && indexer.is_none() {
+        return Ok(None);
+    }
+    let stores = Arc::new(Stores {
+        tsdb,
+        indexer,
+        engine: LogEngine::default(),
+        settings_timeout: settings.cli.query_timeout.as_std(),
+    });
+    let elsewhere = settings.config.alerting.alertmanagers.iter().flat_map(alert_urls).collect();
+    let client = service::http::client().timeout(std::time::Duration::from_secs(10)).build()?;
+    let options = Options {
+        tenant: DEFAULT_TENANT.to_owned(),
+        external_labels: Shared::external_labels(&settings.config),
+        external_url: settings.external_url(),
+        alert_relabel: settings.config.alerting.alert_relabel_configs.clone(),
+    };
+    let manager = Manager::new(stores.clone(), stores, Arc::new(Routers { here: router, elsewhere, client }), options);
+    let stats = manager.stats();
+    metrics.register(|registry| registry.register_collector(Box::new(RuleStats(stats))));
+    Ok(Some(manager))
+}
+
+/// Reads the rule files that a configuration names, relative to it.
+pub fn load(settings: &Settings, config: &Config) -> anyhow::Result<Vec<GroupSpec>> {
+    let base = settings.cli.config_file.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
+    let global = &config.global;
+    let interval_ms = global.evaluation_interval.0;
+    rules::load_files(&config.rule_files, base, interval_ms, global.rule_query_offset.0).context("rule_files")
+}
+
+/// Where another Alertmanager takes alerts.
+fn alert_urls(config: &AlertmanagerConfig) -> Vec<String> {
+    let prefix = config.path_prefix.trim_matches('/');
+    let slash = if prefix.is_empty() { "" } else { "/" };
+    let targets = config.static_configs.iter().flat_map(|group| &group.targets);
+    targets.map(|target| format!("{}://{target}{slash}{prefix}/api/v2/alerts", config.scheme)).collect()
+}
+
+struct Stores {
+    tsdb: Option<Arc<Tsdb>>,
+    indexer: Option<Arc<Indexer>>,
+    engine: LogEngine,
+    settings_timeout: std::time::Duration,
+}
+
+impl Stores {
+    async fn promql(&self, tenant: &str, expr: &str, t_ms: i64) -> Result<Vec<(Labels, Sample)>, String> {
+        let tsdb = self.tsdb.as_ref().ok_or("there is no metric store in this process")?;
+        tsdb.instant(tenant, expr, t_ms).await.map_err(|error| error.to_string())
+    }
+
+    async fn logql(&self, tenant: &str, expr: &str, t_ms: i64) -> Result<Vec<(Labels, Sample)>, String> {
+        let indexer = self.indexer.as_ref().ok_or("there is no log store in this process")?;
+        indexer.wait_applied().await?;
+        let LogExpr::Metric(expr) = query::logql::parse(expr).map_err(|error| error.to_string())? else {
+            return Err("a log rule needs a metric expression, such as count_over_time".to_owned());
+        };
+        let (lines, engine, tenant) = (indexer.lines(), self.engine.clone(), tenant.to_owned());
+        let deadline = Instant::now() + self.settings_timeout;
+        let work = move || engine.instant(lines.as_ref(), &tenant, &expr, t_ms, Some(deadline));
+        match tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())? {
+            Ok(Value::Vector(vector)) => Ok(vector),
+            Ok(Value::Scalar(sample)) => Ok(vec![(Labels::default(), sample)]),
+            Ok(_) => Err("a rule's expression must give a vector or a scalar".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Evaluator for Stores {
+    fn instant<'a>(
+        &'a self,
+        tenant: &'a str,
+        kind: Kind,
+        expr: &'a str,
+        t_ms: i64,
+    ) -> BoxFuture<'a, Result<Vec<(Labels, Sample)>, String>> {
+        match kind {
+            Kind::Promql => self.promql(tenant, expr, t_ms).boxed(),
+            Kind::Logql => self.logql(tenant, expr, t_ms).boxed(),
+        }
+    }
+}
+
+impl Appender for Stores {
+    fn append<'a>(&'a self, tenant: &'a str, series: Vec<SeriesSamples>) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            match &self.tsdb {
+                Some(tsdb) => tsdb.append(tenant, series).await.map_err(|error| error.to_string()),
+                // A log store alone has nowhere to write ALERTS; its alerts still go out.
+                None => Ok(()),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The router in this process, and those that the configuration names.
+struct Routers {
+    here: Option<Arc<Alertmanager>>,
+    elsewhere: Vec<String>,
+    client: reqwest::Client,
+}
+
+impl Routers {
+    async fn post(&self, url: &str, body: &serde_json::Value) -> Result<(), String> {
+        let response = self.client.post(url).json(body).send().await.map_err(|error| error.to_string())?;
+        let status = response.status();
+        if status.is_success() { Ok(()) } else { Err(format!("{url} answered {status}")) }
+    }
+}
+
+impl Notifier for Routers {
+    fn send(&self, alerts: Vec<Alert>) -> BoxFuture<'_, Result<(), String>> {
+        async move {
+            if !self.elsewhere.is_empty() {
+                let body = alerts.iter().map(to_api).collect();
+                let posts = self.elsewhere.iter().map(|url| self.post(url, &body));
+                futures::future::try_join_all(posts).await?;
+            }
+            match &self.here {
+                Some(router) => router.post(alerts).await.map_err(|error| error.to_string()),
+                None => Ok(()),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// An alert as `POST /api/v2/alerts` takes it.
+fn to_api(alert: &Alert) -> serde_json::Value {
+    json!({
+        "labels": alert.labels,
+        "annotations": alert.annotations,
+        "startsAt": format_rfc3339_ms(alert.starts_at_ms),
+        "endsAt": format_rfc3339_ms(alert.ends_at_ms),
+        "generatorURL": alert.generator_url,
+    })
+}
+
+#[derive(Debug)]
+struct RuleStats(Arc<Stats>);
+
+impl Collector for RuleStats {
+    fn encode(&self, encoder: service::metrics::DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        service::metrics::encode_counters(encoder, &self.0.counters())
+    }
+}

@@ -1,0 +1,110 @@
+//! What is meant: flags and configuration file joined, defaults filled in, everything checked.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use service::config::{self, Config, LogSource};
+
+use crate::cli::{Cli, Role};
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Which parts run in this process.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts {
+    pub agent: bool,
+    pub tsdb: bool,
+    pub indexer: bool,
+    pub alertmanager: bool,
+}
+
+#[derive(Debug)]
+pub struct Settings {
+    pub cli: Cli,
+    pub parts: Parts,
+    pub config: Config,
+    pub node: String,
+    pub alertmanager_config: Option<PathBuf>,
+    pub tsdb_retention_ms: i64,
+    pub logs_retention_ms: i64,
+}
+
+impl Settings {
+    pub fn new(cli: Cli) -> anyhow::Result<Settings> {
+        let parts = parts_of(&cli);
+        let config = load_config(&cli)?;
+        let node = match &cli.node {
+            Some(name) => name.clone(),
+            None => host_name(&cli.procfs)?,
+        };
+        let alertmanager_config = match cli.role {
+            Some(Role::Alertmanager) => cli.config_file.clone().or(cli.alertmanager_config_file.clone()),
+            _ => cli.alertmanager_config_file.clone(),
+        };
+        let retention = |flag: Option<model::DurationMs>, file: Option<model::DurationMs>, days: i64| {
+            flag.or(file).map_or(days * DAY_MS, |length| length.0)
+        };
+        let tsdb_retention_ms = retention(cli.tsdb_retention, config.storage.tsdb.retention.time, 15);
+        let logs_retention_ms = retention(cli.logs_retention, config.storage.logs.retention.time, 7);
+        Ok(Settings { parts, config, node, alertmanager_config, tsdb_retention_ms, logs_retention_ms, cli })
+    }
+
+    /// Brokers of the Kafka bus, if that is what carries records.
+    pub fn kafka(&self) -> Option<config::Kafka> {
+        let mut kafka = self.config.bus.kafka.clone();
+        if let Some(brokers) = &self.cli.kafka_brokers {
+            kafka.get_or_insert_default().brokers = brokers.clone();
+        }
+        kafka
+    }
+
+    /// What the agent tails: the flag, else the file, else the default set.
+    pub fn log_sources(&self) -> Vec<LogSource> {
+        let of_paths = |paths: Vec<String>| vec![LogSource { paths, ..LogSource::default() }];
+        if !self.cli.log_paths.is_empty() {
+            return of_paths(self.cli.log_paths.clone());
+        }
+        if !self.config.logs.sources.is_empty() {
+            return self.config.logs.sources.clone();
+        }
+        agent::default_sources()
+    }
+
+    /// Where people reach this process: the flag, else the address it listens on.
+    pub fn external_url(&self) -> String {
+        self.cli.external_url.clone().unwrap_or_else(|| format!("http://{}", self.cli.listen_address))
+    }
+
+    pub fn data(&self, part: &str) -> PathBuf {
+        self.cli.storage_path.join(part)
+    }
+}
+
+fn parts_of(cli: &Cli) -> Parts {
+    let all = cli.role.is_none();
+    let is = |role| cli.role == Some(role);
+    Parts {
+        agent: (all && !cli.agent_disabled) || is(Role::Agent),
+        tsdb: all || is(Role::Tsdb),
+        indexer: all || is(Role::Indexer),
+        alertmanager: all || is(Role::Alertmanager),
+    }
+}
+
+/// The file as it is now; also what a reload reads.
+pub fn load_config(cli: &Cli) -> anyhow::Result<Config> {
+    let Some(path) = cli.config_file.as_ref().filter(|_| cli.role != Some(Role::Alertmanager)) else {
+        return Ok(Config::default());
+    };
+    Ok(config::load_config(path)?)
+}
+
+fn host_name(procfs: &std::path::Path) -> anyhow::Result<String> {
+    let path = procfs.join("sys/kernel/hostname");
+    let name = std::fs::read_to_string(&path).with_context(|| format!("the node's name: {}", path.display()))?;
+    let name = name.trim();
+    if name.is_empty() {
+        bail!("{} is empty: set --agent.node", path.display());
+    }
+    Ok(name.to_owned())
+}

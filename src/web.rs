@@ -1,0 +1,122 @@
+//! The one port: every part's API, the page, and what belongs to the process as a whole.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use service::http::{ApiError, MAX_BODY_BYTES};
+
+use crate::process::Shared;
+use crate::push::push;
+
+pub fn router(shared: Arc<Shared>) -> Router {
+    let own = Router::new()
+        .route("/-/healthy", get(|| async { "Binnacle is healthy.\n" }))
+        .route("/-/ready", get(ready))
+        .route("/-/flush", post(flush).put(flush))
+        .route("/-/reload", post(reload).put(reload))
+        .route("/metrics", get(metrics))
+        .route("/binnacle/v1/push/{topic}/{partition}", post(push))
+        .route("/binnacle/v1/status", get(status))
+        .route("/api/v1/rules", get(rules))
+        .route("/api/v1/alerts", get(alerts))
+        .route("/api/v1/targets", get(targets))
+        .with_state(shared.clone());
+    let parts = [
+        shared.tsdb.clone().map(|tsdb| tsdb.router()),
+        shared.indexer.clone().map(|indexer| indexer.router()),
+        shared.alertmanager.clone().map(|router| router.router()),
+        Some(dashboards::api::router()),
+    ];
+    let merged = parts.into_iter().flatten().fold(own, Router::merge);
+    merged.layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).fallback(|| async { StatusCode::NOT_FOUND })
+}
+
+type Process = State<Arc<Shared>>;
+
+async fn ready(State(shared): Process) -> Response {
+    match shared.ready() {
+        Ok(()) => "Binnacle is ready.\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response(),
+    }
+}
+
+async fn flush(State(shared): Process) -> Result<StatusCode, ApiError> {
+    shared.flush().await.map_err(ApiError::internal)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn reload(State(shared): Process) -> Response {
+    match shared.reload().await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload config: {error}\n")).into_response()
+        }
+    }
+}
+
+async fn metrics(State(shared): Process) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    (kind, Body::from(shared.metrics.encode())).into_response()
+}
+
+fn success(data: Value) -> Json<Value> {
+    Json(json!({"status": "success", "data": data}))
+}
+
+async fn rules(State(shared): Process) -> Json<Value> {
+    let groups = shared.rules.as_ref().map(|rules| rules.groups()).unwrap_or_default();
+    success(json!({"groups": groups}))
+}
+
+async fn alerts(State(shared): Process) -> Json<Value> {
+    let alerts = shared.rules.as_ref().map(|rules| rules.alerts()).unwrap_or_default();
+    success(json!({"alerts": alerts}))
+}
+
+async fn targets(State(shared): Process) -> Json<Value> {
+    let targets = shared.agent.lock().as_ref().map(|agent| agent.get().targets).unwrap_or_default();
+    let shown = targets.iter().map(|target| {
+        json!({
+            "discoveredLabels": target.discovered_labels,
+            "labels": target.labels,
+            "scrapePool": target.scrape_pool,
+            "scrapeUrl": target.scrape_url,
+            "globalUrl": target.scrape_url,
+            "lastError": target.last_error,
+            "lastScrape": model::format_rfc3339_ms(target.last_scrape_ms),
+            "lastScrapeDuration": target.last_scrape_duration_seconds,
+            "health": target.health,
+            "scrapeInterval": model::format_duration(target.scrape_interval_ms),
+            "scrapeTimeout": model::format_duration(target.scrape_timeout_ms),
+        })
+    });
+    success(json!({"activeTargets": shown.collect::<Vec<_>>(), "droppedTargets": [], "droppedTargetCounts": {}}))
+}
+
+/// What the page's status view shows.
+async fn status(State(shared): Process) -> Json<Value> {
+    let topics = shared.embedded.as_ref().map(|bus| bus.stats()).unwrap_or_default();
+    let topics = topics.iter().map(|topic| {
+        json!({
+            "topic": topic.topic.name(),
+            "start": topic.start_offset,
+            "end": topic.end_offset,
+            "retained_bytes": topic.retained_bytes,
+            "refused": topic.refused,
+        })
+    });
+    let files = shared.agent.lock().as_ref().map(|agent| agent.get().files).unwrap_or_default();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "node": shared.settings.node,
+        "uptime_seconds": shared.started.elapsed().as_secs_f64(),
+        "bus": topics.collect::<Vec<_>>(),
+        "files": files,
+    }))
+}

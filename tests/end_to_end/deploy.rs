@@ -1,0 +1,111 @@
+//! What is written for Kubernetes and Grafana must fit the binary.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::end_to_end::harness::root;
+
+fn documents(file: &str) -> Vec<Value> {
+    let text = fs::read_to_string(root().join("deploy").join(file)).expect("readable");
+    text.split("\n---\n").map(|text| serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("{file}: {e}"))).collect()
+}
+
+fn help() -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_binnacle")).arg("--help").output().expect("it runs");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// The value of `--name=value` among a container's arguments.
+fn flag<'a>(arguments: &'a [Value], name: &str) -> Option<&'a str> {
+    let prefix = format!("--{name}=");
+    arguments.iter().filter_map(Value::as_str).find_map(|argument| argument.strip_prefix(prefix.as_str()))
+}
+
+#[test]
+fn manifests_use_flags_ports_and_paths_that_the_binary_has() {
+    let help = help();
+    for (file, kind) in [("agent.yaml", "DaemonSet"), ("server.yaml", "StatefulSet")] {
+        let documents = documents(file);
+        let workload = documents.iter().find(|document| document["kind"] == kind).expect(kind);
+        let spec = &workload["spec"]["template"]["spec"];
+        let container = &spec["containers"][0];
+        let arguments = container["args"].as_array().expect("arguments");
+        for argument in arguments.iter().filter_map(Value::as_str).filter(|argument| argument.starts_with("--")) {
+            let name = argument.split('=').next().expect("a name");
+            assert!(help.contains(name), "{file}: {name} is no flag of binnacle");
+        }
+        let port = &container["ports"][0];
+        let listen = flag(arguments, "web.listen-address").expect("listens");
+        assert!(listen.ends_with(&format!(":{}", port["containerPort"])), "{file}: {listen} and {port}");
+        for probe in ["livenessProbe", "readinessProbe"] {
+            assert_eq!(container[probe]["httpGet"]["port"], port["name"], "{file}: {probe}");
+        }
+        let volumes = names(&spec["volumes"]);
+        let claims = workload["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten();
+        let claimed = claims.filter_map(|claim| claim["metadata"]["name"].as_str().map(str::to_owned));
+        let there: BTreeSet<String> = volumes.into_iter().chain(claimed).collect();
+        assert_eq!(names(&container["volumeMounts"]), there, "{file}: every volume is mounted, every mount a volume");
+        let mounts = container["volumeMounts"].as_array().expect("mounts");
+        for path in arguments.iter().filter_map(Value::as_str).filter_map(|a| a.strip_prefix("--path.")) {
+            let (_, path) = path.split_once('=').expect("a path");
+            let is_mounted = |mount: &Value| path.starts_with(mount["mountPath"].as_str().unwrap_or("?"));
+            assert!(mounts.iter().any(is_mounted), "{file}: {path} is not mounted");
+        }
+    }
+}
+
+fn names(list: &Value) -> BTreeSet<String> {
+    list.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_agents_push_url_names_the_service() {
+    let agent = documents("agent.yaml");
+    let arguments =
+        agent[1]["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("arguments").clone();
+    let server = documents("server.yaml");
+    let service = server.iter().find(|document| document["kind"] == "Service").expect("a service");
+    let (name, space) = (&service["metadata"]["name"], &service["metadata"]["namespace"]);
+    let expected = format!(
+        "http://{}.{}.svc:{}",
+        name.as_str().expect("named"),
+        space.as_str().expect("in a namespace"),
+        service["spec"]["ports"][0]["port"]
+    );
+    assert_eq!(flag(&arguments, "agent.push-url"), Some(expected.as_str()));
+}
+
+#[test]
+fn the_image_runs_the_binary_with_its_flags() {
+    let text = fs::read_to_string(root().join("deploy/Dockerfile")).expect("readable");
+    let command = text.lines().find_map(|line| line.strip_prefix("CMD ")).expect("a command");
+    let arguments: Vec<String> = serde_json::from_str(command).expect("exec form");
+    let help = help();
+    for argument in &arguments {
+        let name = argument.split('=').next().expect("a name");
+        assert!(help.contains(name), "{name} is no flag of binnacle");
+    }
+    let port = text.lines().find_map(|line| line.strip_prefix("EXPOSE ")).expect("a port");
+    assert!(arguments.iter().any(|argument| argument.ends_with(&format!(":{port}"))));
+}
+
+/// Grafana's variables, as it would fill them in.
+fn fill_in(expr: &str) -> String {
+    expr.replace("$__rate_interval", "1m").replace("$instance", "node-1")
+}
+
+#[test]
+fn the_node_dashboards_expressions_are_promql() {
+    let text = fs::read_to_string(root().join("dashboards/grafana/node.json")).expect("readable");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let exprs: Vec<&str> = targets.map(|target| target["expr"].as_str().expect("an expression")).collect();
+    assert!(exprs.len() >= 15, "{}", exprs.len());
+    for expr in exprs {
+        query::promql::parse(&fill_in(expr)).unwrap_or_else(|error| panic!("{expr}: {error}"));
+    }
+}

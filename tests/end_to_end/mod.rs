@@ -1,0 +1,12 @@
+//! The real binary, from outside.
+
+mod alerting;
+mod bad_input;
+mod deploy;
+mod first_start;
+mod harness;
+mod kafka;
+mod lose_nothing;
+mod page;
+mod remote_write;
+mod smtp;

@@ -7,6 +7,7 @@ mod process;
 mod push;
 mod rules;
 mod settings;
+mod shared;
 mod web;
 
 use clap::Parser;

@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 use bus::{Bus, EmbeddedBus, EmbeddedOptions, KafkaBus, KafkaOptions, Producer};
 use disk::{Disk, RealDisk};
 use indexer::{Indexer, IndexerOptions};
-use model::{DEFAULT_TENANT, Labels, NS_PER_MS};
-use service::config::{Config, ScrapeConfig, StaticConfig};
+use model::{DEFAULT_TENANT, NS_PER_MS};
+use service::config::{ScrapeConfig, StaticConfig};
 use service::metrics::{Gauge, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -22,29 +22,13 @@ use tokio_util::sync::CancellationToken;
 use tsdb::Tsdb;
 
 use crate::cli::Role;
-use crate::settings::{Settings, load_config};
+use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::{rules, web};
 
 const COLLECT_INTERVAL_MS: u64 = 15_000;
 /// A part that does not end within this after its stop is left behind.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
-
-/// What requests see of the running parts.
-pub struct Shared {
-    pub settings: Settings,
-    pub metrics: Metrics,
-    pub started: Instant,
-    /// `None` in an agent that ships over HTTP.
-    pub bus: Option<Arc<dyn Bus>>,
-    pub embedded: Option<Arc<EmbeddedBus>>,
-    pub tsdb: Option<Arc<Tsdb>>,
-    pub indexer: Option<Arc<Indexer>>,
-    pub alertmanager: Option<Arc<Alertmanager>>,
-    pub rules: Option<Arc<::rules::Manager>>,
-    pub agent: parking_lot::Mutex<Option<AgentStatus>>,
-    /// Exposed as `binnacle_config_last_reload_successful`.
-    reload_ok: Gauge,
-}
 
 pub struct Process {
     pub shared: Arc<Shared>,
@@ -294,58 +278,5 @@ fn own_metrics(address: &str) -> ScrapeConfig {
         scrape_interval: Some(model::DurationMs(COLLECT_INTERVAL_MS as i64)),
         static_configs: vec![StaticConfig { targets: vec![address.to_owned()], ..StaticConfig::default() }],
         ..ScrapeConfig::default()
-    }
-}
-
-impl Shared {
-    /// Reads the configuration again: rules and the router's file. A mistake keeps everything as it was.
-    pub async fn reload(&self) -> Result<(), String> {
-        let outcome = self.try_reload().await;
-        self.reload_ok.set(i64::from(outcome.is_ok()));
-        match &outcome {
-            Ok(()) => tracing::info!("configuration reloaded"),
-            Err(error) => tracing::warn!(error, "reload refused; the old configuration stays"),
-        }
-        outcome
-    }
-
-    async fn try_reload(&self) -> Result<(), String> {
-        let config: Config = load_config(&self.settings.cli).map_err(|error| format!("{error:#}"))?;
-        let groups = match &self.rules {
-            Some(_) => rules::load(&self.settings, &config).map_err(|error| format!("{error:#}"))?,
-            None => Vec::new(),
-        };
-        if let Some(router) = &self.alertmanager {
-            router.reload()?;
-        }
-        if let Some(manager) = &self.rules {
-            manager.reload(groups).await;
-        }
-        Ok(())
-    }
-
-    /// Why this process is not ready, if it is not.
-    pub fn ready(&self) -> Result<(), String> {
-        self.tsdb.as_ref().map_or(Ok(()), |tsdb| tsdb.ready())?;
-        self.indexer.as_ref().map_or(Ok(()), |indexer| indexer.ready())?;
-        self.alertmanager.as_ref().map_or(Ok(()), |router| router.ready())
-    }
-
-    /// Publishes every head, finishes merges and lets the bus go of what is published.
-    pub async fn flush(&self) -> Result<(), String> {
-        if let Some(tsdb) = &self.tsdb {
-            tsdb.flush().await.map_err(|error| error.to_string())?;
-        }
-        if let Some(indexer) = &self.indexer {
-            indexer.flush().await?;
-        }
-        if let Some(router) = &self.alertmanager {
-            router.flush_state().await.map_err(|error| error.to_string())?;
-        }
-        Ok(())
-    }
-
-    pub fn external_labels(config: &Config) -> Labels {
-        Labels::from_pairs(config.global.external_labels.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 }

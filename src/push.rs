@@ -14,7 +14,7 @@ use model::Batch;
 use serde_json::json;
 use service::http::ApiError;
 
-use crate::process::Shared;
+use crate::shared::Shared;
 
 pub async fn push(
     State(shared): State<Arc<Shared>>,

@@ -18,7 +18,6 @@ use service::config::{AlertmanagerConfig, Config};
 use service::metrics::{Collector, Metrics};
 use tsdb::Tsdb;
 
-use crate::process::Shared;
 use crate::settings::Settings;
 
 /// The rule engine, where this process has a store to ask.
@@ -42,7 +41,7 @@ pub fn manager(
     let client = service::http::client().timeout(std::time::Duration::from_secs(10)).build()?;
     let options = Options {
         tenant: DEFAULT_TENANT.to_owned(),
-        external_labels: Shared::external_labels(&settings.config),
+        external_labels: settings.external_labels(),
         external_url: settings.external_url(),
         alert_relabel: settings.config.alerting.alert_relabel_configs.clone(),
     };

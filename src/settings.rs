@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use model::Labels;
 use service::config::{self, Config, LogSource};
 
 use crate::cli::{Cli, Role};
@@ -73,6 +74,12 @@ impl Settings {
     /// Where people reach this process: the flag, else the address it listens on.
     pub fn external_url(&self) -> String {
         self.cli.external_url.clone().unwrap_or_else(|| format!("http://{}", self.cli.listen_address))
+    }
+
+    /// Labels that alerts get where they lack them.
+    pub fn external_labels(&self) -> Labels {
+        let labels = &self.config.global.external_labels;
+        Labels::from_pairs(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
     pub fn data(&self, part: &str) -> PathBuf {

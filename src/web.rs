@@ -11,8 +11,8 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use service::http::{ApiError, MAX_BODY_BYTES};
 
-use crate::process::Shared;
 use crate::push::push;
+use crate::shared::Shared;
 
 pub fn router(shared: Arc<Shared>) -> Router {
     let own = Router::new()

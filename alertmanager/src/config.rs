@@ -13,7 +13,7 @@ use template::Templates;
 
 use crate::inhibit::InhibitRule;
 use crate::matchers::parse_list;
-use crate::notify::{EmailConfig, Integration, WebhookConfig, default_templates};
+use crate::notify::{EmailConfig, Integration, SmtpDefaults, WebhookConfig, default_templates};
 use crate::route::{Route, RouteOptions};
 use crate::time_interval::TimeInterval;
 
@@ -53,15 +53,15 @@ struct RawConfig {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Global {
+struct Global {
     resolve_timeout: DurationMs,
-    pub smtp_from: String,
-    pub smtp_hello: String,
-    pub smtp_smarthost: String,
-    pub smtp_auth_username: String,
-    pub smtp_auth_password: String,
-    pub smtp_auth_password_file: Option<PathBuf>,
-    pub smtp_require_tls: bool,
+    smtp_from: String,
+    smtp_hello: String,
+    smtp_smarthost: String,
+    smtp_auth_username: String,
+    smtp_auth_password: String,
+    smtp_auth_password_file: Option<PathBuf>,
+    smtp_require_tls: bool,
     #[serde(flatten)]
     elsewhere: OtherGlobals,
 }
@@ -78,6 +78,20 @@ impl Default for Global {
             smtp_auth_password_file: None,
             smtp_require_tls: true,
             elsewhere: OtherGlobals::default(),
+        }
+    }
+}
+
+impl Global {
+    fn smtp(&self) -> SmtpDefaults {
+        SmtpDefaults {
+            from: self.smtp_from.clone(),
+            hello: self.smtp_hello.clone(),
+            smarthost: self.smtp_smarthost.clone(),
+            auth_username: self.smtp_auth_username.clone(),
+            auth_password: self.smtp_auth_password.clone(),
+            auth_password_file: self.smtp_auth_password_file.clone(),
+            require_tls: self.smtp_require_tls,
         }
     }
 }
@@ -255,6 +269,7 @@ fn time_intervals(named: impl Iterator<Item = NamedInterval>) -> Result<HashMap<
 }
 
 fn receivers(raw: Vec<RawReceiver>, global: &Global) -> Result<BTreeMap<String, Vec<Integration>>, String> {
+    let smtp = global.smtp();
     let mut receivers = BTreeMap::new();
     for receiver in raw {
         let name = receiver.name;
@@ -265,7 +280,7 @@ fn receivers(raw: Vec<RawReceiver>, global: &Global) -> Result<BTreeMap<String, 
             return Err(format!("receiver {name:?}: {kind} is not supported yet"));
         }
         let webhooks = receiver.webhook_configs.into_iter().map(|config| config.check().map(Integration::Webhook));
-        let emails = receiver.email_configs.into_iter().map(|config| config.join(global).map(Integration::Email));
+        let emails = receiver.email_configs.into_iter().map(|config| config.join(&smtp).map(Integration::Email));
         let integrations: Result<Vec<_>, String> = webhooks.chain(emails).collect();
         let integrations = integrations.map_err(|message| format!("receiver {name:?}: {message}"))?;
         if receivers.insert(name.clone(), integrations).is_some() {

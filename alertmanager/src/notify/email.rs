@@ -13,7 +13,6 @@ use serde::Deserialize;
 use template::{Functions, Mode, Templates, Value};
 
 use super::{Notice, NotifyError, read_secret};
-use crate::config::Global;
 
 const SMTPS_PORT: u16 = 465;
 
@@ -34,19 +33,31 @@ pub struct EmailConfig {
     text: Option<String>,
 }
 
+/// What `global` says of mail.
+#[derive(Debug, Clone)]
+pub struct SmtpDefaults {
+    pub from: String,
+    pub hello: String,
+    pub smarthost: String,
+    pub auth_username: String,
+    pub auth_password: String,
+    pub auth_password_file: Option<PathBuf>,
+    pub require_tls: bool,
+}
+
 impl EmailConfig {
     /// Fills what the receiver leaves open from `global`.
-    pub fn join(mut self, global: &Global) -> Result<EmailConfig, String> {
+    pub fn join(mut self, global: &SmtpDefaults) -> Result<EmailConfig, String> {
         let or = |own: String, global: &String| if own.is_empty() { global.clone() } else { own };
-        self.smarthost = or(self.smarthost, &global.smtp_smarthost);
-        self.from = or(self.from, &global.smtp_from);
-        self.hello = or(self.hello, &global.smtp_hello);
-        self.auth_username = or(self.auth_username, &global.smtp_auth_username);
+        self.smarthost = or(self.smarthost, &global.smarthost);
+        self.from = or(self.from, &global.from);
+        self.hello = or(self.hello, &global.hello);
+        self.auth_username = or(self.auth_username, &global.auth_username);
         if self.auth_password.is_empty() && self.auth_password_file.is_none() {
-            self.auth_password = global.smtp_auth_password.clone();
-            self.auth_password_file = global.smtp_auth_password_file.clone();
+            self.auth_password = global.auth_password.clone();
+            self.auth_password_file = global.auth_password_file.clone();
         }
-        self.require_tls = Some(self.require_tls.unwrap_or(global.smtp_require_tls));
+        self.require_tls = Some(self.require_tls.unwrap_or(global.require_tls));
         if self.to.is_empty() {
             return Err("email_configs: missing to address".to_owned());
         }
@@ -152,10 +163,21 @@ mod tests {
     use crate::notify::data::tests::notice;
     use crate::notify::default_templates;
 
+    fn nothing() -> SmtpDefaults {
+        let empty = String::new;
+        SmtpDefaults {
+            from: empty(),
+            hello: "localhost".into(),
+            smarthost: empty(),
+            auth_username: empty(),
+            auth_password: empty(),
+            auth_password_file: None,
+            require_tls: true,
+        }
+    }
+
     fn config() -> EmailConfig {
-        let mut global = Global::default();
-        global.smtp_smarthost = "mail:25".into();
-        global.smtp_from = "Binnacle <b@x.org>".into();
+        let global = SmtpDefaults { smarthost: "mail:25".into(), from: "Binnacle <b@x.org>".into(), ..nothing() };
         let own = EmailConfig {
             to: "{{ .Receiver }}@x.org, two@x.org".into(),
             headers: [("X-Group".to_owned(), "{{ .GroupLabels.alertname }}\nBcc: evil@x.org".to_owned())].into(),
@@ -188,7 +210,7 @@ mod tests {
     fn what_is_missing_is_said() {
         let joined =
             EmailConfig { to: "a@b".into(), smarthost: "mail".into(), from: "c@d".into(), ..EmailConfig::default() };
-        assert!(joined.join(&Global::default()).expect_err("no port").contains("port"));
+        assert!(joined.join(&nothing()).expect_err("no port").contains("port"));
         assert!(config().transport().is_ok());
     }
 }

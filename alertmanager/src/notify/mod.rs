@@ -11,7 +11,7 @@ use std::time::Duration;
 use template::Templates;
 
 pub use data::Notice;
-pub use email::EmailConfig;
+pub use email::{EmailConfig, SmtpDefaults};
 pub use webhook::WebhookConfig;
 
 /// One attempt at delivery takes no longer.

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::{Alert, Labels, LabelsBuilder, METRIC_NAME, Sample, SeriesSamples, stale_marker};
+use model::{Labels, LabelsBuilder, METRIC_NAME, Sample, SeriesSamples, stale_marker};
 use template::{Functions, Kv, Mode, PrometheusContext, Templates, Value, prometheus_functions};
 use tokio::runtime::Handle;
 
 use crate::alerting::{AlertingState, Candidate, State};
 use crate::file::{GroupSpec, Kind, RuleSpec};
-use crate::manager::Seams;
 use crate::notify::AlertQueue;
+use crate::seams::Seams;
 use crate::status::{AlertStatus, GroupStatus, RuleStatus};
 
 /// An alert is sent again when this has passed, so that a router that restarted hears of it.
@@ -291,27 +291,4 @@ async fn earlier_states(rule: &RuleSpec, ts_ms: i64, seams: &Seams) -> Vec<(Labe
         Some((labels, (down_at_s * 1000.0) as i64, (sample.value * 1000.0) as i64))
     });
     found.collect()
-}
-
-impl Seams {
-    fn generator_url(&self, expr: &str) -> String {
-        let query: String = expr
-            .bytes()
-            .map(|byte| match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-                other => format!("%{other:02X}"),
-            })
-            .collect();
-        format!("{}/#/explore?q={query}", self.external_url.trim_end_matches('/'))
-    }
-
-    /// An alert as it leaves: external labels where they are absent, then relabelled; `None` when that drops it.
-    fn outgoing(&self, mut alert: Alert) -> Option<Alert> {
-        let mut labels = alert.labels.to_builder();
-        for label in self.external_labels.iter().filter(|label| alert.labels.get(&label.name).is_none()) {
-            labels.set(label.name.clone(), label.value.clone());
-        }
-        alert.labels = model::relabel(&labels.build(), &self.alert_relabel)?;
-        Some(alert)
-    }
 }

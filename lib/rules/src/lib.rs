@@ -14,6 +14,7 @@ mod group;
 mod manager;
 mod notify;
 mod schedule;
+mod seams;
 mod status;
 
 use futures::future::BoxFuture;

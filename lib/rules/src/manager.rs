@@ -14,6 +14,7 @@ use crate::file::GroupSpec;
 use crate::group::{Group, stale};
 use crate::notify::AlertQueue;
 use crate::schedule::{next_slot, slot_before};
+use crate::seams::Seams;
 use crate::status::{AlertStatus, GroupStatus, Stats};
 use crate::{Appender, Evaluator, Notifier};
 
@@ -21,17 +22,6 @@ use crate::{Appender, Evaluator, Notifier};
 const CONCURRENT_GROUPS: usize = 4;
 
 pub struct Options {
-    pub tenant: String,
-    pub external_labels: Labels,
-    pub external_url: String,
-    pub alert_relabel: Vec<RelabelConfig>,
-}
-
-/// What groups reach the outside through.
-pub(crate) struct Seams {
-    pub evaluator: Arc<dyn Evaluator>,
-    pub appender: Arc<dyn Appender>,
-    pub stats: Arc<Stats>,
     pub tenant: String,
     pub external_labels: Labels,
     pub external_url: String,

@@ -1,0 +1,80 @@
+//! What requests see of the running parts, and what is done to all of them at once.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use agent::AgentStatus;
+use alertmanager::Alertmanager;
+use bus::{Bus, EmbeddedBus};
+use indexer::Indexer;
+use service::config::Config;
+use service::metrics::{Gauge, Metrics};
+use tsdb::Tsdb;
+
+use crate::rules;
+use crate::settings::{Settings, load_config};
+
+pub struct Shared {
+    pub settings: Settings,
+    pub metrics: Metrics,
+    pub started: Instant,
+    /// `None` in an agent that ships over HTTP.
+    pub bus: Option<Arc<dyn Bus>>,
+    pub embedded: Option<Arc<EmbeddedBus>>,
+    pub tsdb: Option<Arc<Tsdb>>,
+    pub indexer: Option<Arc<Indexer>>,
+    pub alertmanager: Option<Arc<Alertmanager>>,
+    pub rules: Option<Arc<::rules::Manager>>,
+    pub agent: parking_lot::Mutex<Option<AgentStatus>>,
+    /// Exposed as `binnacle_config_last_reload_successful`.
+    pub reload_ok: Gauge,
+}
+
+impl Shared {
+    /// Reads the configuration again: rules and the router's file. A mistake keeps everything as it was.
+    pub async fn reload(&self) -> Result<(), String> {
+        let outcome = self.try_reload().await;
+        self.reload_ok.set(i64::from(outcome.is_ok()));
+        match &outcome {
+            Ok(()) => tracing::info!("configuration reloaded"),
+            Err(error) => tracing::warn!(error, "reload refused; the old configuration stays"),
+        }
+        outcome
+    }
+
+    async fn try_reload(&self) -> Result<(), String> {
+        let config: Config = load_config(&self.settings.cli).map_err(|error| format!("{error:#}"))?;
+        let groups = match &self.rules {
+            Some(_) => rules::load(&self.settings, &config).map_err(|error| format!("{error:#}"))?,
+            None => Vec::new(),
+        };
+        if let Some(router) = &self.alertmanager {
+            router.reload()?;
+        }
+        if let Some(manager) = &self.rules {
+            manager.reload(groups).await;
+        }
+        Ok(())
+    }
+
+    /// Why this process is not ready, if it is not.
+    pub fn ready(&self) -> Result<(), String> {
+        self.tsdb.as_ref().map_or(Ok(()), |tsdb| tsdb.ready())?;
+        self.indexer.as_ref().map_or(Ok(()), |indexer| indexer.ready())?;
+        self.alertmanager.as_ref().map_or(Ok(()), |router| router.ready())
+    }
+
+    /// Publishes every head, finishes merges and lets the bus go of what is published.
+    pub async fn flush(&self) -> Result<(), String> {
+        if let Some(tsdb) = &self.tsdb {
+            tsdb.flush().await.map_err(|error| error.to_string())?;
+        }
+        if let Some(indexer) = &self.indexer {
+            indexer.flush().await?;
+        }
+        if let Some(router) = &self.alertmanager {
+            router.flush_state().await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent::{Agent, AgentOptions, AgentStatus, HttpOptions, HttpProducer};
+use agent::{Agent, AgentOptions, HttpOptions, HttpProducer};
 use alertmanager::Alertmanager;
 use anyhow::{Context, bail};
 use bus::{Bus, EmbeddedBus, EmbeddedOptions, KafkaBus, KafkaOptions, Producer};

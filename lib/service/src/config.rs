@@ -291,7 +291,7 @@ pub struct Kafka {
     pub brokers: String,
     pub topic_prefix: String,
     pub partitions: u32,
-    pub replication_factor: i32,
+    pub replication_factor: u32,
     /// Settings handed to librdkafka as they are.
     pub options: BTreeMap<String, String>,
 }

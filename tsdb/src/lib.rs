@@ -1,1 +1,18 @@
+//! The time-series store: a view of the topic `metrics`, answering PromQL over Prometheus' HTTP API.
+//!
+//! # Contracts
+//! - **Acknowledgement.** A write is answered once its samples are durable on the bus; the store keeps no log of its own.
+//!   After `kill -9` it goes on from the offsets of its manifest, so nothing acknowledged is lost or seen twice.
+//! - **Refusal** happens before the bus: what is malformed, out of bounds or over a limit is named in the answer, the rest
+//!   is taken.
+//! - **Strong reads** take the acknowledged end of every partition and wait until the store has applied it.
+//!
+//! `store/` is the synchronous core, `ingest.rs` admits, `service.rs` runs it all, `api/` is HTTP.
 
+mod api;
+mod ingest;
+mod service_handle;
+mod store;
+
+pub use ingest::AppendError;
+pub use service_handle::{Options, Tsdb, TsdbError};

@@ -1,0 +1,148 @@
+//! JSON as Prometheus writes it, straight into one buffer: results are large, and a tree of values would be larger.
+
+use std::fmt::Write;
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use model::{Labels, Sample};
+use query::{Value, format_number};
+
+/// A successful answer around `data`, which `write_data` writes.
+pub fn success(warnings: &[String], infos: &[String], write_data: impl FnOnce(&mut String)) -> Response {
+    let mut out = String::with_capacity(256);
+    out.push_str(r#"{"status":"success","data":"#);
+    write_data(&mut out);
+    for (name, notes) in [("warnings", warnings), ("infos", infos)] {
+        if !notes.is_empty() {
+            let _ = write!(out, ",\"{name}\":");
+            array(&mut out, notes, |out, note| string(out, note));
+        }
+    }
+    out.push('}');
+    ([(header::CONTENT_TYPE, "application/json")], out).into_response()
+}
+
+/// `[…]`, one item after the other.
+pub fn array<T>(out: &mut String, items: impl IntoIterator<Item = T>, mut write_item: impl FnMut(&mut String, T)) {
+    out.push('[');
+    for (i, item) in items.into_iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        write_item(out, item);
+    }
+    out.push(']');
+}
+
+pub fn string(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c < ' ' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+pub fn labels(out: &mut String, labels: &Labels) {
+    out.push('{');
+    for (i, label) in labels.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        string(out, &label.name);
+        out.push(':');
+        string(out, &label.value);
+    }
+    out.push('}');
+}
+
+/// Seconds, with milliseconds where there are some.
+fn seconds(out: &mut String, t_ms: i64) {
+    let sign = if t_ms < 0 { "-" } else { "" };
+    let size = t_ms.unsigned_abs();
+    let _ = write!(out, "{sign}{}", size / 1000);
+    if size % 1000 != 0 {
+        let _ = write!(out, ".{:03}", size % 1000);
+    }
+}
+
+/// `[seconds,"value"]`.
+fn sample(out: &mut String, sample: Sample) {
+    out.push('[');
+    seconds(out, sample.t_ms);
+    out.push_str(",\"");
+    out.push_str(&format_number(sample.value));
+    out.push_str("\"]");
+}
+
+/// `{"resultType":…,"result":…}`.
+pub fn value(out: &mut String, value: &Value) {
+    let kind = match value {
+        Value::Scalar(_) => "scalar",
+        Value::Text(..) => "string",
+        Value::Vector(_) => "vector",
+        Value::Matrix(_) => "matrix",
+    };
+    let _ = write!(out, "{{\"resultType\":\"{kind}\",\"result\":");
+    match value {
+        Value::Scalar(one) => sample(out, *one),
+        Value::Text(t_ms, text) => {
+            out.push('[');
+            seconds(out, *t_ms);
+            out.push(',');
+            string(out, text);
+            out.push(']');
+        }
+        Value::Vector(vector) => array(out, vector, |out, (metric, one)| {
+            out.push_str("{\"metric\":");
+            labels(out, metric);
+            out.push_str(",\"value\":");
+            sample(out, *one);
+            out.push('}');
+        }),
+        Value::Matrix(matrix) => array(out, matrix, |out, (metric, samples)| {
+            out.push_str("{\"metric\":");
+            labels(out, metric);
+            out.push_str(",\"values\":");
+            array(out, samples, |out, one| sample(out, *one));
+            out.push('}');
+        }),
+    }
+    out.push('}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(given: Value, expected: &str) {
+        let mut out = String::new();
+        value(&mut out, &given);
+        assert_eq!(out, expected);
+        serde_json::from_str::<serde_json::Value>(&out).expect("it is JSON");
+    }
+
+    #[test]
+    fn values_are_strings_and_times_seconds() {
+        let at = |t_ms, value| Sample { t_ms, value };
+        check(Value::Scalar(at(1500, f64::INFINITY)), r#"{"resultType":"scalar","result":[1.500,"+Inf"]}"#);
+        check(Value::Text(-50, "a\"\u{1}".into()), r#"{"resultType":"string","result":[-0.050,"a\"\u0001"]}"#);
+        let labels = Labels::from_pairs([("a", "b\\")]);
+        check(
+            Value::Vector(vec![(labels.clone(), at(2000, f64::NAN))]),
+            r#"{"resultType":"vector","result":[{"metric":{"a":"b\\"},"value":[2,"NaN"]}]}"#,
+        );
+        check(
+            Value::Matrix(vec![(labels, vec![at(1, 1e-7), at(2, 0.1)])]),
+            r#"{"resultType":"matrix","result":[{"metric":{"a":"b\\"},"values":[[0.001,"1e-07"],[0.002,"0.1"]]}]}"#,
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! Prometheus' HTTP API: remote write in, queries and listings out.
+
+mod json;
+mod listing;
+mod query;
+mod status;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::query::QueryError;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use service::http::{ApiError, MAX_BODY_BYTES, Params, StrongRead, parse_duration_ms, parse_time_ms};
+
+use crate::Tsdb;
+
+type App = Arc<Tsdb>;
+
+impl Tsdb {
+    pub fn router(self: Arc<Self>) -> Router {
+        Router::new()
+            .route("/api/v1/write", post(write::write))
+            .route("/api/v1/query", get(query::instant).post(query::instant))
+            .route("/api/v1/query_range", get(query::range).post(query::range))
+            .route("/api/v1/query_exemplars", get(status::no_exemplars).post(status::no_exemplars))
+            .route("/api/v1/format_query", get(query::format).post(query::format))
+            .route("/api/v1/labels", get(listing::names).post(listing::names))
+            .route("/api/v1/label/{name}/values", get(listing::values))
+            .route("/api/v1/series", get(listing::series).post(listing::series))
+            .route("/api/v1/metadata", get(status::no_metadata))
+            .route("/api/v1/status/buildinfo", get(status::build))
+            .route("/api/v1/status/tsdb", get(status::tsdb))
+            .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+            .with_state(self)
+    }
+
+    /// Waits for what was acknowledged before this read, where the read or the mode asks for it.
+    async fn catch_up(&self, strong: StrongRead) -> Result<(), ApiError> {
+        if strong.0 || self.options.strong_reads {
+            self.wait_applied().await.map_err(ApiError::unavailable)?;
+        }
+        Ok(())
+    }
+
+    /// The parameter `timeout`, which may only shorten the default.
+    fn timeout(&self, params: &Params) -> Result<Duration, ApiError> {
+        let Some(text) = params.get("timeout") else { return Ok(self.options.query_timeout) };
+        let timeout_ms = parse_duration_ms("timeout", text)?;
+        let asked = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+        Ok(asked.min(self.options.query_timeout))
+    }
+}
+
+/// A time parameter, or what it defaults to.
+fn time_or(params: &Params, name: &str, default_ms: i64) -> Result<i64, ApiError> {
+    params.get(name).map_or(Ok(default_ms), |text| parse_time_ms(name, text))
+}
+
+/// The parameter `limit`; 0 and absence mean none.
+fn limit(params: &Params) -> Result<usize, ApiError> {
+    let Some(text) = params.get("limit") else { return Ok(usize::MAX) };
+    let limit: usize = text.parse().map_err(|_| {
+        ApiError::bad_data(format!("invalid parameter \"limit\": cannot parse \"{text}\" to an integer"))
+    })?;
+    Ok(if limit == 0 { usize::MAX } else { limit })
+}
+
+/// As Prometheus tells query errors.
+fn query_error(error: QueryError) -> ApiError {
+    let message = match &error {
+        QueryError::Parse { .. } => format!("invalid parameter \"query\": {error}"),
+        _ => error.to_string(),
+    };
+    match error {
+        QueryError::Parse { .. } | QueryError::BadData(_) => ApiError::bad_data(message),
+        QueryError::Execution(_) | QueryError::Limit(_) => ApiError::execution(message),
+        QueryError::Timeout(_) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", message),
+        QueryError::Canceled(_) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "canceled", message),
+        QueryError::Storage(_) => ApiError::internal(message),
+    }
+}
+
+#[cfg(test)]
+mod tests;

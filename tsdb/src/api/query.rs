@@ -1,0 +1,98 @@
+//! `query`, `query_range`, `format_query`.
+
+use ::query::{Answer, Engine, Value};
+use axum::extract::State;
+use axum::response::Response;
+use model::now_ms;
+use service::http::{ApiError, Params, StrongRead, Tenant, parse_duration_ms, parse_time_ms};
+
+use super::{App, json, limit, query_error, time_or};
+
+/// More steps than this are refused: no screen shows them.
+const MAX_POINTS: i64 = 11_000;
+
+pub async fn instant(
+    State(app): State<App>,
+    Tenant(tenant): Tenant,
+    strong: StrongRead,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let expr = ::query::parse(params.require("query")?).map_err(query_error)?;
+    let t_ms = time_or(&params, "time", now_ms())?;
+    let (engine, timeout, limit) = (engine(&app, &params)?, app.timeout(&params)?, limit(&params)?);
+    app.catch_up(strong).await?;
+    let evaluated = app.evaluate(engine, timeout, move |engine, store, deadline| {
+        engine.instant(store, &tenant, &expr, t_ms, Some(deadline))
+    });
+    Ok(answer(evaluated.await.map_err(query_error)?, limit))
+}
+
+pub async fn range(
+    State(app): State<App>,
+    Tenant(tenant): Tenant,
+    strong: StrongRead,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let expr = ::query::parse(params.require("query")?).map_err(query_error)?;
+    let start_ms = parse_time_ms("start", params.require("start")?)?;
+    let end_ms = parse_time_ms("end", params.require("end")?)?;
+    let step_ms = parse_duration_ms("step", params.require("step")?)?;
+    check_steps(start_ms, end_ms, step_ms)?;
+    let (engine, timeout, limit) = (engine(&app, &params)?, app.timeout(&params)?, limit(&params)?);
+    app.catch_up(strong).await?;
+    let evaluated = app.evaluate(engine, timeout, move |engine, store, deadline| {
+        engine.range(store, &tenant, &expr, start_ms, end_ms, step_ms, Some(deadline))
+    });
+    Ok(answer(evaluated.await.map_err(query_error)?, limit))
+}
+
+fn check_steps(start_ms: i64, end_ms: i64, step_ms: i64) -> Result<(), ApiError> {
+    if end_ms < start_ms {
+        let message = "invalid parameter \"end\": end timestamp must not be before start time";
+        return Err(ApiError::bad_data(message));
+    }
+    if step_ms <= 0 {
+        let message = "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. \
+                       Try a positive integer";
+        return Err(ApiError::bad_data(message));
+    }
+    if end_ms.saturating_sub(start_ms) / step_ms > MAX_POINTS {
+        let message = "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query \
+                       resolution (?step=XX)";
+        return Err(ApiError::bad_data(message));
+    }
+    Ok(())
+}
+
+/// The engine, with the lookback that the request asks for.
+fn engine(app: &App, params: &Params) -> Result<Engine, ApiError> {
+    let engine = app.engine();
+    let Some(text) = params.get("lookback_delta") else { return Ok(engine) };
+    let lookback_ms = parse_duration_ms("lookback_delta", text)?;
+    if lookback_ms <= 0 {
+        return Err(ApiError::bad_data("invalid parameter \"lookback_delta\": must be greater than 0"));
+    }
+    Ok(Engine { lookback_ms, ..engine })
+}
+
+fn answer(mut answer: Answer, limit: usize) -> Response {
+    let all = match &answer.value {
+        Value::Vector(vector) => vector.len(),
+        Value::Matrix(matrix) => matrix.len(),
+        Value::Scalar(_) | Value::Text(..) => 0,
+    };
+    if all > limit {
+        match &mut answer.value {
+            Value::Vector(vector) => vector.truncate(limit),
+            Value::Matrix(matrix) => matrix.truncate(limit),
+            Value::Scalar(_) | Value::Text(..) => {}
+        }
+        answer.warnings.push("results truncated due to limit".to_owned());
+    }
+    json::success(&answer.warnings, &answer.infos, |out| json::value(out, &answer.value))
+}
+
+pub async fn format(params: Params) -> Result<Response, ApiError> {
+    let expr = ::query::parse(params.require("query")?).map_err(query_error)?;
+    Ok(json::success(&[], &[], |out| json::string(out, &expr.to_string())))
+}

@@ -1,0 +1,156 @@
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use bus::{EmbeddedBus, EmbeddedOptions};
+use disk::RealDisk;
+use model::now_ms;
+use prost::Message;
+use service::config::Limits;
+use service::metrics::Metrics;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::write::{LabelPair, SamplePair, TimeSeries, WriteRequest};
+use crate::{Options, Tsdb};
+
+struct Fixture {
+    _dir: TempDir,
+    app: Arc<Tsdb>,
+    stop: CancellationToken,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn start() -> Fixture {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk: Arc<dyn disk::Disk> = Arc::new(RealDisk);
+    let options = EmbeddedOptions { reserve_bytes: 0, ..EmbeddedOptions::default() };
+    let bus = Arc::new(EmbeddedBus::open(disk.clone(), dir.path().join("bus"), options).expect("the bus opens"));
+    let options = Options {
+        dir: dir.path().join("tsdb"),
+        retention_ms: 15 * model::MS_PER_DAY,
+        limits: Limits { max_active_series: 10, ..Limits::default() },
+        strong_reads: true,
+        query_timeout: std::time::Duration::from_secs(10),
+        query_max_samples: 1_000_000,
+        lookback_ms: 300_000,
+    };
+    let app = Tsdb::open(options, bus, disk, &Metrics::default()).await.expect("the store opens");
+    let stop = CancellationToken::new();
+    tokio::spawn(app.clone().run(stop.clone()));
+    Fixture { _dir: dir, app, stop }
+}
+
+fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
+    TimeSeries {
+        labels: labels.iter().map(|(name, value)| LabelPair { name: (*name).into(), value: (*value).into() }).collect(),
+        samples: samples.iter().map(|(t_ms, value)| SamplePair { t_ms: *t_ms, value: *value }).collect(),
+        histograms: Vec::new(),
+    }
+}
+
+fn body(timeseries: Vec<TimeSeries>) -> Vec<u8> {
+    let message = WriteRequest { timeseries }.encode_to_vec();
+    snap::raw::Encoder::new().compress_vec(&message).expect("compresses")
+}
+
+impl Fixture {
+    async fn send(&self, request: Request<Body>) -> (StatusCode, String) {
+        let response = self.app.clone().router().oneshot(request).await.expect("an answer");
+        let status = response.status();
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        (status, String::from_utf8(bytes.to_vec()).expect("text"))
+    }
+
+    async fn write(&self, body: Vec<u8>) -> (StatusCode, String) {
+        self.send(Request::post("/api/v1/write").body(Body::from(body)).expect("a request")).await
+    }
+
+    /// A GET must answer this status, with `expected` somewhere in the body.
+    async fn check(&self, path: &str, status: StatusCode, expected: &str) {
+        let (got, text) = self.send(Request::get(path).body(Body::empty()).expect("a request")).await;
+        assert!(got == status && text.contains(expected), "{path}: {got} {text}\nexpected {status} {expected}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_read_at_once_before_and_after_a_flush() {
+    let fixture = start().await;
+    let t_ms = now_ms() / 1000 * 1000 - 60_000;
+    let samples: Vec<(i64, f64)> = (0..5).map(|i| (t_ms + i * 1000, i as f64 * 1.5)).collect();
+    let sent = body(vec![
+        series(&[("__name__", "x"), ("job", "a\"b")], &samples),
+        series(&[("__name__", "y"), ("job", "c")], &[(t_ms, f64::NAN)]),
+    ]);
+    assert_eq!(fixture.write(sent).await, (StatusCode::NO_CONTENT, String::new()));
+    for _ in 0..2 {
+        let t_s = t_ms / 1000;
+        let at = format!("/api/v1/query?query=x&time={}", t_s + 4);
+        let vector = r#"{"metric":{"__name__":"x","job":"a\"b"},"value":["#;
+        fixture.check(&at, StatusCode::OK, vector).await;
+        fixture.check(&at, StatusCode::OK, r#","6"]}"#).await;
+        let range = format!("/api/v1/query_range?query=sum(x)&start={t_s}&end={}&step=2", t_s + 4);
+        fixture.check(&range, StatusCode::OK, &format!(r#"[[{t_s},"0"],[{},"3"],[{},"6"]]"#, t_s + 2, t_s + 4)).await;
+        fixture.check("/api/v1/labels", StatusCode::OK, r#""data":["__name__","job"]"#).await;
+        fixture.check("/api/v1/label/job/values", StatusCode::OK, r#""data":["a\"b","c"]"#).await;
+        fixture.check("/api/v1/label/job/values?match[]=y", StatusCode::OK, r#""data":["c"]"#).await;
+        fixture.check("/api/v1/label/job/values?limit=1", StatusCode::OK, "truncated").await;
+        let all = r#""data":[{"__name__":"x","job":"a\"b"},{"__name__":"y","job":"c"}]"#;
+        fixture.check("/api/v1/series?match[]=x&match[]=y", StatusCode::OK, all).await;
+        fixture.check(&format!("/api/v1/series?match[]=y&start={}", t_s + 1), StatusCode::OK, r#""data":[]"#).await;
+        fixture.app.flush().await.expect("flushed");
+    }
+    assert_eq!(fixture.app.instant("default", "sum(x)", t_ms).await.expect("an answer")[0].1.value, 0.0);
+    assert_eq!(fixture.app.instant("default", "1 + 1", t_ms).await.expect("an answer").len(), 1);
+    assert!(fixture.app.instant("other", "x", t_ms).await.expect("an answer").is_empty());
+}
+
+#[tokio::test]
+async fn bad_input_is_named_and_the_good_beside_it_taken() {
+    let fixture = start().await;
+    let t_ms = now_ms();
+    let check = async |sent: Vec<u8>, expected: &str| {
+        let (status, text) = fixture.write(sent).await;
+        assert!(status == StatusCode::BAD_REQUEST && text.contains(expected), "{status} {text}");
+    };
+    let good = body(vec![series(&[("__name__", "good")], &[(t_ms, 1.0)])]);
+    check(good[..good.len() - 3].to_vec(), "snappy").await;
+    check(snap::raw::Encoder::new().compress_vec(&[0xff; 50]).expect("compresses"), "protobuf").await;
+    let mut histogram = series(&[("__name__", "h")], &[]);
+    histogram.histograms.push(vec![1, 2, 3]);
+    check(body(vec![histogram, series(&[("__name__", "beside")], &[(t_ms, 2.0)])]), "native histograms").await;
+    check(body(vec![series(&[("__name__", "x"), ("a", "1"), ("a", "2")], &[(t_ms, 1.0)])]), "repeats").await;
+    check(body(vec![series(&[("__name__", "x")], &[(t_ms + 90_000_000, 1.0)])]), "a day ahead").await;
+    let many = (0..12).map(|i| series(&[("__name__", "many"), ("i", &i.to_string())], &[(t_ms, 1.0)])).collect();
+    fixture.app.wait_applied().await.expect("applied");
+    check(body(many), "3 samples refused: too many active series").await;
+    assert_eq!(fixture.write(body(vec![])).await.0, StatusCode::NO_CONTENT);
+    fixture.check("/api/v1/query?query=beside", StatusCode::OK, r#""2"]"#).await;
+    fixture.check("/api/v1/query?query=count(many)", StatusCode::OK, r#""9"]"#).await;
+}
+
+#[tokio::test]
+async fn errors_have_prometheus_envelope() {
+    let fixture = start().await;
+    let bad = StatusCode::BAD_REQUEST;
+    fixture.check("/api/v1/query", bad, r#""errorType":"bad_data""#).await;
+    fixture.check("/api/v1/query?query=sum(", bad, "parse error").await;
+    fixture.check("/api/v1/query_range?query=x&start=0&end=11001&step=1", bad, "11,000 points").await;
+    fixture.check("/api/v1/query_range?query=x&start=2&end=1&step=1", bad, "before start").await;
+    fixture.check("/api/v1/query_range?query=x&start=1&end=2&step=0", bad, "step").await;
+    fixture.check("/api/v1/series", bad, "match[]").await;
+    fixture.check("/api/v1/query?query=x&limit=a", bad, "limit").await;
+    let divided = "/api/v1/query?query=label_replace(vector(1),%22a%22,%22%22,%22b%22,%22(%22)";
+    let (status, _) = fixture.send(Request::get(divided).body(Body::empty()).expect("a request")).await;
+    assert!(status.is_client_error(), "{status}");
+    fixture.check("/api/v1/format_query?query=sum(x)by(a)", StatusCode::OK, "sum by (a) (x)").await;
+    fixture.check("/api/v1/status/buildinfo", StatusCode::OK, "version").await;
+    fixture.check("/api/v1/status/tsdb", StatusCode::OK, "headStats").await;
+    fixture.check("/api/v1/metadata", StatusCode::OK, r#""data":{}"#).await;
+}

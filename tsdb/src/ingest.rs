@@ -1,0 +1,181 @@
+//! What may enter: checks on series and samples, before the bus.
+//!
+//! Good samples are taken whatever stands beside them; what is refused is counted by reason and told with an example.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use bus::BusError;
+use model::{Labels, METRIC_NAME, MS_PER_DAY, SeriesSamples};
+use service::config::Limits;
+
+/// Samples may be this far ahead of now.
+const MAX_AHEAD_MS: i64 = MS_PER_DAY;
+/// How much of an offending text an error shows.
+const MAX_SHOWN_BYTES: usize = 200;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Sending it again will not help. What was good has been taken.
+    #[error("{0}")]
+    Refused(String),
+    /// Nothing can be said to be taken; send it again.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// Refused samples by reason: how many, and an example.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    reasons: BTreeMap<&'static str, (u64, String)>,
+}
+
+impl Refusals {
+    pub fn add(&mut self, reason: &'static str, samples: u64, example: impl FnOnce() -> String) {
+        let entry = self.reasons.entry(reason).or_insert_with(|| (0, shorten(example())));
+        entry.0 += samples;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
+    /// Reason and count.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.reasons.iter().map(|(reason, (count, _))| (*reason, *count))
+    }
+
+    /// One line per reason.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (reason, (count, example)) in &self.reasons {
+            let newline = if text.is_empty() { "" } else { "\n" };
+            let _ = write!(text, "{newline}{count} samples refused: {reason}: {example}");
+        }
+        text
+    }
+}
+
+fn shorten(mut text: String) -> String {
+    if text.len() > MAX_SHOWN_BYTES {
+        let cut = (0..=MAX_SHOWN_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}
+
+/// The bounds of a request, and what is known of the tenant's series.
+pub struct Admission<'a> {
+    pub limits: &'a Limits,
+    pub retention_ms: i64,
+    pub now_ms: i64,
+    /// How many series the tenant may begin now.
+    pub room: usize,
+    /// Whether a series is active; asked only when there is little room.
+    pub is_active: &'a dyn Fn(&Labels) -> bool,
+}
+
+impl Admission<'_> {
+    /// Keeps what may enter.
+    pub fn admit(&self, series: Vec<SeriesSamples>, refusals: &mut Refusals) -> Vec<SeriesSamples> {
+        let is_roomy = series.len() <= self.room;
+        let mut room = self.room;
+        let mut admitted = Vec::with_capacity(series.len());
+        for mut one in series {
+            let samples = one.samples.len() as u64;
+            if let Some(reason) = self.fault(&one.labels) {
+                refusals.add(reason, samples, || one.labels.to_string());
+                continue;
+            }
+            self.drop_untimely(&mut one, refusals);
+            if one.samples.is_empty() {
+                continue;
+            }
+            if !is_roomy && !(self.is_active)(&one.labels) {
+                if room == 0 {
+                    let limit = self.limits.max_active_series;
+                    refusals.add("too many active series", one.samples.len() as u64, || {
+                        format!("the limit is {limit}, refused {}", one.labels)
+                    });
+                    continue;
+                }
+                room -= 1;
+            }
+            admitted.push(one);
+        }
+        admitted
+    }
+
+    fn fault(&self, labels: &Labels) -> Option<&'static str> {
+        let limits = self.limits;
+        if labels.get(METRIC_NAME).is_none() {
+            return Some("series without a metric name");
+        }
+        if labels.len() > limits.max_labels {
+            return Some("too many labels");
+        }
+        if labels.iter().any(|label| label.name.is_empty()) {
+            return Some("empty label name");
+        }
+        if labels.iter().any(|label| label.name.len() > limits.max_label_name_bytes) {
+            return Some("label name too long");
+        }
+        labels.iter().any(|label| label.value.len() > limits.max_label_value_bytes).then_some("label value too long")
+    }
+
+    fn drop_untimely(&self, series: &mut SeriesSamples, refusals: &mut Refusals) {
+        let oldest_ms = self.now_ms.saturating_sub(self.retention_ms);
+        let newest_ms = self.now_ms.saturating_add(MAX_AHEAD_MS);
+        let SeriesSamples { labels, samples } = series;
+        samples.retain(|sample| {
+            let reason = match sample.t_ms {
+                t if t < oldest_ms => "older than the retention",
+                t if t > newest_ms => "more than a day ahead",
+                _ => return true,
+            };
+            refusals.add(reason, 1, || format!("{} of {labels}", model::format_rfc3339_ms(sample.t_ms)));
+            false
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Sample;
+
+    use super::*;
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    fn check(labels: &[(&str, &str)], t_ms: i64, room: usize, expected: &str) {
+        let limits = Limits { max_labels: 3, max_label_value_bytes: 10, ..Limits::default() };
+        let is_active = |labels: &Labels| labels.get(METRIC_NAME) == Some("known");
+        let admission =
+            Admission { limits: &limits, retention_ms: MS_PER_DAY, now_ms: NOW_MS, room, is_active: &is_active };
+        let series = SeriesSamples {
+            labels: Labels::from_pairs(labels.iter().copied()),
+            samples: vec![Sample { t_ms, value: 1.0 }],
+        };
+        let mut refusals = Refusals::default();
+        let taken = admission.admit(vec![series], &mut refusals).len();
+        let said = refusals.describe();
+        assert_eq!(taken, usize::from(expected.is_empty()), "{said}");
+        assert!(said.contains(expected), "{said:?} does not say {expected:?}");
+    }
+
+    #[test]
+    fn every_reason() {
+        let x = [("__name__", "x")];
+        check(&x, NOW_MS, 1, "");
+        check(&[("a", "b")], NOW_MS, 1, "without a metric name");
+        check(&[("__name__", "x"), ("a", "1"), ("b", "2"), ("c", "3")], NOW_MS, 1, "too many labels");
+        check(&[("__name__", "x"), ("", "1")], NOW_MS, 1, "empty label name");
+        check(&[("__name__", "12345678901")], NOW_MS, 1, "label value too long");
+        check(&x, NOW_MS - MS_PER_DAY - 1, 1, "1 samples refused: older than the retention");
+        check(&x, NOW_MS + MS_PER_DAY + 1, 1, "more than a day ahead");
+        check(&x, NOW_MS + MS_PER_DAY, 1, "");
+        check(&x, NOW_MS, 0, "too many active series");
+        check(&[("__name__", "known")], NOW_MS, 0, "");
+    }
+}

@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 pub mod host;
+pub mod journal;
 pub mod logs;
 mod metrics;
 mod push;
@@ -24,7 +25,9 @@ use service::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use host::Roots;
+use journal::{Journal, JournalOptions};
 pub use logs::FileStatus;
+use logs::checkpoint::CheckpointError;
 use logs::{Logs, LogsError, LogsOptions};
 use metrics::Gathered;
 pub use push::{HttpOptions, HttpProducer};
@@ -35,6 +38,8 @@ pub use scrape::TargetStatus;
 pub enum AgentError {
     #[error(transparent)]
     Logs(#[from] LogsError),
+    #[error(transparent)]
+    Journal(#[from] CheckpointError),
 }
 
 /// What the agent is told. `logs` is the resolved list: [`default_sources`] where nothing is configured.
@@ -81,6 +86,7 @@ impl AgentStatus {
 pub struct Agent {
     options: AgentOptions,
     logs: Option<Logs>,
+    journal: Option<Journal>,
     scraper: Scraper,
     producer: Arc<dyn Producer>,
     status: AgentStatus,
@@ -102,13 +108,16 @@ impl Agent {
             sources: options.logs.clone(),
             own_dirs: options.own_dirs.clone(),
         };
-        let logs =
-            options.logs_enabled.then(|| Logs::new(logs_options, producer.clone(), disk, metrics)).transpose()?;
+        let logs = options
+            .logs_enabled
+            .then(|| Logs::new(logs_options, producer.clone(), disk.clone(), metrics))
+            .transpose()?;
+        let journal = journal(&options, logs.as_ref(), &producer, disk)?;
         let (global, configs) = &options.scrape;
         let scraper = Scraper::new(global, configs, options.tenant.clone(), producer.clone());
         let files = logs.as_ref().map(|logs| logs.status.clone()).unwrap_or_default();
         let status = AgentStatus { files, targets: scraper.status.clone() };
-        Ok(Agent { options, logs, scraper, producer, status })
+        Ok(Agent { options, logs, journal, scraper, producer, status })
     }
 
     pub fn status(&self) -> AgentStatus {
@@ -122,14 +131,31 @@ impl Agent {
                 logs.run(stop.clone()).await;
             }
         };
+        let journal = async {
+            if let Some(journal) = self.journal {
+                journal.run(stop.clone()).await;
+            }
+        };
         let collected = async {
             if self.options.metrics_enabled {
                 collect(&self.options, self.producer.as_ref(), &stop).await;
             }
         };
-        tokio::join!(logs, collected, self.scraper.run(stop.clone()));
+        tokio::join!(logs, journal, collected, self.scraper.run(stop.clone()));
         Ok(())
     }
+}
+
+/// The journal's reader, where a source names the journal.
+fn journal(
+    options: &AgentOptions,
+    logs: Option<&Logs>,
+    producer: &Arc<dyn Producer>,
+    disk: Arc<dyn Disk>,
+) -> Result<Option<Journal>, CheckpointError> {
+    let Some(logs) = logs else { return Ok(None) };
+    let journal = JournalOptions::of_sources(&options.logs, &options.state_dir, &options.node, &options.tenant);
+    journal.map(|journal| Journal::new(journal, producer.clone(), disk, logs.counters.clone())).transpose()
 }
 
 /// Collects host and container metrics at every interval, the first time at once.

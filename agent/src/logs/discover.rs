@@ -105,8 +105,9 @@ pub struct Source {
 
 impl Source {
     pub fn new(source: &LogSource) -> Result<Source, GlobError> {
+        let files = source.paths.iter().filter(|path| *path != super::JOURNAL);
         Ok(Source {
-            paths: source.paths.iter().map(|path| Glob::new(path)).collect::<Result<_, _>>()?,
+            paths: files.map(|path| Glob::new(path)).collect::<Result<_, _>>()?,
             exclude: source.exclude.iter().map(|path| Glob::new(path)).collect::<Result<_, _>>()?,
             format: Format::configured(source.format),
             labels: source.labels.clone(),
@@ -123,7 +124,7 @@ impl Source {
 pub fn default_sources() -> Vec<LogSource> {
     let strings = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
     vec![LogSource {
-        paths: strings(&["/var/log/**", "/var/log/containers/*.log", "/var/log/pods/**/*.log"]),
+        paths: strings(&["/var/log/**", "/var/log/containers/*.log", "/var/log/pods/**/*.log", super::JOURNAL]),
         exclude: strings(&[
             "/var/log/journal/**",
             "/var/log/**/{wtmp,btmp,lastlog,faillog,tallylog}",

@@ -44,6 +44,9 @@ use ship::Shipper;
 use tail::{Event, State, Tailer};
 use watch::Watch;
 
+/// The path that stands for systemd's journal, which is no file to tail, and the label `filename` of its lines.
+pub const JOURNAL: &str = "journal";
+
 /// A tailed file, for people.
 #[derive(Debug, Clone, Serialize)]
 pub struct FileStatus {
@@ -131,7 +134,7 @@ pub struct Logs {
     sources: Vec<Source>,
     checkpoint: CheckpointFile,
     restored: Vec<checkpoint::PathEntry>,
-    counters: LogCounters,
+    pub counters: LogCounters,
     producer: Arc<dyn Producer>,
     started: SystemTime,
     pub status: Arc<Mutex<Vec<FileStatus>>>,

@@ -17,8 +17,8 @@ use super::tail::{ChainId, Event};
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// How an append ended.
-#[derive(Debug)]
+/// How an append ended, from good to bad.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     Acknowledged,
     /// The bus will never take it; the reason was logged.
@@ -47,13 +47,24 @@ impl Shipper {
     }
 }
 
-/// Appends until it succeeds, never can, or `stop` is cancelled.
-async fn append(producer: &dyn Producer, batch: Batch, stop: &CancellationToken) -> Outcome {
+/// Appends a batch's records until each is durable, never can be, or `stop` is cancelled. The worst outcome counts.
+pub async fn append(producer: &dyn Producer, batch: Batch, stop: &CancellationToken) -> Outcome {
+    let records = bus::route(batch, producer.partitions(Topic::Logs)).into_iter();
+    let appends = records.map(|(partition, record)| append_record(producer, partition, Arc::new(record), stop));
+    futures::future::join_all(appends).await.into_iter().max().unwrap_or(Outcome::Acknowledged)
+}
+
+async fn append_record(
+    producer: &dyn Producer,
+    partition: u32,
+    record: Arc<Batch>,
+    stop: &CancellationToken,
+) -> Outcome {
     let mut pause = MIN_PAUSE;
     loop {
         let appended = tokio::select! {
             biased;
-            appended = bus::append_all(producer, Topic::Logs, batch.clone()) => appended,
+            appended = producer.append(Topic::Logs, partition, record.clone()) => appended,
             () = stop.cancelled() => return Outcome::Abandoned,
         };
         match appended {

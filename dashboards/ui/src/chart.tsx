@@ -4,6 +4,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import type { Series } from './api';
+import { tick } from './format';
 
 const COLOURS = ['#2f7fb5', '#e4572e', '#3a9d6e', '#c9a35b', '#8a5bb5', '#4bb3c4', '#b5476f', '#7d8b2f', '#6b7a89'];
 
@@ -53,6 +54,7 @@ function options(props: Props, width: number, ink: string, grid: string): uPlot.
   const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: '11px system-ui' };
   return {
     width,
+    padding: [8, 8, 0, 0],
     height: props.height ?? 190,
     legend: { show: false },
     cursor: { points: { size: 6 } },
@@ -60,7 +62,7 @@ function options(props: Props, width: number, ink: string, grid: string): uPlot.
       x: { min: props.range.start, max: props.range.end },
       y: { range: (_, __, max) => [0, Math.max(props.max ?? 0, max * 1.05) || 1] },
     },
-    axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map(props.format) }],
+    axes: [{ ...axis, space: 70, size: 28, values: (_, ticks) => ticks.map((at) => tick(at, props.range.end - props.range.start)) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(props.format) }],
     series: [
       {},
       ...props.series.map(({ labels }, i) => {

@@ -49,6 +49,15 @@ export function clock(ms: number, now = Date.now()): string {
   return isToday ? time : `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${time}`;
 }
 
+/** A label for a time axis that spans `spanS` seconds: the date where days matter, seconds where they do. */
+export function tick(seconds: number, spanS: number): string {
+  const at = new Date(seconds * 1000);
+  const pad = (n: number) => String(n).padStart(2, '0');
+  const time = `${pad(at.getHours())}:${pad(at.getMinutes())}`;
+  if (spanS <= 300) return `${time}:${pad(at.getSeconds())}`;
+  return spanS > 86_400 ? `${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${time}` : time;
+}
+
 export function labelText(labels: Record<string, string>, hidden: string[] = []): string {
   const name = labels.__name__ ?? '';
   const rest = Object.entries(labels)

@@ -31,7 +31,7 @@ function useTheme(): [string, () => void] {
 function App() {
   const { view, params } = useRoute();
   const [theme, toggleTheme] = useTheme();
-  const range = params.get('range') ?? '1h';
+  const range = params.get('range') ?? '15m';
   const q = params.get('q');
   return (
     <>

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Alert } from './api';
 import { align, stack } from './chart';
-import { bytes, clock, duration, labelText, percent, short } from './format';
+import { bytes, clock, duration, labelText, percent, short, tick } from './format';
 import { rangeEndingNow } from './range';
 import { formatRoute, parseRoute } from './route';
 import { silenceFor } from './views/alerts';
@@ -18,6 +18,10 @@ describe('format', () => {
     const at = new Date(2026, 10, 20, 6, 25, 1, 7).getTime();
     expect(clock(at, at)).toBe('06:25:01.007');
     expect(clock(at, at + 86_400_000)).toBe('2026-11-20 06:25:01.007');
+  });
+  it('labels a time axis by its span', () => {
+    const at = new Date(2026, 10, 20, 6, 5, 9).getTime() / 1000;
+    expect([tick(at, 300), tick(at, 3600), tick(at, 604_800)]).toEqual(['06:05:09', '06:05', '11-20 06:05']);
   });
   it('writes a series as a selector', () => {
     expect(labelText({ __name__: 'up', job: 'a"b' })).toBe('up{job="a\\"b"}');

@@ -17,6 +17,8 @@ const NETWORK = [
   `sum(rate(node_network_receive_bytes_total{device!="lo"}${RATE}))`,
   `sum(rate(node_network_transmit_bytes_total{device!="lo"}${RATE}))`,
 ];
+const REAL = 'fstype!~"tmpfs|devtmpfs|ramfs|overlay|squashfs"';
+const FULLEST = `100 * (1 - min(node_filesystem_avail_bytes{${REAL}} / node_filesystem_size_bytes{${REAL}}))`;
 const CONTAINERS = 'topk(6, container_memory_working_set_bytes{id!="/"})';
 
 /** Runs several queries and names each one's series. */
@@ -45,7 +47,7 @@ async function loadTiles() {
     query('time() - max(node_boot_time_seconds)'),
     query('sum(node_load1)'),
     query('sum(node_memory_MemTotal_bytes)'),
-    query('100 * (1 - min(node_filesystem_avail_bytes / node_filesystem_size_bytes))'),
+    query(FULLEST),
     alerts(),
     query('count(node_uname_info)'),
   ]);

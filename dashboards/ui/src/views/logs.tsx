@@ -66,7 +66,8 @@ function useLines(expr: string, range: string, live: boolean) {
       (found) => {
         if (!current) return;
         setLines(found);
-        setState(live ? 'connecting' : 'paused');
+        // The tail may have come up first; then it knows better.
+        setState((now) => (now !== 'loading' ? now : live ? 'connecting' : 'paused'));
       },
       (failure: Error) => current && (setError(failure.message), setState('failed')),
     );

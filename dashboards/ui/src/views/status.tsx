@@ -1,7 +1,7 @@
 // Status: what is scraped, what is tailed, and what the bus holds.
 
 import { status, targets } from '../api';
-import { bytes, clock, duration, labelText, short } from '../format';
+import { bytes, clock, duration, labelText } from '../format';
 import { useLoad } from '../load';
 
 async function load() {
@@ -60,7 +60,6 @@ export function Status() {
               ))}
             </tbody>
           </table>
-          <p class="note">{short(data.state.files.length)} files</p>
         </>
       )}
     </>

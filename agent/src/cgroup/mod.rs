@@ -2,19 +2,25 @@
 //!
 //! Every group is reported, the root `/` included; names and formulas are cAdvisor's (`lib/metrics/prometheus.go`):
 //! working set = usage − inactive_file, not below 0; the root's usage on version 2 = anon + file.
+//!
+//! A network namespace is reported once: the host's at the root, a pod's at the pod's group, which outlives its containers,
+//! any other at the first group that has a process in it.
 
 mod names;
+mod process;
 mod v1;
 mod v2;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use names::Names;
+use process::Network;
+use rustix::fs::statvfs;
 
 use crate::host::Roots;
 use crate::metrics::Gathered;
@@ -48,23 +54,86 @@ impl Stats {
 /// Collects every group below the mount, and the machine's size. Blocking.
 pub fn collect(cgroupfs: &Path, roots: &Roots, out: &mut Gathered) {
     machine(&roots.procfs, out);
-    let names = Names::read(&roots.rootfs);
     let is_v2 = cgroupfs.join("cgroup.controllers").exists();
     let base = if is_v2 { cgroupfs.to_owned() } else { cgroupfs.join("memory") };
     let mut groups = Vec::new();
     find(&base, Path::new("/"), 0, &mut groups);
+    let mut emitter = Emitter { names: Names::read(&roots.rootfs), devices: HashMap::new(), roots, out };
+    let mut network = Network::new(&roots.procfs);
+    let boot_seconds = process::boot_seconds(&roots.procfs).unwrap_or(0.0);
     for group in groups {
-        let stats = if is_v2 { v2::read(cgroupfs, &group) } else { v1::read(cgroupfs, &group) };
+        let mut stats = if is_v2 { v2::read(cgroupfs, &group) } else { v1::read(cgroupfs, &group) };
         let id = group.display().to_string();
-        let named = names.of(&id);
-        for (name, labels, value) in &stats.values {
-            let mut all = vec![("id", id.as_str())];
-            all.extend(named.iter().map(|(name, value)| (*name, value.as_str())));
-            all.extend(labels.iter().map(|(name, value)| (*name, value.as_str())));
-            out.add(name, &all, *value);
+        let dir = base.join(group.strip_prefix("/").unwrap_or(&group));
+        let pids = process::pids(&dir);
+        stats.add("container_processes", pids.as_ref().map(|pids| pids.len() as f64));
+        stats.add("container_last_seen", Some((model::now_ms() / 1000) as f64));
+        let pids = pids.unwrap_or_default();
+        if id == "/" {
+            stats.add("container_start_time_seconds", Some(boot_seconds));
+            root_file_system(roots, &mut stats);
+            emitter.emit(&id, &Network::of_host(roots));
+        } else {
+            let start = process::start_seconds(&roots.procfs, &pids, boot_seconds);
+            stats.add("container_start_time_seconds", start.or_else(|| modified_seconds(&dir)));
+            if let Some(traffic) = network.container(&roots.procfs, &pids) {
+                emitter.emit(names::pod_group(&id).unwrap_or(&id), &traffic);
+            }
         }
-        out.add("container_last_seen", &[("id", &id)], (model::now_ms() / 1000) as f64);
+        emitter.emit(&id, &stats);
     }
+}
+
+/// Gives statistics their names and labels.
+struct Emitter<'a> {
+    names: Names,
+    /// Device files by `major:minor`.
+    devices: HashMap<String, String>,
+    roots: &'a Roots,
+    out: &'a mut Gathered,
+}
+
+impl Emitter<'_> {
+    fn emit(&mut self, id: &str, stats: &Stats) {
+        let named = self.names.of(id);
+        for (name, labels, value) in &stats.values {
+            let mut all = vec![("id", id)];
+            all.extend(named.iter().map(|(name, value)| (*name, value.as_str())));
+            for (_, numbers) in labels.iter().filter(|(label, _)| *label == "device") {
+                let known = self.devices.entry(numbers.clone());
+                known.or_insert_with(|| device(&self.roots.sysfs, numbers));
+            }
+            for (label, text) in labels {
+                let device = if *label == "device" { self.devices.get(text) } else { None };
+                all.push((label, device.unwrap_or(text)));
+            }
+            self.out.add(name, &all, *value);
+        }
+    }
+}
+
+/// The device file of `major:minor`, as cAdvisor names devices; the numbers where the system does not know it.
+fn device(sysfs: &Path, numbers: &str) -> String {
+    let link = fs::read_link(sysfs.join("dev/block").join(numbers)).ok();
+    let name = link.as_ref().and_then(|link| link.file_name()?.to_str());
+    name.map_or_else(|| numbers.to_owned(), |name| format!("/dev/{name}"))
+}
+
+fn root_file_system(roots: &Roots, stats: &mut Stats) {
+    let Ok(stat) = statvfs(&roots.rootfs) else { return };
+    let device = crate::host::root_device(roots).unwrap_or_default();
+    let bytes = |blocks: u64| Some(blocks as f64 * stat.f_frsize as f64);
+    let labels = [("device", device.as_str())];
+    stats.add_with("container_fs_limit_bytes", &labels, bytes(stat.f_blocks));
+    stats.add_with("container_fs_usage_bytes", &labels, bytes(stat.f_blocks.saturating_sub(stat.f_bfree)));
+    stats.add_with("container_fs_inodes_total", &labels, Some(stat.f_files as f64));
+    stats.add_with("container_fs_inodes_free", &labels, Some(stat.f_ffree as f64));
+}
+
+/// A group without processes is about as old as its directory.
+fn modified_seconds(dir: &Path) -> Option<f64> {
+    let modified = fs::metadata(dir).ok()?.modified().ok()?;
+    Some(modified.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64())
 }
 
 fn machine(procfs: &Path, out: &mut Gathered) {

@@ -57,6 +57,12 @@ impl Names {
     }
 }
 
+/// The pod's group that a container's group lies in.
+pub fn pod_group(id: &str) -> Option<&str> {
+    let ends = id.match_indices('/').map(|(at, _)| at).skip(1).chain([id.len()]);
+    ends.map(|end| &id[..end]).find(|group| group.rsplit('/').next().and_then(pod_uid).is_some())
+}
+
 /// `kubepods-burstable-pod1234_ab.slice` or `pod1234-ab`.
 fn pod_uid(part: &str) -> Option<String> {
     let stem = part.strip_suffix(".slice").unwrap_or(part);
@@ -98,5 +104,8 @@ mod tests {
         check(slice, &named[..2]);
         check(&format!("/kubepods/pod0123456789ab-cdef-0123-4567-89abcdef0123/{hex}"), &named);
         check("/system.slice/ssh.service", &[]);
+        assert_eq!(pod_group(&format!("{slice}/cri-containerd-{hex}.scope")), Some(slice));
+        assert_eq!(pod_group(slice), Some(slice));
+        assert_eq!(pod_group("/system.slice/ssh.service"), None);
     }
 }

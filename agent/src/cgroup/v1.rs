@@ -1,5 +1,6 @@
 //! Version 1: a tree per controller; CPU time in nanoseconds and, by mode, in ticks of 1/100 s.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Stats, number, table};
@@ -20,6 +21,7 @@ pub fn read(cgroupfs: &Path, group: &Path) -> Stats {
     stats.add("container_cpu_system_seconds_total", modes.get("system").map(|ticks| ticks / 100.0));
     cpu(&dir("cpu"), &mut stats);
     memory(&dir("memory"), &mut stats);
+    io(&dir("blkio"), &mut stats);
     stats.add("container_threads", number(&dir("pids").join("pids.current")));
     stats.add("container_threads_max", number(&dir("pids").join("pids.max")));
     stats
@@ -52,11 +54,37 @@ fn memory(dir: &Path, stats: &mut Stats) {
     stats.add("container_memory_swap", get("total_swap"));
     stats.add("container_memory_max_usage_bytes", number(&dir.join("memory.max_usage_in_bytes")));
     stats.add("container_memory_failcnt", number(&dir.join("memory.failcnt")));
-    let limit = number(&dir.join("memory.limit_in_bytes"));
-    let limit = limit.map(|bytes| if bytes >= NO_LIMIT_BYTES { 0.0 } else { bytes });
-    stats.add("container_spec_memory_limit_bytes", limit);
+    for (name, file) in [
+        ("container_spec_memory_limit_bytes", "memory.limit_in_bytes"),
+        ("container_spec_memory_reservation_limit_bytes", "memory.soft_limit_in_bytes"),
+        ("container_spec_memory_swap_limit_bytes", "memory.memsw.limit_in_bytes"),
+    ] {
+        let limit = number(&dir.join(file));
+        stats.add(name, limit.map(|bytes| if bytes >= NO_LIMIT_BYTES { 0.0 } else { bytes }));
+    }
     for (kind, key) in [("pgfault", "total_pgfault"), ("pgmajfault", "total_pgmajfault")] {
         let labels = [("failure_type", kind), ("scope", "hierarchy")];
         stats.add_with("container_memory_failures_total", &labels, get(key));
+    }
+}
+
+/// `8:0 Read 123` lines; the totals at the end are none of a device.
+fn io(dir: &Path, stats: &mut Stats) {
+    let names = [
+        ("io_service_bytes", "container_fs_reads_bytes_total", "container_fs_writes_bytes_total"),
+        ("io_serviced", "container_fs_reads_total", "container_fs_writes_total"),
+    ];
+    for (file, reads, writes) in names {
+        let read = |suffix: &str| fs::read_to_string(dir.join(format!("blkio.throttle.{file}{suffix}")));
+        let text = read("_recursive").or_else(|_| read("")).unwrap_or_default();
+        for line in text.lines() {
+            let [device, operation, value] = line.split_ascii_whitespace().collect::<Vec<_>>()[..] else { continue };
+            let name = match operation {
+                "Read" => reads,
+                "Write" => writes,
+                _ => continue,
+            };
+            stats.add_with(name, &[("device", device)], value.parse().ok());
+        }
     }
 }

@@ -13,8 +13,6 @@ pub fn read(cgroupfs: &Path, group: &Path) -> Stats {
     io(&dir, &mut stats);
     stats.add("container_threads", number(&dir.join("pids.current")));
     stats.add("container_threads_max", number(&dir.join("pids.max")));
-    let processes = fs::read_to_string(dir.join("cgroup.procs")).ok();
-    stats.add("container_processes", processes.map(|text| text.lines().count() as f64));
     for (resource, waiting, stalled) in [
         ("cpu", "container_pressure_cpu_waiting_seconds_total", "container_pressure_cpu_stalled_seconds_total"),
         (
@@ -65,7 +63,10 @@ fn memory(dir: &Path, stats: &mut Stats) {
     stats.add("container_memory_swap", number(&dir.join("memory.swap.current")));
     stats.add("container_memory_max_usage_bytes", number(&dir.join("memory.peak")));
     stats.add("container_memory_failcnt", usage.map(|_| 0.0));
-    stats.add("container_spec_memory_limit_bytes", usage.map(|_| number(&dir.join("memory.max")).unwrap_or(0.0)));
+    let spec = |file: &str| number(&dir.join(file)).unwrap_or(0.0);
+    stats.add("container_spec_memory_reservation_limit_bytes", usage.map(|_| spec("memory.min")));
+    stats.add("container_spec_memory_swap_limit_bytes", usage.map(|_| spec("memory.swap.max")));
+    stats.add("container_spec_memory_limit_bytes", usage.map(|_| spec("memory.max")));
     for (kind, key) in [("pgfault", "pgfault"), ("pgmajfault", "pgmajfault")] {
         let labels = [("failure_type", kind), ("scope", "hierarchy")];
         stats.add_with("container_memory_failures_total", &labels, get(key));

@@ -45,9 +45,20 @@ const SKIPPED_MOUNTS: [&str; 6] =
 /// Mounts looked at.
 const MAX_MOUNTS: usize = 1000;
 
+/// Process 1 sees the host's mounts; where it may not be read, our own.
+fn mounts(roots: &Roots) -> io::Result<String> {
+    read(&roots.procfs.join("1/mounts")).or_else(|_| roots.proc("self/mounts"))
+}
+
+/// The device that is mounted at `/`.
+pub fn root_device(roots: &Roots) -> Option<String> {
+    let mounts = mounts(roots).ok()?;
+    let mut pairs = mounts.lines().filter_map(|line| line.split_once(' '));
+    pairs.find(|(_, rest)| rest.starts_with("/ ")).map(|(device, _)| device.to_owned())
+}
+
 pub fn filesystem(roots: &Roots, out: &mut Gathered) -> io::Result<()> {
-    // Process 1 sees the host's mounts; where it may not be read, our own.
-    let mounts = read(&roots.procfs.join("1/mounts")).or_else(|_| roots.proc("self/mounts"))?;
+    let mounts = mounts(roots)?;
     let mut seen = HashSet::new();
     for line in mounts.lines().take(MAX_MOUNTS) {
         let mut fields = line.split(' ');

@@ -95,4 +95,6 @@ fn numbers<'a>(fields: impl Iterator<Item = &'a str>) -> Vec<f64> {
     fields.map(|field| field.parse().unwrap_or(0.0)).collect()
 }
 
+pub use filesystem::root_device;
+pub use network::devices as network_devices;
 pub use pressure::total_seconds as pressure_seconds;

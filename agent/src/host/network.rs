@@ -101,9 +101,23 @@ pub fn sockstat(roots: &Roots, out: &mut Gathered) -> io::Result<()> {
         for pair in fields.chunks_exact(2) {
             let Ok(value) = pair[1].parse::<f64>() else { continue };
             out.add(&format!("node_sockstat_{protocol}_{}", pair[0]), &[], value);
+            // The kernel counts this in pages.
+            if pair[0] == "mem" {
+                out.add(&format!("node_sockstat_{protocol}_mem_bytes"), &[], value * page_bytes());
+            }
         }
     }
     Ok(())
+}
+
+/// The size of a page, from the auxiliary vector: pairs of words, 6 (`AT_PAGESZ`) before it (getauxval(3)).
+pub fn page_bytes() -> f64 {
+    const WORD: usize = size_of::<usize>();
+    const AT_PAGESZ: usize = 6;
+    let vector = std::fs::read("/proc/self/auxv").unwrap_or_default();
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, usize::from_ne_bytes);
+    let pairs = vector.chunks_exact(2 * WORD).map(|pair| (word(&pair[..WORD]), word(&pair[WORD..])));
+    pairs.into_iter().find(|(key, _)| *key == AT_PAGESZ).map_or(4096.0, |(_, bytes)| bytes as f64)
 }
 
 pub fn conntrack(roots: &Roots, out: &mut Gathered) -> io::Result<()> {

@@ -91,6 +91,9 @@ fn the_network_and_the_kernel_too() {
         ],
     );
     check("node_nf_", &["node_nf_conntrack_entries_limit{} 262144", "node_nf_conntrack_entries{} 12"]);
+    let mem_bytes = format!("node_sockstat_TCP_mem_bytes{{}} {}", 2.0 * network::page_bytes());
+    check("node_sockstat_TCP_mem", &[&mem_bytes, "node_sockstat_TCP_mem{} 2"]);
+    assert!(network::page_bytes() >= 4096.0 && (network::page_bytes() as u64).is_power_of_two());
     check("node_filefd", &["node_filefd_allocated{} 1024", "node_filefd_maximum{} 9000"]);
     check("node_pressure_cpu", &["node_pressure_cpu_waiting_seconds_total{} 2.5"]);
     check(

@@ -51,8 +51,15 @@ pub fn manager(
     Ok(Some(manager))
 }
 
-/// Reads the rule files that a configuration names, relative to it.
+/// Rules of a process that was given no configuration.
+const DEFAULT_RULES: &str = include_str!("default_rules.yml");
+
+/// Reads the rule files that a configuration names, relative to it; without a configuration, the built-in rules.
 pub fn load(settings: &Settings, config: &Config) -> anyhow::Result<Vec<GroupSpec>> {
+    let (is_alone, parts) = (settings.cli.config_file.is_none(), settings.parts);
+    if is_alone && parts.tsdb && parts.indexer {
+        return rules::parse("built-in", DEFAULT_RULES, 30_000, 0).map_err(anyhow::Error::msg);
+    }
     let base = settings.cli.config_file.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
     let global = &config.global;
     let interval_ms = global.evaluation_interval.0;

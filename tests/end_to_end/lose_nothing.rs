@@ -127,8 +127,8 @@ pub fn tailed_lines_survive(
             let threshold = from * FILES + dice.below((to - from) * FILES);
             wait_for("the writer", || (written.load(Ordering::Relaxed) > threshold).then_some(()));
         } else {
-            let seen = lines_read(&running) + dice.below(5_000).max(1);
-            wait_for("the agent", || (lines_read(&running) >= seen.min(1)).then_some(()));
+            let threshold = dice.below((to - from) * FILES / 2);
+            wait_for("the agent", || (lines_read(&running) > threshold).then_some(()));
         }
         running.kill();
         running = start();

@@ -33,26 +33,26 @@ await legend('Network', 'received');
 await page.locator('.tile', { hasText: 'Firing alerts' }).waitFor();
 await shot('home');
 
-await page.getByRole('link', { name: 'Logs' }).click();
+await page.getByRole('link', { name: 'Logs', exact: true }).click();
 await page.getByText('the second line').waitFor();
 await page.getByRole('button', { name: 'Live' }).waitFor();
 appendFileSync(log, 'WARN a line that arrives while the page is open\n');
 await page.getByText('a line that arrives while the page is open').waitFor();
 await shot('logs');
 await page.getByRole('searchbox').fill('second');
-await page.getByRole('button', { name: 'Search' }).click();
+await page.getByRole('button', { name: 'Search', exact: true }).click();
 await page.getByText('the first line').waitFor({ state: 'detached' });
 assert.equal(await page.locator('.line').count(), 1);
 
-await page.getByRole('link', { name: 'Metrics' }).click();
+await page.getByRole('link', { name: 'Metrics', exact: true }).click();
 await page.locator('.legend li', { hasText: 'idle' }).first().waitFor();
 await shot('explore');
 
-await page.getByRole('link', { name: 'Alerts' }).click();
+await page.getByRole('link', { name: 'Alerts', exact: true }).click();
 await page.getByRole('heading', { name: 'Rules' }).waitFor();
 await shot('alerts');
 
-await page.getByRole('link', { name: 'Status' }).click();
+await page.getByRole('link', { name: 'Status', exact: true }).click();
 await page.getByText('web.log').waitFor();
 await shot('status');
 

@@ -10,6 +10,9 @@ const HOUR_MS = 3_600_000;
 
 async function load() {
   const [firing, groups, all] = await Promise.all([alerts(), ruleGroups(), silences()]);
+  // What fires comes before what is held back, the newest first.
+  const rank = (alert: Alert) => (alert.status.state === 'active' ? 0 : 1);
+  firing.sort((a, b) => rank(a) - rank(b) || b.startsAt.localeCompare(a.startsAt));
   return { firing, groups, silences: all.filter((silence) => silence.status.state !== 'expired') };
 }
 
@@ -54,7 +57,7 @@ function AlertCard({ alert, onChange }: { alert: Alert; onChange: () => void }) 
         <button onClick={() => setOpen(!open)} aria-expanded={open}>Silence…</button>
       </header>
       <p>{alert.annotations.summary ?? alert.annotations.description ?? ''}</p>
-      <code>{labelText(rest)}</code>
+      {Object.keys(rest).length > 0 && <code>{labelText(rest)}</code>}
       <p class="note">goes to {alert.receivers.map(({ name }) => name).join(', ')}</p>
       {open && <SilenceForm alert={alert} onDone={() => (setOpen(false), onChange())} />}
     </li>

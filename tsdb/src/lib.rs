@@ -7,9 +7,10 @@
 //!   is taken.
 //! - **Strong reads** take the acknowledged end of every partition and wait until the store has applied it.
 //!
-//! `store/` is the synchronous core, `ingest.rs` admits, `service.rs` runs it all, `api/` is HTTP.
+//! `store/` is the synchronous core, `ingest.rs` admits, `service_handle.rs` and `house.rs` run it all, `api/` is HTTP.
 
 mod api;
+mod house;
 mod ingest;
 mod service_handle;
 mod store;

@@ -12,12 +12,12 @@ use model::{Batch, Labels, MetricBatch, Sample, SeriesSamples, now_ms};
 use query::{Engine, QueryError, Value};
 use service::config::Limits;
 use service::metrics::{Counter, CounterBy, Gauge, Metrics};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::{Admission, AppendError, Refusals};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Queries evaluated at the same time; others wait, within their deadline.
 const MAX_CONCURRENT_QUERIES: usize = 20;
@@ -39,17 +39,28 @@ pub struct Options {
 pub enum TsdbError {
     #[error(transparent)]
     Bus(#[from] BusError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store is behind the bus.
+    #[error("{0}")]
+    Behind(String),
 }
 
 #[derive(Default)]
-struct Counters {
+pub(crate) struct Counters {
     applied: Counter,
     received: Counter,
     refused: CounterBy,
     queries: Counter,
-    head_series: Gauge,
-    head_samples: Gauge,
-    head_bytes: Gauge,
+    pub(crate) head_series: Gauge,
+    pub(crate) head_samples: Gauge,
+    pub(crate) head_bytes: Gauge,
+    pub(crate) parts: Gauge,
+    pub(crate) part_bytes: Gauge,
+    pub(crate) part_samples: Gauge,
+    pub(crate) publishings: Counter,
+    pub(crate) failed_publishings: Counter,
+    pub(crate) merges: Counter,
 }
 
 impl Counters {
@@ -62,6 +73,12 @@ impl Counters {
             registry.register("tsdb_head_series", "Series in the head", self.head_series.clone());
             registry.register("tsdb_head_samples", "Samples in the head", self.head_samples.clone());
             registry.register("tsdb_head_bytes", "Memory of the head, roughly", self.head_bytes.clone());
+            registry.register("tsdb_parts", "Parts on disk", self.parts.clone());
+            registry.register("tsdb_part_bytes", "Bytes of all parts", self.part_bytes.clone());
+            registry.register("tsdb_part_samples", "Samples in all parts", self.part_samples.clone());
+            registry.register("tsdb_publishings", "Heads published", self.publishings.clone());
+            registry.register("tsdb_publish_failures", "Publishings that failed", self.failed_publishings.clone());
+            registry.register("tsdb_merges", "Merges of parts", self.merges.clone());
         });
     }
 }
@@ -69,13 +86,17 @@ impl Counters {
 pub struct Tsdb {
     pub(crate) store: Arc<Store>,
     pub(crate) options: Options,
-    bus: Arc<dyn Bus>,
+    pub(crate) bus: Arc<dyn Bus>,
     /// The next offset to apply, by partition.
     applied: watch::Sender<Vec<Offset>>,
     /// The ends of the partitions when this process opened them.
     ends_at_start: Vec<Offset>,
     queries: Arc<Semaphore>,
-    counters: Counters,
+    /// Told after every publishing.
+    pub(crate) published: Notify,
+    /// Asks for a publishing at once.
+    pub(crate) head_is_full: Notify,
+    pub(crate) counters: Counters,
 }
 
 impl Tsdb {
@@ -83,23 +104,32 @@ impl Tsdb {
     pub async fn open(
         options: Options,
         bus: Arc<dyn Bus>,
-        _disk: Arc<dyn Disk>,
+        disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<Arc<Tsdb>, TsdbError> {
+        let store = Arc::new(Store::open(disk, &options.dir, &bus.id())?);
         let (mut next, mut ends_at_start) = (Vec::new(), Vec::new());
         for partition in 0..bus.partitions(Topic::Metrics) {
-            next.push(bus.start_offset(Topic::Metrics, partition).await?);
-            ends_at_start.push(bus.end_offset(Topic::Metrics, partition).await?);
+            let start = bus.start_offset(Topic::Metrics, partition).await?;
+            let end = bus.end_offset(Topic::Metrics, partition).await?;
+            let wanted = store.next(partition).unwrap_or(start);
+            if !(start..=end).contains(&wanted) {
+                return Err(BusError::OutOfRange { topic: Topic::Metrics, wanted, start, end }.into());
+            }
+            next.push(wanted);
+            ends_at_start.push(end);
         }
         let counters = Counters::default();
         counters.register(metrics);
         Ok(Arc::new(Tsdb {
-            store: Arc::new(Store::open()),
+            store,
             options,
             bus,
             applied: watch::Sender::new(next),
             ends_at_start,
             queries: Arc::new(Semaphore::new(MAX_CONCURRENT_QUERIES)),
+            published: Notify::new(),
+            head_is_full: Notify::new(),
             counters,
         }))
     }
@@ -119,6 +149,7 @@ impl Tsdb {
         for (partition, from) in from.into_iter().enumerate() {
             tasks.spawn(self.clone().consume(partition as u32, from, stop.clone()));
         }
+        tasks.spawn(self.clone().keep_house(stop.clone()));
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
             let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
@@ -134,7 +165,7 @@ impl Tsdb {
         let mut consumer = self.bus.subscribe(Topic::Metrics, partition, from).await?;
         loop {
             let delivery = tokio::select! {
-                delivery = consumer.next() => delivery?,
+                delivery = async { self.room_in_head().await; consumer.next().await } => delivery?,
                 () = stop.cancelled() => return Ok(()),
             };
             if let Batch::Metrics(batch) = delivery.batch.as_ref() {
@@ -165,7 +196,9 @@ impl Tsdb {
 
     /// Publishes all that was acknowledged before the call, finishes merges, and lets the bus drop what it holds.
     pub async fn flush(&self) -> Result<(), TsdbError> {
-        Ok(())
+        self.wait_applied().await.map_err(TsdbError::Behind)?;
+        self.publish().await?;
+        self.merge().await
     }
 
     /// Makes samples durable; what is malformed or over a limit is refused with the reasons, the rest is taken.

@@ -69,7 +69,7 @@ fn seconds(out: &mut String, t_ms: i64) {
     let sign = if t_ms < 0 { "-" } else { "" };
     let size = t_ms.unsigned_abs();
     let _ = write!(out, "{sign}{}", size / 1000);
-    if size % 1000 != 0 {
+    if !size.is_multiple_of(1000) {
         let _ = write!(out, ".{:03}", size % 1000);
     }
 }

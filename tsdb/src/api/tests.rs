@@ -9,28 +9,27 @@ use prost::Message;
 use service::config::Limits;
 use service::metrics::Metrics;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::write::{LabelPair, SamplePair, TimeSeries, WriteRequest};
-use crate::{Options, Tsdb};
+use crate::{Options, Tsdb, TsdbError};
 
 struct Fixture {
-    _dir: TempDir,
+    dir: TempDir,
     app: Arc<Tsdb>,
     stop: CancellationToken,
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
+    running: JoinHandle<Result<(), TsdbError>>,
 }
 
 async fn start() -> Fixture {
-    let dir = tempfile::tempdir().expect("a directory");
+    start_in(tempfile::tempdir().expect("a directory")).await
+}
+
+async fn start_in(dir: TempDir) -> Fixture {
     let disk: Arc<dyn disk::Disk> = Arc::new(RealDisk);
-    let options = EmbeddedOptions { reserve_bytes: 0, ..EmbeddedOptions::default() };
+    let options = EmbeddedOptions { reserve_bytes: 0, segment_bytes: 4096, ..EmbeddedOptions::default() };
     let bus = Arc::new(EmbeddedBus::open(disk.clone(), dir.path().join("bus"), options).expect("the bus opens"));
     let options = Options {
         dir: dir.path().join("tsdb"),
@@ -43,8 +42,19 @@ async fn start() -> Fixture {
     };
     let app = Tsdb::open(options, bus, disk, &Metrics::default()).await.expect("the store opens");
     let stop = CancellationToken::new();
-    tokio::spawn(app.clone().run(stop.clone()));
-    Fixture { _dir: dir, app, stop }
+    let running = tokio::spawn(app.clone().run(stop.clone()));
+    Fixture { dir, app, stop, running }
+}
+
+impl Fixture {
+    /// Ends the store without any chance to write, and starts it again on the same files.
+    async fn restart(self) -> Fixture {
+        let Fixture { dir, app, stop, running } = self;
+        stop.cancel();
+        running.await.expect("it ran").expect("without a failure");
+        drop(app);
+        start_in(dir).await
+    }
 }
 
 fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
@@ -109,6 +119,29 @@ async fn what_was_written_is_read_at_once_before_and_after_a_flush() {
     assert_eq!(fixture.app.instant("default", "sum(x)", t_ms).await.expect("an answer")[0].1.value, 0.0);
     assert_eq!(fixture.app.instant("default", "1 + 1", t_ms).await.expect("an answer").len(), 1);
     assert!(fixture.app.instant("other", "x", t_ms).await.expect("an answer").is_empty());
+}
+
+/// Published or not, flushed or not, merged or not: after every restart each acknowledged sample is there once.
+#[tokio::test]
+async fn restarts_lose_nothing_and_show_nothing_twice() {
+    let mut fixture = start().await;
+    let start_ms = now_ms() - 600_000;
+    for round in 0..12i64 {
+        let x =
+            series(&[("__name__", "x")], &[(start_ms + round * 1000, round as f64), (start_ms - 5000, round as f64)]);
+        assert_eq!(fixture.write(body(vec![x])).await.0, StatusCode::NO_CONTENT);
+        if round % 3 == 1 {
+            fixture.app.flush().await.expect("flushed");
+        }
+        if round % 2 == 1 {
+            fixture = fixture.restart().await;
+        }
+        let count = fixture.app.instant("default", "count_over_time(x[1h])", now_ms()).await.expect("an answer");
+        assert_eq!(count[0].1.value, (round + 2) as f64);
+        let sum = fixture.app.instant("default", "sum_over_time(x[1h])", now_ms()).await.expect("an answer");
+        assert_eq!(sum[0].1.value, (round * (round + 1) / 2 + round) as f64);
+        assert_eq!(fixture.app.ready(), Ok(()));
+    }
 }
 
 #[tokio::test]

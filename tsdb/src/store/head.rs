@@ -3,9 +3,9 @@
 //! Samples of a series lie in the order they came; out of order and of any age is ordinary. A series that is not in
 //! rising order is sorted when it is read, and the later sample of an instant wins.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use model::{Labels, Matcher, MetricBatch, Sample};
+use model::{Labels, MS_PER_DAY, Matcher, MetricBatch, Sample};
 
 use super::columns::{Columns, range_of};
 use super::postings::Postings;
@@ -141,15 +141,25 @@ impl TenantHead {
         found
     }
 
-    /// Ids by rising labels.
-    pub fn sorted_ids(&self) -> Vec<u32> {
+    /// By UTC day: the series that have samples in it, by rising labels.
+    pub fn ids_by_day(&self) -> BTreeMap<i64, Vec<u32>> {
         let mut ids: Vec<u32> = (0..self.series.len() as u32).collect();
         ids.sort_unstable_by(|a, b| self.labels(*a).cmp(self.labels(*b)));
-        ids
+        let mut days: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        for id in ids {
+            for t_ms in &self.series[id as usize].timestamps_ms {
+                let day = days.entry(t_ms.div_euclid(MS_PER_DAY)).or_default();
+                if day.last() != Some(&id) {
+                    day.push(id);
+                }
+            }
+        }
+        days
     }
 
-    pub fn columns(&self, id: u32) -> Columns {
-        self.series[id as usize].within(i64::MIN, i64::MAX)
+    /// A series' samples within the inclusive range.
+    pub fn columns(&self, id: u32, start_ms: i64, end_ms: i64) -> Columns {
+        self.series[id as usize].within(start_ms, end_ms)
     }
 }
 

@@ -4,37 +4,90 @@
 //! - **Visible at once.** What [`Store::apply`] took is in every answer that begins after it returned.
 //! - **Once.** A sample is its series and timestamp. Whatever lies in head, frozen head and parts, an answer holds it once,
 //!   and of several the one that came last on the bus.
+//! - **Durable together.** [`Store::publish`] freezes the head, writes and fsyncs its parts, and only then replaces the
+//!   manifest, which names the parts and the offsets that they cover. A crash at any moment leaves the old manifest or the
+//!   new one; what the manifest does not cover is replayed from the bus, what it does not name is deleted at the start.
+//! - **Order.** Parts of one tenant and day lie in the manifest in the order of the bus, and merges keep it.
 
 mod cardinality;
 mod columns;
 mod head;
+mod manifest;
+mod merge;
+mod part;
 mod postings;
+mod publish;
 mod select;
 
-use std::collections::{BTreeMap, HashMap};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bus::Offset;
+use disk::Disk;
 use model::MetricBatch;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use head::Head;
+use manifest::{Manifest, PartEntry};
+use part::Part;
 pub use select::Listing;
 
 /// A series counts as active for this long after a head last met it as new.
 const ACTIVE_MS: i64 = 3_600_000;
 
-pub struct Store {
-    view: RwLock<View>,
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{context}: {}: {source}", path.display())]
+    Io { context: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} is damaged: {reason}", path.display())]
+    Corrupt { path: PathBuf, reason: &'static str },
 }
 
-/// What the lock protects: what queries see, and the offsets it stands for.
+impl StoreError {
+    fn io(context: &'static str, path: &Path, source: io::Error) -> StoreError {
+        StoreError::Io { context, path: path.to_owned(), source }
+    }
+}
+
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    view: RwLock<View>,
+    /// What is published. Locked before `view`, and while the manifest is replaced.
+    manifest: Mutex<Manifest>,
+    /// Held by the one merge at a time.
+    merging: Mutex<()>,
+}
+
+/// What the lock protects: what queries see, and the offsets it stands for. Never held during I/O.
 #[derive(Default)]
 struct View {
     head: Head,
+    /// The head that is being published; it stays until its parts are in the manifest.
+    frozen: Option<Arc<Frozen>>,
+    /// In the manifest's order.
+    parts: Vec<LivePart>,
     /// The next offset to apply, by partition.
     next: BTreeMap<u32, Offset>,
     /// By tenant: hashes of active series, and when a head last met them as new.
     active: HashMap<String, HashMap<u64, i64>>,
+}
+
+/// A head that takes no more samples, and the offsets below which everything is in it or in parts.
+struct Frozen {
+    head: Head,
+    next: BTreeMap<u32, Offset>,
+}
+
+#[derive(Clone)]
+struct LivePart {
+    entry: PartEntry,
+    part: Arc<Part>,
 }
 
 /// Sizes of what is not yet published.
@@ -46,14 +99,37 @@ pub struct HeadStats {
 }
 
 impl Store {
-    pub fn open() -> Store {
-        Store { view: RwLock::default() }
+    /// Opens the parts that the manifest names and deletes every other file. Offsets of another bus are forgotten: it is
+    /// replayed from its start.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, bus_id: &str) -> Result<Store, StoreError> {
+        let parts_dir = dir.join("parts");
+        disk.create_dir_all(&parts_dir).map_err(|error| StoreError::io("cannot create", &parts_dir, error))?;
+        let mut manifest = Manifest::load(disk.as_ref(), dir)?.unwrap_or_else(|| Manifest::new(bus_id.to_owned()));
+        if manifest.bus_id != bus_id {
+            tracing::warn!(was = manifest.bus_id, is = bus_id, "the store is of another bus, which is replayed whole");
+            manifest.next.clear();
+            manifest.bus_id = bus_id.to_owned();
+        }
+        remove_unnamed(disk.as_ref(), &parts_dir, &manifest)?;
+        let mut parts = Vec::new();
+        for entry in &manifest.parts {
+            let part = Part::open(disk.as_ref(), &part_path(dir, entry.number), &entry.summary)?;
+            parts.push(LivePart { entry: entry.clone(), part: Arc::new(part) });
+        }
+        let view = View { parts, next: manifest.next.clone(), ..View::default() };
+        let dir = dir.to_owned();
+        Ok(Store { disk, dir, view: RwLock::new(view), manifest: Mutex::new(manifest), merging: Mutex::new(()) })
+    }
+
+    /// The next offset to apply of a partition, if it was ever published.
+    pub fn next(&self, partition: u32) -> Option<Offset> {
+        self.view.read().next.get(&partition).copied()
     }
 
     /// Applies one record of a partition.
     pub fn apply(&self, partition: u32, offset: Offset, batch: &MetricBatch, oldest_ms: i64, now_ms: i64) {
         let mut view = self.view.write();
-        let View { head, next, active } = &mut *view;
+        let View { head, next, active, .. } = &mut *view;
         let active = active.entry(batch.tenant.clone()).or_default();
         head.apply(batch, oldest_ms, |hash| {
             active.insert(hash, now_ms);
@@ -61,7 +137,7 @@ impl Store {
         next.insert(partition, offset + 1);
     }
 
-    /// How many more series a tenant may begin, and whether one of this hash is known already.
+    /// How many series of a tenant are active.
     pub fn active_series(&self, tenant: &str) -> usize {
         self.view.read().active.get(tenant).map_or(0, HashMap::len)
     }
@@ -81,4 +157,25 @@ impl Store {
         let head = &self.view.read().head;
         HeadStats { series: head.series(), samples: head.samples(), bytes: head.bytes() }
     }
+
+    /// Number, samples and bytes of the parts.
+    pub fn part_stats(&self) -> (usize, u64, u64) {
+        let view = self.view.read();
+        let summaries = || view.parts.iter().map(|live| live.entry.summary);
+        (view.parts.len(), summaries().map(|s| s.samples).sum(), summaries().map(|s| s.bytes).sum())
+    }
+}
+
+fn part_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join("parts").join(format!("{number:016}.part"))
+}
+
+fn remove_unnamed(disk: &dyn Disk, parts_dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    let named: BTreeSet<String> = manifest.parts.iter().map(|entry| format!("{:016}.part", entry.number)).collect();
+    let names = disk.list(parts_dir).map_err(|error| StoreError::io("cannot list", parts_dir, error))?;
+    for name in names.into_iter().filter(|name| !named.contains(name)) {
+        let path = parts_dir.join(name);
+        disk.remove(&path).map_err(|error| StoreError::io("cannot remove a part that nobody names", &path, error))?;
+    }
+    Ok(())
 }

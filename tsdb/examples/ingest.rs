@@ -1,0 +1,87 @@
+//! Measures the store: samples per second applied, bytes per sample published, and a query over them.
+//!
+//! `cargo run --release -p binnacle-tsdb --example ingest -- [SERIES] [STEPS]`
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use binnacle_tsdb::{Options, Tsdb};
+use bus::{EmbeddedBus, EmbeddedOptions};
+use disk::RealDisk;
+use model::{Labels, Sample, SeriesSamples, now_ms};
+use service::config::Limits;
+use service::metrics::Metrics;
+use tokio_util::sync::CancellationToken;
+
+const INTERVAL_MS: i64 = 15_000;
+
+/// Series as a node has them: counters of integers, counters of seconds, gauges that move a little, and constants.
+fn value(series: usize, step: usize) -> f64 {
+    let noise = (series * 7919 + step * 104_729) % 1000;
+    match series % 4 {
+        0 => (step * 1500 + noise) as f64,
+        1 => (step * 1500 + noise) as f64 / 100.0,
+        2 => 4e9 + (noise * 4096) as f64,
+        _ => (series % 3) as f64,
+    }
+}
+
+fn labels(series: usize) -> Labels {
+    Labels::from_pairs([
+        ("__name__", format!("node_metric_{}", series % 200)),
+        ("instance", "localhost:9100".to_owned()),
+        ("job", "node".to_owned()),
+        ("device", format!("sd{}", series / 200)),
+    ])
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>());
+    let (series, steps) = (args.next().unwrap_or(Ok(5000))?, args.next().unwrap_or(Ok(1000))?);
+    let dir = tempfile::tempdir()?;
+    let disk: Arc<dyn disk::Disk> = Arc::new(RealDisk);
+    let bus = Arc::new(EmbeddedBus::open(disk.clone(), dir.path().join("bus"), EmbeddedOptions::default())?);
+    let options = Options {
+        dir: dir.path().join("tsdb"),
+        retention_ms: 15 * model::MS_PER_DAY,
+        limits: Limits::default(),
+        strong_reads: true,
+        query_timeout: Duration::from_secs(120),
+        query_max_samples: 50_000_000,
+        lookback_ms: 300_000,
+    };
+    let metrics = Metrics::default();
+    let tsdb = Tsdb::open(options, bus, disk, &metrics).await?;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(tsdb.clone().run(stop.clone()));
+    let names: Vec<Labels> = (0..series).map(labels).collect();
+    let start_ms = now_ms() - steps as i64 * INTERVAL_MS;
+    let began = Instant::now();
+    for step in 0..steps {
+        let t_ms = start_ms + step as i64 * INTERVAL_MS;
+        let one = |(i, labels): (usize, &Labels)| SeriesSamples {
+            labels: labels.clone(),
+            samples: vec![Sample { t_ms, value: value(i, step) }],
+        };
+        tsdb.append("default", names.iter().enumerate().map(one).collect()).await?;
+    }
+    tsdb.wait_applied().await?;
+    let samples = (series * steps) as f64;
+    println!("applied: {:.0} samples/s", samples / began.elapsed().as_secs_f64());
+    let flushing = Instant::now();
+    tsdb.flush().await?;
+    println!("flushed in {:.2} s", flushing.elapsed().as_secs_f64());
+    let bytes: u64 = std::fs::read_dir(dir.path().join("tsdb/parts"))?
+        .map(|entry| Ok::<u64, std::io::Error>(entry?.metadata()?.len()))
+        .sum::<Result<u64, _>>()?;
+    println!("parts: {:.3} bytes/sample", bytes as f64 / samples);
+    for expr in ["count(node_metric_0)", "sum(rate(node_metric_0[1h]))", "sum(count_over_time({job=\"node\"}[1d]))"] {
+        let asking = Instant::now();
+        let answer = tsdb.instant("default", expr, now_ms()).await?;
+        let value = answer.first().map(|(_, sample)| sample.value);
+        println!("{expr} = {value:?} in {:.1} ms", asking.elapsed().as_secs_f64() * 1000.0);
+    }
+    stop.cancel();
+    Ok(running.await??)
+}

@@ -1,0 +1,127 @@
+//! Merges of neighbouring small parts of a day, one at a time.
+//!
+//! A run of parts from some place to the newest is merged where its oldest is not much larger than all newer ones
+//! together, so that a sample is written again only a logarithmic number of times. Publishing goes on meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{Labels, MS_PER_DAY};
+
+use super::columns::Columns;
+use super::manifest::PartEntry;
+use super::part::{Cursor, Part, PartWriter};
+use super::{LivePart, Store, StoreError};
+
+/// Parts of today are merged by so many.
+const MIN_RUN_TODAY: usize = 6;
+/// Days that are over end up in few parts.
+const MIN_RUN: usize = 2;
+const MAX_RUN: usize = 64;
+/// The oldest of a run may be this many times the newer ones together.
+const MAX_IMBALANCE: u64 = 2;
+/// No merge makes a part of more samples.
+const MAX_SAMPLES: u64 = 500_000_000;
+
+impl Store {
+    /// Does the next merge that is due. Answers whether there was one.
+    pub fn merge_one(&self, now_ms: i64) -> Result<bool, StoreError> {
+        let _one_at_a_time = self.merging.lock();
+        let Some(run) = self.due_run(now_ms) else { return Ok(false) };
+        let number = self.manifest.lock().take_number();
+        let merged = self.write_part(number, |writer| merge(writer, &run)).and_then(|written| {
+            let parts_dir = self.dir.join("parts");
+            self.disk.sync_dir(&parts_dir).map_err(|error| StoreError::io("cannot sync", &parts_dir, error))?;
+            Ok(written)
+        });
+        let (summary, part) = merged.inspect_err(|_| self.remove_parts([number].into_iter()))?;
+        let entry = PartEntry { number, summary, ..run[0].entry.clone() };
+        let old: Vec<u64> = run.iter().map(|live| live.entry.number).collect();
+        let mut manifest = self.manifest.lock();
+        // Retention may have dropped the day meanwhile.
+        if !old.iter().all(|number| manifest.parts.iter().any(|entry| entry.number == *number)) {
+            self.remove_parts([number].into_iter());
+            return Ok(true);
+        }
+        self.replace(&mut manifest, &old, Some(LivePart { entry, part: Arc::new(part) }))?;
+        Ok(true)
+    }
+
+    fn due_run(&self, now_ms: i64) -> Option<Vec<LivePart>> {
+        let today = now_ms.div_euclid(MS_PER_DAY);
+        let mut days: BTreeMap<(&str, i64), Vec<&LivePart>> = BTreeMap::new();
+        let view = self.view.read();
+        for live in &view.parts {
+            days.entry((&live.entry.tenant, live.entry.day)).or_default().push(live);
+        }
+        days.into_iter().find_map(|((_, day), parts)| {
+            let sizes: Vec<u64> = parts.iter().map(|live| live.entry.summary.samples).collect();
+            let from = run_start(&sizes, if day < today { MIN_RUN } else { MIN_RUN_TODAY })?;
+            Some(parts[from..].iter().take(MAX_RUN).map(|live| (*live).clone()).collect())
+        })
+    }
+}
+
+/// Where the run that is due begins.
+fn run_start(sizes: &[u64], min_run: usize) -> Option<usize> {
+    (0..sizes.len()).find(|from| {
+        let run = &sizes[*from..sizes.len().min(from + MAX_RUN)];
+        let newer: u64 = run.iter().skip(1).sum();
+        run.len() >= min_run && run[0] <= newer.saturating_mul(MAX_IMBALANCE) && run[0] + newer <= MAX_SAMPLES
+    })
+}
+
+/// Writes the series of all parts in order; of one instant the sample of the latest part wins.
+fn merge(writer: &mut PartWriter, run: &[LivePart]) -> Result<(), StoreError> {
+    let mut inputs: Vec<Input> = run.iter().map(|live| Input::new(live.part.clone())).collect();
+    while let Some(labels) = inputs.iter().filter_map(|input| input.labels.as_ref()).min().cloned() {
+        let mut merged = Columns::default();
+        for input in inputs.iter_mut().filter(|input| input.labels.as_ref() == Some(&labels)) {
+            merged.merge_later(input.part.read(input.id, i64::MIN, i64::MAX, &mut input.cursor)?);
+            input.advance();
+        }
+        writer.add(&labels, &merged)?;
+    }
+    Ok(())
+}
+
+/// A part being read in the order of its series.
+struct Input {
+    part: Arc<Part>,
+    id: u32,
+    /// Of the series at hand; `None` at the end.
+    labels: Option<Labels>,
+    cursor: Cursor,
+}
+
+impl Input {
+    fn new(part: Arc<Part>) -> Input {
+        let labels = (part.series() > 0).then(|| part.labels(0));
+        Input { part, id: 0, labels, cursor: Cursor::default() }
+    }
+
+    fn advance(&mut self) {
+        self.id += 1;
+        self.labels = (self.id < self.part.series()).then(|| self.part.labels(self.id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(sizes: &[u64], min_run: usize, expected: Option<usize>) {
+        assert_eq!(run_start(sizes, min_run), expected, "{sizes:?}");
+    }
+
+    #[test]
+    fn runs_are_of_similar_parts() {
+        check(&[1; 5], MIN_RUN_TODAY, None);
+        check(&[1; 6], MIN_RUN_TODAY, Some(0));
+        check(&[100, 1, 1, 1, 1, 1, 1], MIN_RUN_TODAY, Some(1));
+        check(&[12, 1, 1, 1, 1, 1, 1], MIN_RUN_TODAY, Some(0));
+        check(&[100, 1], MIN_RUN, None);
+        check(&[2, 1], MIN_RUN, Some(0));
+        check(&[MAX_SAMPLES, MAX_SAMPLES], MIN_RUN, None);
+    }
+}

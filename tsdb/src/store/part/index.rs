@@ -1,0 +1,199 @@
+//! A part's directory: symbols, frames, series with their labels and blocks. Held in memory while the part is open.
+
+use std::sync::Arc;
+
+use model::Labels;
+
+use super::codec::MAX_BLOCK_SAMPLES;
+use super::wire::{Reader, put_number, put_signed};
+
+/// No frame unpacks to more.
+pub const MAX_FRAME_BYTES: usize = 1 << 20;
+
+/// Some blocks compressed together. Frames lie one after the other, from the end of the header on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Frame {
+    pub offset: u64,
+    pub stored_bytes: u32,
+    /// Equal to `stored_bytes` where the frame is not compressed.
+    pub raw_bytes: u32,
+    pub crc: u32,
+}
+
+/// One block of one series within a frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Block {
+    pub frame: u32,
+    pub offset: u32,
+    pub bytes: u32,
+    pub samples: u32,
+    pub min_ms: i64,
+    pub max_ms: i64,
+}
+
+#[derive(Debug, Default, PartialEq)]
+pub struct Index {
+    /// Sorted, unique.
+    pub symbols: Vec<Arc<str>>,
+    pub frames: Vec<Frame>,
+    /// Pairs of symbols, series after series.
+    pub labels: Vec<(u32, u32)>,
+    /// Where each series' labels and blocks end; series are sorted by labels.
+    pub label_ends: Vec<u32>,
+    pub block_ends: Vec<u32>,
+    /// Series after series, in rising time.
+    pub blocks: Vec<Block>,
+}
+
+impl Index {
+    pub fn series(&self) -> usize {
+        self.label_ends.len()
+    }
+
+    pub fn labels(&self, id: u32) -> Labels {
+        let pairs = &self.labels[range(&self.label_ends, id)];
+        let symbol = |at: u32| self.symbols[at as usize].clone();
+        Labels::from_pairs(pairs.iter().map(|(name, value)| (symbol(*name), symbol(*value))))
+    }
+
+    pub fn blocks(&self, id: u32) -> &[Block] {
+        &self.blocks[range(&self.block_ends, id)]
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_number(&mut out, self.symbols.len() as u64);
+        for symbol in &self.symbols {
+            put_number(&mut out, symbol.len() as u64);
+            out.extend_from_slice(symbol.as_bytes());
+        }
+        put_number(&mut out, self.frames.len() as u64);
+        for frame in &self.frames {
+            put_number(&mut out, u64::from(frame.stored_bytes));
+            put_number(&mut out, u64::from(frame.raw_bytes));
+            out.extend_from_slice(&frame.crc.to_le_bytes());
+        }
+        put_number(&mut out, self.series() as u64);
+        let (mut frame, mut t_ms) = (0, 0);
+        for id in 0..self.series() as u32 {
+            let labels = &self.labels[range(&self.label_ends, id)];
+            put_number(&mut out, labels.len() as u64);
+            for (name, value) in labels {
+                put_number(&mut out, u64::from(*name));
+                put_number(&mut out, u64::from(*value));
+            }
+            put_number(&mut out, self.blocks(id).len() as u64);
+            for block in self.blocks(id) {
+                put_number(&mut out, u64::from(block.frame - frame));
+                put_number(&mut out, u64::from(block.bytes));
+                put_number(&mut out, u64::from(block.samples));
+                put_signed(&mut out, block.min_ms.wrapping_sub(t_ms));
+                put_number(&mut out, block.max_ms.wrapping_sub(block.min_ms) as u64);
+                (frame, t_ms) = (block.frame, block.min_ms);
+            }
+        }
+        out
+    }
+
+    /// `None`: the bytes are no directory.
+    pub fn decode(bytes: &[u8], first_frame_offset: u64) -> Option<Index> {
+        let mut reader = Reader::new(bytes);
+        let mut index = Index::default();
+        for _ in 0..reader.count()? {
+            let symbol = reader.string()?;
+            if index.symbols.last().is_some_and(|last| last.as_ref() >= symbol) {
+                return None;
+            }
+            index.symbols.push(symbol.into());
+        }
+        let mut offset = first_frame_offset;
+        for _ in 0..reader.count()? {
+            let [stored_bytes, raw_bytes] = [reader.number()?, reader.number()?];
+            if stored_bytes > raw_bytes || raw_bytes > MAX_FRAME_BYTES as u64 {
+                return None;
+            }
+            let crc = u32::from_le_bytes(reader.array()?);
+            let (stored_bytes, raw_bytes) = (stored_bytes as u32, raw_bytes as u32);
+            index.frames.push(Frame { offset, stored_bytes, raw_bytes, crc });
+            offset += u64::from(stored_bytes);
+        }
+        let mut place = Place::default();
+        for _ in 0..reader.count()? {
+            index.read_series(&mut reader, &mut place)?;
+        }
+        (reader.remaining() == 0).then_some(index)
+    }
+
+    fn read_series(&mut self, reader: &mut Reader<'_>, place: &mut Place) -> Option<()> {
+        for _ in 0..reader.count()? {
+            let symbol = |number: u64| u32::try_from(number).ok().filter(|at| (*at as usize) < self.symbols.len());
+            let pair = (symbol(reader.number()?)?, symbol(reader.number()?)?);
+            self.labels.push(pair);
+        }
+        self.label_ends.push(u32::try_from(self.labels.len()).ok()?);
+        for _ in 0..reader.count()? {
+            let block = place.read_block(reader, &self.frames)?;
+            self.blocks.push(block);
+        }
+        self.block_ends.push(u32::try_from(self.blocks.len()).ok()?);
+        Some(())
+    }
+}
+
+/// Where the next block lies: after the one before it, or at the start of a later frame.
+#[derive(Default)]
+struct Place {
+    frame: u32,
+    offset: u32,
+    min_ms: i64,
+}
+
+impl Place {
+    fn read_block(&mut self, reader: &mut Reader<'_>, frames: &[Frame]) -> Option<Block> {
+        let skipped = u32::try_from(reader.number()?).ok()?;
+        if skipped > 0 {
+            (self.frame, self.offset) = (self.frame.checked_add(skipped)?, 0);
+        }
+        let bytes = u32::try_from(reader.number()?).ok()?;
+        let samples = u32::try_from(reader.number()?).ok().filter(|samples| *samples as usize <= MAX_BLOCK_SAMPLES)?;
+        let min_ms = self.min_ms.wrapping_add(reader.signed()?);
+        let max_ms = min_ms.wrapping_add(reader.number()? as i64);
+        let (frame, offset) = (self.frame, self.offset);
+        let end = offset.checked_add(bytes)?;
+        if end > frames.get(frame as usize)?.raw_bytes || max_ms < min_ms || samples == 0 {
+            return None;
+        }
+        (self.offset, self.min_ms) = (end, min_ms);
+        Some(Block { frame, offset, bytes, samples, min_ms, max_ms })
+    }
+}
+
+fn range(ends: &[u32], id: u32) -> std::ops::Range<usize> {
+    let id = id as usize;
+    let start = if id == 0 { 0 } else { ends[id - 1] as usize };
+    start..ends[id] as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Index::decode(&bytes, 8);
+        }
+
+        /// Small numbers make structures that hold together more often.
+        #[test]
+        fn small_bytes_never_panic(bytes in prop::collection::vec(0u8..4, 0..100)) {
+            if let Some(index) = Index::decode(&bytes, 8) {
+                for id in 0..index.series() as u32 {
+                    let _ = (index.labels(id), index.blocks(id).len());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Writes a part, series by series in rising order of labels; memory is one frame and the directory.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use disk::{Disk, DiskFile};
+use model::Labels;
+
+use super::codec::{MAX_BLOCK_SAMPLES, encode};
+use super::index::{Block, Frame, Index};
+use super::{FOOTER_BYTES, HEADER, MAGIC, Summary};
+use crate::store::StoreError;
+use crate::store::columns::Columns;
+
+/// A frame past this is closed: large enough to compress, small enough to read one series of.
+const FRAME_BYTES: usize = 64 << 10;
+const ZSTD_LEVEL: i32 = 3;
+
+pub struct PartWriter {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    bytes: u64,
+    frame: Vec<u8>,
+    /// Symbols in order of appearance; the directory's order is made at the end.
+    symbols: Vec<Arc<str>>,
+    symbol_ids: HashMap<Arc<str>, u32>,
+    index: Index,
+    last: Option<Labels>,
+    summary: Summary,
+}
+
+impl PartWriter {
+    pub fn create(disk: &dyn Disk, path: &Path) -> Result<PartWriter, StoreError> {
+        let created = disk.create(path).and_then(|mut file| {
+            file.append(&HEADER)?;
+            Ok(file)
+        });
+        let file = created.map_err(|source| StoreError::io("cannot write a part", path, source))?;
+        Ok(PartWriter {
+            path: path.to_owned(),
+            file,
+            bytes: HEADER.len() as u64,
+            frame: Vec::with_capacity(2 * FRAME_BYTES),
+            symbols: Vec::new(),
+            symbol_ids: HashMap::new(),
+            index: Index::default(),
+            last: None,
+            summary: Summary { min_ms: i64::MAX, max_ms: i64::MIN, ..Summary::default() },
+        })
+    }
+
+    /// Adds a series that has samples.
+    pub fn add(&mut self, labels: &Labels, columns: &Columns) -> Result<(), StoreError> {
+        assert!(self.last.as_ref().is_none_or(|last| last < labels), "series come in rising order");
+        assert!(!columns.is_empty(), "a series in a part has samples");
+        for label in labels {
+            let pair = (self.symbol(&label.name), self.symbol(&label.value));
+            self.index.labels.push(pair);
+        }
+        self.index.label_ends.push(self.index.labels.len() as u32);
+        let times = columns.timestamps_ms.chunks(MAX_BLOCK_SAMPLES);
+        for (times, values) in times.zip(columns.values.chunks(MAX_BLOCK_SAMPLES)) {
+            let added = self.add_block(times, values);
+            added.map_err(|source| StoreError::io("cannot write a part", &self.path, source))?;
+        }
+        self.index.block_ends.push(self.index.blocks.len() as u32);
+        self.last = Some(labels.clone());
+        self.summary.series += 1;
+        self.summary.samples += columns.len() as u64;
+        Ok(())
+    }
+
+    fn symbol(&mut self, text: &Arc<str>) -> u32 {
+        if let Some(id) = self.symbol_ids.get(text) {
+            return *id;
+        }
+        let id = self.symbols.len() as u32;
+        self.symbols.push(text.clone());
+        self.symbol_ids.insert(text.clone(), id);
+        id
+    }
+
+    fn add_block(&mut self, times: &[i64], values: &[f64]) -> io::Result<()> {
+        let offset = self.frame.len();
+        encode(times, values, &mut self.frame);
+        let (min_ms, max_ms) = (times[0], times[times.len() - 1]);
+        self.summary.min_ms = self.summary.min_ms.min(min_ms);
+        self.summary.max_ms = self.summary.max_ms.max(max_ms);
+        self.index.blocks.push(Block {
+            frame: self.index.frames.len() as u32,
+            offset: offset as u32,
+            bytes: (self.frame.len() - offset) as u32,
+            samples: times.len() as u32,
+            min_ms,
+            max_ms,
+        });
+        if self.frame.len() >= FRAME_BYTES { self.close_frame() } else { Ok(()) }
+    }
+
+    fn close_frame(&mut self) -> io::Result<()> {
+        if self.frame.is_empty() {
+            return Ok(());
+        }
+        let compressed = compress(&self.frame)?;
+        let stored = compressed.as_deref().unwrap_or(&self.frame);
+        self.index.frames.push(Frame {
+            offset: self.bytes,
+            stored_bytes: stored.len() as u32,
+            raw_bytes: self.frame.len() as u32,
+            crc: crc32fast::hash(stored),
+        });
+        self.file.append(stored)?;
+        self.bytes += stored.len() as u64;
+        self.frame.clear();
+        Ok(())
+    }
+
+    /// Writes the directory and makes all of it durable; the file's name is for the caller to sync.
+    pub fn finish(mut self) -> Result<Summary, StoreError> {
+        let finished = self.write_directory();
+        finished.map_err(|source| StoreError::io("cannot write a part", &self.path, source))?;
+        Ok(self.summary)
+    }
+
+    fn write_directory(&mut self) -> io::Result<()> {
+        self.close_frame()?;
+        self.sort_symbols();
+        let raw = self.index.encode();
+        let compressed = compress(&raw)?;
+        let stored = compressed.as_deref().unwrap_or(&raw);
+        let mut footer = Vec::with_capacity(FOOTER_BYTES);
+        footer.extend_from_slice(&self.bytes.to_le_bytes());
+        footer.extend_from_slice(&(raw.len() as u64).to_le_bytes());
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(stored);
+        crc.update(&footer);
+        self.summary.crc = crc.finalize();
+        footer.extend_from_slice(&self.summary.crc.to_le_bytes());
+        footer.extend_from_slice(&MAGIC);
+        self.file.append(stored)?;
+        self.file.append(&footer)?;
+        self.file.sync()?;
+        self.summary.bytes = self.bytes + stored.len() as u64 + FOOTER_BYTES as u64;
+        Ok(())
+    }
+
+    fn sort_symbols(&mut self) {
+        let mut order: Vec<u32> = (0..self.symbols.len() as u32).collect();
+        order.sort_unstable_by(|a, b| self.symbols[*a as usize].cmp(&self.symbols[*b as usize]));
+        let mut places = vec![0; order.len()];
+        for (place, id) in order.iter().enumerate() {
+            places[*id as usize] = place as u32;
+        }
+        self.index.symbols = order.iter().map(|id| self.symbols[*id as usize].clone()).collect();
+        for (name, value) in &mut self.index.labels {
+            (*name, *value) = (places[*name as usize], places[*value as usize]);
+        }
+    }
+}
+
+/// The compressed bytes, where that saves a tenth.
+fn compress(raw: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let compressed = zstd::bulk::compress(raw, ZSTD_LEVEL)?;
+    Ok((compressed.len() < raw.len() / 10 * 9).then_some(compressed))
+}

@@ -1,0 +1,148 @@
+//! From head to parts, and out of retention: every change of the manifest but merges.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bus::Offset;
+use model::MS_PER_DAY;
+
+use super::head::TenantHead;
+use super::manifest::{Manifest, PartEntry};
+use super::part::{Part, PartWriter, Summary};
+use super::{Frozen, LivePart, Store, StoreError, part_path};
+
+impl Store {
+    /// Publishes the head, or first the one that could not be published before. Answers the offsets below which the bus is
+    /// not needed any more. After an error everything is still there to be tried again.
+    pub fn publish(&self) -> Result<BTreeMap<u32, Offset>, StoreError> {
+        let mut manifest = self.manifest.lock();
+        let frozen = self.freeze();
+        if frozen.head.samples() == 0 && frozen.next == manifest.next {
+            self.view.write().frozen = None;
+            return Ok(frozen.next.clone());
+        }
+        let written = self.write_head(&mut manifest, &frozen)?;
+        let mut successor = manifest.clone();
+        successor.next.clone_from(&frozen.next);
+        successor.parts.extend(written.iter().map(|live| live.entry.clone()));
+        // When this fails the new manifest may be there all the same, so its files stay until a start finds out.
+        successor.save(self.disk.as_ref(), &self.dir)?;
+        *manifest = successor;
+        let mut view = self.view.write();
+        view.parts.extend(written);
+        view.frozen = None;
+        Ok(frozen.next.clone())
+    }
+
+    /// Publishes until nothing that was applied before the call is left.
+    pub fn publish_all(&self) -> Result<BTreeMap<u32, Offset>, StoreError> {
+        if self.view.read().frozen.is_some() {
+            self.publish()?;
+        }
+        self.publish()
+    }
+
+    fn freeze(&self) -> Arc<Frozen> {
+        let mut view = self.view.write();
+        if let Some(frozen) = &view.frozen {
+            return frozen.clone();
+        }
+        let frozen = Arc::new(Frozen { head: std::mem::take(&mut view.head), next: view.next.clone() });
+        view.frozen = Some(frozen.clone());
+        frozen
+    }
+
+    /// Writes the parts of a head, durably. Leaves nothing behind when that fails.
+    fn write_head(&self, manifest: &mut Manifest, frozen: &Frozen) -> Result<Vec<LivePart>, StoreError> {
+        let mut written = Vec::new();
+        let mut tenants: Vec<(&String, &TenantHead)> = frozen.head.tenants().collect();
+        tenants.sort_unstable_by_key(|(name, _)| *name);
+        for (tenant, head) in tenants {
+            for (day, ids) in head.ids_by_day() {
+                let number = manifest.take_number();
+                match self.write_part(number, |writer| write_day(writer, head, day, &ids)) {
+                    Ok((summary, part)) => {
+                        let entry = PartEntry { number, tenant: tenant.clone(), day, summary };
+                        written.push(LivePart { entry, part: Arc::new(part) });
+                    }
+                    Err(error) => {
+                        let numbers = written.iter().map(|live| live.entry.number).chain([number]);
+                        self.remove_parts(numbers);
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        let parts_dir = self.dir.join("parts");
+        self.disk.sync_dir(&parts_dir).map_err(|error| StoreError::io("cannot sync", &parts_dir, error))?;
+        Ok(written)
+    }
+
+    /// Writes one part and opens it. Its name is durable after a sync of the directory.
+    pub(super) fn write_part(
+        &self,
+        number: u64,
+        write: impl FnOnce(&mut PartWriter) -> Result<(), StoreError>,
+    ) -> Result<(Summary, Part), StoreError> {
+        let path = part_path(&self.dir, number);
+        let mut writer = PartWriter::create(self.disk.as_ref(), &path)?;
+        write(&mut writer)?;
+        let summary = writer.finish()?;
+        let part = Part::open(self.disk.as_ref(), &path, &summary)?;
+        Ok((summary, part))
+    }
+
+    /// Drops the days that lie before `oldest_ms` as a whole. Answers how many parts went.
+    pub fn drop_expired(&self, oldest_ms: i64) -> Result<usize, StoreError> {
+        let mut manifest = self.manifest.lock();
+        let is_expired = |entry: &PartEntry| (entry.day + 1).saturating_mul(MS_PER_DAY) <= oldest_ms;
+        let expired: Vec<u64> =
+            manifest.parts.iter().filter(|entry| is_expired(entry)).map(|entry| entry.number).collect();
+        if !expired.is_empty() {
+            self.replace(&mut manifest, &expired, None)?;
+        }
+        Ok(expired.len())
+    }
+
+    /// Puts one part, or none, in the place of others: in the manifest, in the view, and then on disk.
+    pub(super) fn replace(
+        &self,
+        manifest: &mut Manifest,
+        old: &[u64],
+        new: Option<LivePart>,
+    ) -> Result<(), StoreError> {
+        let mut successor = manifest.clone();
+        let first = successor.parts.iter().position(|entry| old.contains(&entry.number)).unwrap_or(0);
+        successor.parts.retain(|entry| !old.contains(&entry.number));
+        if let Some(live) = &new {
+            successor.parts.insert(first, live.entry.clone());
+        }
+        successor.save(self.disk.as_ref(), &self.dir)?;
+        *manifest = successor;
+        let mut view = self.view.write();
+        view.parts.retain(|live| !old.contains(&live.entry.number));
+        if let Some(live) = new {
+            view.parts.insert(first, live);
+        }
+        drop(view);
+        self.remove_parts(old.iter().copied());
+        Ok(())
+    }
+
+    /// Removes files that no manifest names any more. What cannot be removed now is removed at the next start.
+    pub(super) fn remove_parts(&self, numbers: impl Iterator<Item = u64>) {
+        for number in numbers {
+            let _ = self.disk.remove(&part_path(&self.dir, number));
+        }
+    }
+}
+
+fn write_day(writer: &mut PartWriter, head: &TenantHead, day: i64, ids: &[u32]) -> Result<(), StoreError> {
+    let start_ms = day.saturating_mul(MS_PER_DAY);
+    let end_ms = start_ms.saturating_add(MS_PER_DAY - 1);
+    for id in ids {
+        let columns = head.columns(*id, start_ms, end_ms);
+        writer.add(head.labels(*id), &columns)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! Head, publishing, merges and restarts together, against a model that is one map.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use disk::{Disk, FakeDisk};
+use model::{Labels, MS_PER_DAY, MatchOp, Matcher, MetricBatch, Sample, SeriesSamples};
+use proptest::prelude::*;
+use query::{Series, SeriesSelect};
+
+use super::*;
+
+const DIR: &str = "tsdb";
+/// The middle of a day.
+const NOW_MS: i64 = 20_000 * MS_PER_DAY + MS_PER_DAY / 2;
+
+type Samples = BTreeMap<(u8, i64), u64>;
+
+fn labels(series: u8) -> Labels {
+    Labels::from_pairs([("__name__", "x".to_owned()), ("s", series.to_string())])
+}
+
+fn open(disk: &FakeDisk) -> Store {
+    Store::open(Arc::new(disk.clone()), Path::new(DIR), "bus").expect("the store opens")
+}
+
+fn batch(samples: &[(u8, i64, u64)]) -> MetricBatch {
+    let one = |(series, t_ms, bits): &(u8, i64, u64)| {
+        let samples = vec![Sample { t_ms: *t_ms, value: f64::from_bits(*bits) }];
+        SeriesSamples { labels: labels(*series), samples }
+    };
+    MetricBatch { tenant: "t".to_owned(), series: samples.iter().map(one).collect() }
+}
+
+fn apply(store: &Store, offset: u64, samples: &[(u8, i64, u64)]) {
+    store.apply(0, offset, &batch(samples), i64::MIN, NOW_MS);
+}
+
+/// Everything that a query sees within a range, each series once.
+fn read(store: &Store, start_ms: i64, end_ms: i64) -> Samples {
+    let matchers = [Matcher::new("s", MatchOp::Regex, ".+").expect("a good matcher")];
+    let request = SeriesSelect { tenant: "t", matchers: &matchers, start_ms, end_ms, deadline: None };
+    let mut found = Samples::new();
+    store
+        .select(&request, &mut |series| {
+            assert!(series.timestamps_ms.is_sorted_by(|a, b| a < b), "each instant once");
+            let id: u8 = series.labels.get("s").expect("labelled").parse().expect("a number");
+            for (t_ms, value) in series.timestamps_ms.iter().zip(&series.values) {
+                assert!(found.insert((id, *t_ms), value.to_bits()).is_none(), "each series once");
+            }
+            std::ops::ControlFlow::Continue(())
+        })
+        .expect("selected");
+    found
+}
+
+fn check(store: &Store, expected: &Samples) {
+    assert_eq!(&read(store, i64::MIN, i64::MAX), expected);
+}
+
+#[test]
+fn samples_stay_through_publishing_and_reopening() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    assert_eq!(store.next(0), None);
+    let sent = [(1, NOW_MS, 1), (2, NOW_MS - MS_PER_DAY, 2), (1, NOW_MS - 1, 3)];
+    apply(&store, 7, &sent);
+    let expected: Samples = sent.iter().map(|(series, t_ms, bits)| ((*series, *t_ms), *bits)).collect();
+    check(&store, &expected);
+    assert_eq!(store.publish().expect("published"), BTreeMap::from([(0, 8)]));
+    check(&store, &expected);
+    assert_eq!((store.head_stats().samples, store.part_stats().0), (0, 2));
+    let again = open(&disk);
+    assert_eq!(again.next(0), Some(8));
+    check(&again, &expected);
+}
+
+#[test]
+fn another_bus_is_replayed_from_its_start() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    apply(&store, 7, &[(1, NOW_MS, 1)]);
+    store.publish().expect("published");
+    let other = Store::open(Arc::new(disk), Path::new(DIR), "other").expect("the store opens");
+    assert_eq!(other.next(0), None);
+    check(&other, &Samples::from([((1, NOW_MS), 1)]));
+}
+
+#[test]
+fn what_no_manifest_names_is_deleted_and_what_is_expired_dropped() {
+    let disk = FakeDisk::new();
+    let stray = Path::new(DIR).join("parts/0000000000000009.part");
+    let store = open(&disk);
+    disk.create(&stray).expect("created");
+    apply(&store, 0, &[(1, NOW_MS, 1), (1, NOW_MS - 3 * MS_PER_DAY, 2)]);
+    store.publish().expect("published");
+    let store = open(&disk);
+    assert!(!disk.exists(&stray));
+    assert_eq!(store.drop_expired(NOW_MS - MS_PER_DAY).expect("dropped"), 1);
+    assert_eq!(store.drop_expired(NOW_MS - MS_PER_DAY).expect("dropped"), 0);
+    check(&store, &Samples::from([((1, NOW_MS), 1)]));
+    check(&open(&disk), &Samples::from([((1, NOW_MS), 1)]));
+}
+
+/// A full disk leaves everything readable, and the next attempt publishes it.
+#[test]
+fn a_failed_publish_is_tried_again() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    apply(&store, 0, &[(1, NOW_MS, 1)]);
+    disk.set_free_bytes(Some(10));
+    assert!(store.publish().is_err());
+    apply(&store, 1, &[(1, NOW_MS, 2)]);
+    let expected = Samples::from([((1, NOW_MS), 2)]);
+    check(&store, &expected);
+    disk.set_free_bytes(None);
+    assert_eq!(store.publish_all().expect("published"), BTreeMap::from([(0, 2)]));
+    check(&store, &expected);
+    check(&open(&disk), &expected);
+}
+
+#[test]
+fn merges_keep_every_sample_and_the_order() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    let mut expected = Samples::new();
+    for offset in 0..20u64 {
+        let sent = [(1, NOW_MS, offset), (2, NOW_MS + offset as i64, offset), (offset as u8, NOW_MS - 5, 1)];
+        apply(&store, offset, &sent);
+        expected.extend(sent.iter().map(|(series, t_ms, bits)| ((*series, *t_ms), *bits)));
+        store.publish().expect("published");
+    }
+    while store.merge_one(NOW_MS).expect("merged") {
+        check(&store, &expected);
+    }
+    assert!(store.part_stats().0 < 6, "{:?}", store.part_stats());
+    while store.merge_one(NOW_MS + MS_PER_DAY).expect("merged") {}
+    assert_eq!(store.part_stats().0, 1);
+    check(&open(&disk), &expected);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Apply(Vec<(u8, i64, u64)>),
+    Publish,
+    Merge,
+    Crash(u64),
+    CrashWithin(u32, u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let sample = (0u8..4, (0i64..200).prop_map(|t| NOW_MS + t * 10_000_000), any::<u64>());
+    let step = prop_oneof![
+        4 => prop::collection::vec(sample, 1..12).prop_map(Step::Apply),
+        2 => Just(Step::Publish),
+        1 => Just(Step::Merge),
+        1 => any::<u64>().prop_map(Step::Crash),
+        1 => (0u32..30, any::<u64>()).prop_map(|(changes, seed)| Step::CrashWithin(changes, seed)),
+    ];
+    prop::collection::vec(step, 1..30)
+}
+
+/// The store after a power cut, caught up with the log as the service does it.
+fn restart(disk: &FakeDisk, log: &[Vec<(u8, i64, u64)>]) -> Store {
+    let store = open(disk);
+    for offset in store.next(0).unwrap_or(0)..log.len() as u64 {
+        apply(&store, offset, &log[offset as usize]);
+    }
+    store
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    /// Whatever is applied, published, merged and cut off, in any order: the answer is the log's, later samples winning.
+    #[test]
+    fn the_store_is_a_view_of_the_log(steps in steps()) {
+        let mut disk = FakeDisk::new();
+        let mut store = open(&disk);
+        let mut log: Vec<Vec<(u8, i64, u64)>> = Vec::new();
+        let mut expected = Samples::new();
+        for step in steps {
+            match step {
+                Step::Apply(samples) => {
+                    apply(&store, log.len() as u64, &samples);
+                    expected.extend(samples.iter().map(|(series, t_ms, bits)| ((*series, *t_ms), *bits)));
+                    log.push(samples);
+                }
+                Step::Publish => drop(store.publish().expect("published")),
+                Step::Merge => while store.merge_one(NOW_MS + 100 * MS_PER_DAY).expect("merged") {},
+                Step::Crash(seed) => {
+                    disk = disk.crash(seed);
+                    store = restart(&disk, &log);
+                }
+                Step::CrashWithin(changes, seed) => {
+                    disk.cut_power_after(changes);
+                    let _ = store.publish().and_then(|_| store.merge_one(NOW_MS + 100 * MS_PER_DAY));
+                    disk = disk.crash(seed);
+                    store = restart(&disk, &log);
+                }
+            }
+            check(&store, &expected);
+            let (start_ms, end_ms) = (NOW_MS + MS_PER_DAY, NOW_MS + 2 * MS_PER_DAY);
+            let within: Samples =
+                expected.iter().filter(|((_, t), _)| (start_ms..=end_ms).contains(t)).map(|(k, v)| (*k, *v)).collect();
+            prop_assert_eq!(read(&store, start_ms, end_ms), within);
+        }
+    }
+}

@@ -104,13 +104,46 @@ fn check_lines(binnacle: &Binnacle, dir: &Path, per_file: u64) {
     }
 }
 
-/// Drives the writer and the kills; `start` starts the process under test, or the one of several that is killed.
-pub fn tailed_lines_survive(
-    dir: &Path,
-    dice: &mut Dice,
-    mut start: impl FnMut() -> Binnacle,
-    reader: Option<&Binnacle>,
-) {
+/// The processes under test; each can be killed and started again on its own data.
+pub struct Processes<'a> {
+    start_agent: &'a dyn Fn() -> Binnacle,
+    start_indexer: Option<&'a dyn Fn() -> Binnacle>,
+    agent: Option<Binnacle>,
+    /// A log store of its own; without one the agent's process has it.
+    indexer: Option<Binnacle>,
+}
+
+impl<'a> Processes<'a> {
+    pub fn start(start_agent: &'a dyn Fn() -> Binnacle, start_indexer: Option<&'a dyn Fn() -> Binnacle>) -> Processes<'a> {
+        let (agent, indexer) = (Some(start_agent()), start_indexer.map(|start| start()));
+        Processes { start_agent, start_indexer, agent, indexer }
+    }
+
+    fn agent(&self) -> &Binnacle {
+        self.agent.as_ref().expect("running between kills")
+    }
+
+    fn reader(&self) -> &Binnacle {
+        self.indexer.as_ref().unwrap_or_else(|| self.agent())
+    }
+
+    /// `kill -9` of the agent, and every third time of the log store as well.
+    fn kill_and_restart(&mut self, round: u64) {
+        if let (2, Some(start)) = (round % 3, self.start_indexer) {
+            self.indexer.take().expect("running between kills").kill();
+            self.indexer = Some(start());
+        }
+        self.agent.take().expect("running between kills").kill();
+        self.agent = Some((self.start_agent)());
+    }
+
+    fn stop(self) {
+        self.agent.into_iter().chain(self.indexer).for_each(Binnacle::stop);
+    }
+}
+
+/// Drives the writer and the kills, and compares.
+pub fn tailed_lines_survive(dir: &Path, dice: &mut Dice, mut processes: Processes<'_>) {
     let Scale { lines, kills, rotate_bytes } = scale();
     let per_file = lines / FILES;
     let logs_dir = dir.join("logs");
@@ -118,7 +151,6 @@ pub fn tailed_lines_survive(
     let open = |i| RotatingLog::new(logs_dir.join(format!("service-{i}.log")), rotate_bytes);
     let mut logs: Vec<RotatingLog> = (0..FILES).map(open).collect();
     let written = Arc::new(AtomicU64::new(0));
-    let mut running = start();
     for round in 0..kills {
         let (from, to) = (round * per_file / kills, (round + 1) * per_file / kills);
         let writer = write_lines(logs, from, to, written.clone());
@@ -128,14 +160,13 @@ pub fn tailed_lines_survive(
             wait_for("the writer", || (written.load(Ordering::Relaxed) > threshold).then_some(()));
         } else {
             let threshold = dice.below((to - from) * FILES / 2);
-            wait_for("the agent", || (lines_read(&running) > threshold).then_some(()));
+            wait_for("the agent", || (lines_read(processes.agent()) > threshold).then_some(()));
         }
-        running.kill();
-        running = start();
+        processes.kill_and_restart(round);
         logs = writer.join().expect("the writer");
     }
-    check_lines(reader.unwrap_or(&running), &logs_dir, per_file);
-    running.stop();
+    check_lines(processes.reader(), &logs_dir, per_file);
+    processes.stop();
 }
 
 fn lines_read(binnacle: &Binnacle) -> u64 {
@@ -150,57 +181,64 @@ fn tailed_lines_survive_kill_9_exactly_once_and_in_order() {
     let dir = temp_dir();
     let glob = format!("--agent.logs.path={}/logs/*.log", dir.path().display());
     let mut dice = Dice::new("tailed lines");
-    tailed_lines_survive(dir.path(), &mut dice, || Binnacle::start(dir.path(), &[&glob]), None);
+    let start = || Binnacle::start(dir.path(), &[&glob]);
+    tailed_lines_survive(dir.path(), &mut dice, Processes::start(&start, None));
 }
 
-#[test]
-fn acknowledged_samples_survive_kill_9_exactly_once() {
-    let dir = temp_dir();
-    let glob = format!("--agent.logs.path={}/none/*.log", dir.path().display());
-    let mut dice = Dice::new("samples");
+const SERIES: u64 = 500;
+
+/// Remote-writes batches while the store is killed at random moments; then every acknowledged sample is there once.
+pub fn acknowledged_samples_survive(dice: &mut Dice, start: &dyn Fn() -> Binnacle) {
     let (kills, batches) = if full() { (20, 400) } else { (4, 80) };
-    let mut running = Binnacle::start(dir.path(), &[&glob]);
+    let mut running = start();
     let start_ms = model::now_ms() - 3_600_000;
     let mut expected: BTreeMap<u64, f64> = BTreeMap::new();
-    let mut kill_at: Vec<u64> = (0..kills).map(|_| dice.below(batches)).collect();
-    kill_at.sort_unstable();
+    let kill_at: Vec<u64> = (0..kills).map(|_| dice.below(batches)).collect();
     for batch in 0..batches {
+        let value = |s: u64| (batch * SERIES + s) as f64;
         let t_ms = start_ms + batch as i64 * 1000;
-        let body = Sender::body((0..500).map(|s| series("counted", s, &[(t_ms, (batch * 500 + s) as f64)])));
-        for s in 0..500 {
-            *expected.entry(s).or_default() += (batch * 500 + s) as f64;
-        }
-        // A sender repeats what was not acknowledged, as Prometheus does.
+        let body = Sender::body((0..SERIES).map(|s| series("counted", s, &[(t_ms, value(s))])));
+        (0..SERIES).for_each(|s| *expected.entry(s).or_default() += value(s));
+        // A sender repeats what was not acknowledged, as Prometheus does; the kill comes while the request is under way.
         let sender = Sender::start(running.url("/api/v1/write"), body.clone());
-        let killed = kill_at.iter().filter(|at| **at == batch).count();
-        if killed > 0 {
+        if batch % 97 == 50 {
+            running.flush();
+        }
+        for _ in kill_at.iter().filter(|at| **at == batch) {
             running.kill();
-            for _ in 1..killed {
-                Binnacle::start(dir.path(), &[&glob]).kill();
-            }
-            running = Binnacle::start(dir.path(), &[&glob]);
+            running = start();
         }
         if !sender.acknowledged() {
             Sender::start(running.url("/api/v1/write"), body).must_be_acknowledged();
         }
     }
     running.wait_ready();
-    let check = |running: &Binnacle| {
-        let at = |what: &str| running.query(&format!("sum by (s) ({what}(counted[2h]))"));
-        let counts = at("count_over_time");
-        assert_eq!(counts.len(), 500);
-        assert!(counts.iter().all(|(_, count)| *count == batches as f64), "{counts:?}");
-        for (labels, sum) in at("sum_over_time") {
-            let s: u64 = labels.get("s").expect("labelled").parse().expect("a number");
-            assert_eq!(sum, expected[&s], "series {s}");
-        }
-    };
-    check(&running);
+    check_samples(&running, batches, &expected);
     running.flush();
-    check(&running);
+    check_samples(&running, batches, &expected);
     running.stop();
-    let again = Binnacle::start(dir.path(), &[&glob]);
+    let again = start();
     again.wait_ready();
-    check(&again);
+    check_samples(&again, batches, &expected);
     again.stop();
+}
+
+fn check_samples(running: &Binnacle, batches: u64, expected: &BTreeMap<u64, f64>) {
+    let at = |what: &str| running.query(&format!("sum by (s) ({what}(counted[2h]))"));
+    // A store of its own reads the bus behind the writers; nothing is acknowledged any more, so it catches up.
+    let is_complete = |counts: &[(model::Labels, f64)]| counts.iter().map(|(_, n)| *n as u64).sum::<u64>() >= batches * SERIES;
+    let counts = wait_for("every sample", || Some(at("count_over_time")).filter(|counts| is_complete(counts)));
+    assert_eq!(counts.len() as u64, SERIES);
+    assert!(counts.iter().all(|(_, count)| *count == batches as f64), "{counts:?}");
+    for (labels, sum) in at("sum_over_time") {
+        let s: u64 = labels.get("s").expect("labelled").parse().expect("a number");
+        assert_eq!(sum, expected[&s], "series {s}");
+    }
+}
+
+#[test]
+fn acknowledged_samples_survive_kill_9_exactly_once() {
+    let dir = temp_dir();
+    let start = || Binnacle::start(dir.path(), &["--agent.disabled"]);
+    acknowledged_samples_survive(&mut Dice::new("samples"), &start);
 }

@@ -17,13 +17,21 @@ const INTERVAL_MS: i64 = 15_000;
 
 /// Series as a node has them: counters of integers, counters of seconds, gauges that move a little, and constants.
 fn value(series: usize, step: usize) -> f64 {
-    let noise = (series * 7919 + step * 104_729) % 1000;
+    let noise = (noise(series as u64, step as u64) % 1000) as usize;
     match series % 4 {
         0 => (step * 1500 + noise) as f64,
         1 => (step * 1500 + noise) as f64 / 100.0,
         2 => 4e9 + (noise * 4096) as f64,
         _ => (series % 3) as f64,
     }
+}
+
+/// SplitMix64 of both numbers: nothing for a compressor to find.
+fn noise(series: u64, step: u64) -> u64 {
+    let mut z = (series << 32 | step).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 fn labels(series: usize) -> Labels {
@@ -76,7 +84,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map(|entry| Ok::<u64, std::io::Error>(entry?.metadata()?.len()))
         .sum::<Result<u64, _>>()?;
     println!("parts: {:.3} bytes/sample", bytes as f64 / samples);
-    for expr in ["count(node_metric_0)", "sum(rate(node_metric_0[1h]))", "sum(count_over_time({job=\"node\"}[1d]))"] {
+    for expr in ["count(node_metric_0)", "sum(rate(node_metric_0[1h]))", "sum(count_over_time(node_metric_1[1d]))"] {
         let asking = Instant::now();
         let answer = tsdb.instant("default", expr, now_ms()).await?;
         let value = answer.first().map(|(_, sample)| sample.value);

@@ -28,6 +28,8 @@ pub struct TenantHead {
     by_hash: HashMap<u64, u32>,
     series: Vec<HeadSeries>,
     postings: Postings,
+    /// First and last instant, once there is a sample.
+    time_range: Option<(i64, i64)>,
 }
 
 #[derive(Debug)]
@@ -55,10 +57,9 @@ impl Head {
                 self.bytes += SERIES_BYTES + LABEL_BYTES * series.labels.len();
                 tenant.add(hash, &series.labels)
             });
-            let place = &mut tenant.series[id as usize];
-            let before = place.values.len();
-            kept.for_each(|sample| place.push(*sample));
-            self.samples += place.values.len() - before;
+            let before = tenant.series[id as usize].values.len();
+            kept.for_each(|sample| tenant.push(id, *sample));
+            self.samples += tenant.series[id as usize].values.len() - before;
         }
     }
 
@@ -115,8 +116,13 @@ impl TenantHead {
 
     /// The first and last instant; both 0 without samples.
     pub fn time_range(&self) -> (i64, i64) {
-        let times = || self.series.iter().flat_map(|series| series.timestamps_ms.iter().copied());
-        (times().min().unwrap_or(0), times().max().unwrap_or(0))
+        self.time_range.unwrap_or_default()
+    }
+
+    fn push(&mut self, id: u32, sample: Sample) {
+        let (min_ms, max_ms) = self.time_range.unwrap_or((sample.t_ms, sample.t_ms));
+        self.time_range = Some((min_ms.min(sample.t_ms), max_ms.max(sample.t_ms)));
+        self.series[id as usize].push(sample);
     }
 
     pub fn labels(&self, id: u32) -> &Labels {

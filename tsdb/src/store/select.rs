@@ -3,23 +3,25 @@
 //! A read takes its sources at one moment: the head's matching samples, the frozen head and the list of parts. What is
 //! published or merged meanwhile changes nothing for it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::{Labels, Matcher};
 use query::{QueryError, SelectedSeries, Series, SeriesSelect, Visit};
+use roaring::RoaringBitmap;
 
 use super::columns::Columns;
 use super::head::TenantHead;
 use super::part::Cursor;
+use super::postings::Postings;
 use super::{Frozen, LivePart, Store, StoreError, View};
 
 /// One listing's request.
 pub struct Listing<'a> {
     pub tenant: &'a str,
-    /// Alternatives, each a selector; none means all series.
+    /// Alternatives, each a selector. For names and values none means all series.
     pub selectors: &'a [Vec<Matcher>],
     pub start_ms: i64,
     pub end_ms: i64,
@@ -72,7 +74,7 @@ impl Series for Store {
         let mut found: Vec<(Labels, Place)> = Vec::new();
         for (source, live) in parts.iter().enumerate() {
             check_deadline(deadline)?;
-            for id in &live.part.select(matchers) {
+            for id in &live.part.postings().select(matchers) {
                 if live.part.reaches(id, start_ms, end_ms) {
                     found.push((live.part.labels(id), Place::Part { source, id }));
                 }
@@ -110,63 +112,102 @@ fn check_deadline(deadline: Option<Instant>) -> Result<(), QueryError> {
 }
 
 impl Store {
-    /// Hands every series that a listing asks for to `visit`, some more than once. Parts answer by their blocks, so that a
-    /// series may be listed that has samples only close to the range.
-    fn visit_series(&self, listing: &Listing<'_>, visit: &mut dyn FnMut(Labels)) -> Result<(), QueryError> {
+    /// Label sets of the series that a listing asks for, sorted. Parts answer by their blocks, so that a series may be
+    /// listed that has samples only close to the range.
+    pub fn series(&self, listing: &Listing<'_>) -> Result<BTreeSet<Labels>, QueryError> {
         let Listing { tenant, selectors, start_ms, end_ms, deadline } = *listing;
-        let everything = [Vec::new()];
-        let selectors = if selectors.is_empty() { &everything[..] } else { selectors };
-        let mut visit_head = |head: &TenantHead| {
+        let mut found = BTreeSet::new();
+        let mut add_head = |head: &TenantHead| {
             for id in selectors.iter().flat_map(|matchers| head.postings().select(matchers)) {
                 if head.has_sample(id, start_ms, end_ms) {
-                    visit(head.labels(id).clone());
+                    found.insert(head.labels(id).clone());
                 }
             }
         };
         let (parts, frozen) = {
             let view = self.view.read();
-            view.head.tenant(tenant).into_iter().for_each(&mut visit_head);
+            view.head.tenant(tenant).into_iter().for_each(&mut add_head);
             (view.parts(tenant, start_ms, end_ms), view.frozen.clone())
         };
-        frozen_head(&frozen, tenant).into_iter().for_each(visit_head);
+        frozen_head(&frozen, tenant).into_iter().for_each(add_head);
         for live in parts {
             check_deadline(deadline)?;
-            for id in selectors.iter().flat_map(|matchers| live.part.select(matchers)) {
+            for id in selectors.iter().flat_map(|matchers| live.part.postings().select(matchers)) {
                 if live.part.reaches(id, start_ms, end_ms) {
-                    visit(live.part.labels(id));
+                    found.insert(live.part.labels(id));
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Label sets of the series that have a sample in the range, sorted.
-    pub fn series(&self, listing: &Listing<'_>) -> Result<BTreeSet<Labels>, QueryError> {
-        let mut found = BTreeSet::new();
-        self.visit_series(listing, &mut |labels| {
-            found.insert(labels);
-        })?;
         Ok(found)
     }
 
+    /// Names of the labels of series that a listing asks for. As for values, a head or a part that reaches into the range
+    /// counts as a whole.
     pub fn label_names(&self, listing: &Listing<'_>) -> Result<BTreeSet<Arc<str>>, QueryError> {
         let mut found = BTreeSet::new();
-        self.visit_series(listing, &mut |labels| {
-            for label in labels.iter().filter(|label| !found.contains(&label.name)).collect::<Vec<_>>() {
-                found.insert(label.name.clone());
+        self.visit_postings(listing, &mut |postings, selected| {
+            for (name, values) in postings.names() {
+                if !found.contains(name) && values.values().any(|ids| selected.overlaps(ids)) {
+                    found.insert(name.clone());
+                }
             }
         })?;
         Ok(found)
     }
 
     pub fn label_values(&self, listing: &Listing<'_>, name: &str) -> Result<BTreeSet<Arc<str>>, QueryError> {
-        let mut found: HashMap<Arc<str>, ()> = HashMap::new();
-        self.visit_series(listing, &mut |labels| {
-            let label = labels.iter().find(|label| label.name.as_ref() == name);
-            if let Some(label) = label.filter(|label| !found.contains_key(&label.value)) {
-                found.insert(label.value.clone(), ());
+        let mut found = BTreeSet::new();
+        self.visit_postings(listing, &mut |postings, selected| {
+            for (value, ids) in postings.values_of(name) {
+                if !found.contains(value) && selected.overlaps(ids) {
+                    found.insert(value.clone());
+                }
             }
         })?;
-        Ok(found.into_keys().collect())
+        Ok(found)
+    }
+
+    fn visit_postings(
+        &self,
+        listing: &Listing<'_>,
+        visit: &mut dyn FnMut(&Postings, &Selected),
+    ) -> Result<(), QueryError> {
+        let Listing { tenant, selectors, start_ms, end_ms, deadline } = *listing;
+        let mut visit = |postings: &Postings| visit(postings, &Selected::of(postings, selectors));
+        let reaches = |head: &&TenantHead| {
+            let (min_ms, max_ms) = head.time_range();
+            min_ms <= end_ms && max_ms >= start_ms
+        };
+        let (parts, frozen) = {
+            let view = self.view.read();
+            view.head.tenant(tenant).filter(reaches).map(TenantHead::postings).into_iter().for_each(&mut visit);
+            (view.parts(tenant, start_ms, end_ms), view.frozen.clone())
+        };
+        frozen_head(&frozen, tenant).filter(reaches).map(TenantHead::postings).into_iter().for_each(&mut visit);
+        for live in parts {
+            check_deadline(deadline)?;
+            visit(live.part.postings());
+        }
+        Ok(())
+    }
+}
+
+/// The series of one index that a listing asks for.
+enum Selected {
+    All,
+    Some(RoaringBitmap),
+}
+
+impl Selected {
+    fn of(postings: &Postings, selectors: &[Vec<Matcher>]) -> Selected {
+        let some = || selectors.iter().map(|matchers| postings.select(matchers)).reduce(|all, one| all | one);
+        some().map_or(Selected::All, Selected::Some)
+    }
+
+    fn overlaps(&self, ids: &RoaringBitmap) -> bool {
+        match self {
+            Selected::All => true,
+            Selected::Some(selected) => !selected.is_disjoint(ids),
+        }
     }
 }

@@ -15,8 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use disk::{Disk, DiskReader};
-use model::{Labels, Matcher};
-use roaring::RoaringBitmap;
+use model::Labels;
 
 use super::StoreError;
 use super::columns::Columns;
@@ -104,14 +103,13 @@ impl Part {
         self.index.labels(id)
     }
 
-    /// Ids of the matching series; they rise with the labels.
-    pub fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
-        let postings = self.postings.get_or_init(|| {
+    /// The inverted index; ids rise with the labels.
+    pub fn postings(&self) -> &Postings {
+        self.postings.get_or_init(|| {
             let mut postings = Postings::default();
             (0..self.series()).for_each(|id| drop(postings.add(&self.labels(id))));
             postings
-        });
-        postings.select(matchers)
+        })
     }
 
     /// Whether a block of the series reaches into the inclusive range.

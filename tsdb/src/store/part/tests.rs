@@ -1,5 +1,5 @@
 use disk::{FakeDisk, RealDisk};
-use model::METRIC_NAME;
+use model::{METRIC_NAME, Matcher};
 
 use super::*;
 
@@ -62,7 +62,7 @@ fn ranges_and_matchers_narrow() {
     let (disk, path) = fake_disk();
     let summary = write(&disk, path, 20, 20_000);
     let part = Part::open(&disk, path, &summary).expect("opened");
-    let found: Vec<u32> = part.select(&[Matcher::equal("i", "007")]).iter().collect();
+    let found: Vec<u32> = part.postings().select(&[Matcher::equal("i", "007")]).iter().collect();
     assert_eq!(found, [7]);
     let start_ms = 1_700_000_000_000 + 9_000 * 15_000;
     let read = part.read(7, start_ms, start_ms + 15_000, &mut Cursor::default()).expect("read");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use disk::{Disk, FakeDisk};
 use model::{Labels, MS_PER_DAY, MatchOp, Matcher, MetricBatch, Sample, SeriesSamples};
@@ -138,6 +139,35 @@ fn merges_keep_every_sample_and_the_order() {
     while store.merge_one(NOW_MS + MS_PER_DAY).expect("merged") {}
     assert_eq!(store.part_stats().0, 1);
     check(&open(&disk), &expected);
+}
+
+/// While heads are frozen, published and merged, every read sees all that was applied before it, once.
+#[test]
+fn reads_see_each_sample_once_at_every_moment() {
+    const RECORDS: u64 = 300;
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    let applied = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for offset in 0..RECORDS {
+                apply(&store, offset, &[(1, NOW_MS + offset as i64, offset), (2, NOW_MS, offset)]);
+                applied.store(offset + 1, Ordering::SeqCst);
+            }
+        });
+        scope.spawn(|| {
+            while applied.load(Ordering::SeqCst) < RECORDS {
+                store.publish().expect("published");
+                store.merge_one(NOW_MS + MS_PER_DAY).expect("merged");
+            }
+        });
+        while applied.load(Ordering::SeqCst) < RECORDS {
+            let before = applied.load(Ordering::SeqCst);
+            let found = read(&store, i64::MIN, i64::MAX);
+            assert!((0..before).all(|offset| found.get(&(1, NOW_MS + offset as i64)) == Some(&offset)));
+            assert!(before == 0 || found[&(2, NOW_MS)] >= before - 1);
+        }
+    });
 }
 
 #[derive(Debug, Clone)]

@@ -56,7 +56,11 @@ fn report(what: &str, unit: &str, count: f64, bytes: f64, took: Duration, pid: u
 /// Lines in the shape of a web server's access log.
 fn access_log() -> String {
     let mut text = String::with_capacity(LINES * 200);
-    let agents = ["Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36", "curl/8.5.0", "Googlebot/2.1 (+http://www.google.com/bot.html)"];
+    let agents = [
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
+        "curl/8.5.0",
+        "Googlebot/2.1 (+http://www.google.com/bot.html)",
+    ];
     let mut x = 88_172_645_463_325_252u64;
     for i in 0..LINES {
         x ^= x << 13;
@@ -67,7 +71,11 @@ fn access_log() -> String {
         let _ = writeln!(
             text,
             "10.0.{}.{} - - [20/Nov/2026:06:{:02}:{:02} +0000] \"GET /articles/{path}/view?session={x:016x} HTTP/1.1\" {status} {} \"-\" \"{agent}\"",
-            ip / 256, ip % 256, i / 60 % 60, i % 60, x % 50_000,
+            ip / 256,
+            ip % 256,
+            i / 60 % 60,
+            i % 60,
+            x % 50_000,
         );
     }
     text
@@ -88,7 +96,14 @@ fn tail_to_searchable() {
     let binnacle = Binnacle::start(dir.path(), &[&format!("--agent.logs.path={}/*.log", logs.display())]);
     wait_for("every line", || (binnacle.count_lines("{filename=~\".+\"}") >= LINES as u64).then_some(()));
     let took = start.elapsed();
-    report("Tailed to searchable, process start included", "lines", LINES as f64, text.len() as f64, took, binnacle.pid());
+    report(
+        "Tailed to searchable, process start included",
+        "lines",
+        LINES as f64,
+        text.len() as f64,
+        took,
+        binnacle.pid(),
+    );
     let search = Instant::now();
     let found = binnacle.count_lines("{filename=~\".+\"} |= \"/articles/1234/view\"");
     println!("  {found} lines hold \"/articles/1234/view\": found in {:.0} ms\n", search.elapsed().as_secs_f64() * 1e3);
@@ -101,7 +116,9 @@ fn remote_write_samples() {
     let start_ms = model::now_ms() - SAMPLES_PER_SERIES * 15_000;
     let body = |t: i64, first: u64| {
         let value = |s: u64| (s * 1000) as f64 + t as f64 * (s % 17) as f64;
-        Sender::body((first..first + SERIES_PER_REQUEST).map(|s| series("bench_total", s, &[(start_ms + t * 15_000, value(s))])))
+        Sender::body(
+            (first..first + SERIES_PER_REQUEST).map(|s| series("bench_total", s, &[(start_ms + t * 15_000, value(s))])),
+        )
     };
     let requests: Vec<Vec<u8>> = (0..SAMPLES_PER_SERIES)
         .flat_map(|t| (0..SERIES / SERIES_PER_REQUEST).map(move |r| (t, r * SERIES_PER_REQUEST)))
@@ -115,7 +132,8 @@ fn remote_write_samples() {
             let (requests, binnacle) = (&requests, &binnacle);
             scope.spawn(move || {
                 for body in requests.iter().skip(lane).step_by(lanes) {
-                    let request = binnacle.client().post(binnacle.url("/api/v1/write")).header("content-encoding", "snappy");
+                    let request =
+                        binnacle.client().post(binnacle.url("/api/v1/write")).header("content-encoding", "snappy");
                     let answer = request.body(body.clone()).send().expect("an answer");
                     assert_eq!(answer.status().as_u16(), 204);
                 }
@@ -137,5 +155,9 @@ fn remote_write_samples() {
 
 fn directory_bytes(dir: &std::path::Path) -> u64 {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| if entry.path().is_dir() { directory_bytes(&entry.path()) } else { entry.metadata().map_or(0, |m| m.len()) }).sum()
+    entries
+        .map(|entry| {
+            if entry.path().is_dir() { directory_bytes(&entry.path()) } else { entry.metadata().map_or(0, |m| m.len()) }
+        })
+        .sum()
 }

@@ -1,13 +1,32 @@
 //! The same promises with Kafka between an agent and the stores, each a process of its own.
 
-use crate::end_to_end::harness::{Binnacle, Dice, temp_dir};
+use bus::MockKafka;
+
+use crate::end_to_end::harness::{Binnacle, Dice, full, temp_dir};
 use crate::end_to_end::lose_nothing::{Processes, acknowledged_samples_survive, tailed_lines_survive};
 
-/// The broker that `tests/kafka.sh` started; without it these tests have nothing to say, and `make test` insists on it.
-fn brokers() -> Option<String> {
-    let brokers = std::env::var("BINNACLE_TEST_KAFKA").ok();
-    assert!(brokers.is_some() || !crate::end_to_end::harness::full(), "make test needs the broker of tests/kafka.sh");
-    brokers
+/// Apache Kafka where `tests/kafka.sh` started it, else librdkafka's double in this process.
+enum Broker {
+    Apache(String),
+    Mock(MockKafka),
+}
+
+impl Broker {
+    fn find() -> Broker {
+        match std::env::var("BINNACLE_TEST_KAFKA") {
+            Ok(brokers) => Broker::Apache(brokers),
+            // The double forgets what is older than 5 MiB: the full scale needs the real one.
+            Err(_) if full() => panic!("make test needs the broker of tests/kafka.sh"),
+            Err(_) => Broker::Mock(MockKafka::start().expect("a mock cluster")),
+        }
+    }
+
+    fn address(&self) -> String {
+        match self {
+            Broker::Apache(brokers) => brokers.clone(),
+            Broker::Mock(mock) => mock.brokers(),
+        }
+    }
 }
 
 /// A configuration whose topics are this test's own.
@@ -21,9 +40,9 @@ fn config(dir: &std::path::Path, brokers: &str) -> String {
 
 #[test]
 fn tailed_lines_cross_kafka_exactly_once_while_agent_and_store_are_killed() {
-    let Some(brokers) = brokers() else { return };
+    let broker = Broker::find();
     let dir = temp_dir();
-    let config = config(dir.path(), &brokers);
+    let config = config(dir.path(), &broker.address());
     let glob = format!("--agent.logs.path={}/logs/*.log", dir.path().display());
     let start_indexer = || Binnacle::start(&dir.path().join("indexer"), &["indexer", &config]);
     let start_agent = || Binnacle::start(dir.path(), &["agent", &config, &glob]);
@@ -33,9 +52,9 @@ fn tailed_lines_cross_kafka_exactly_once_while_agent_and_store_are_killed() {
 
 #[test]
 fn acknowledged_samples_survive_kill_9_of_a_store_on_kafka() {
-    let Some(brokers) = brokers() else { return };
+    let broker = Broker::find();
     let dir = temp_dir();
-    let config = config(dir.path(), &brokers);
+    let config = config(dir.path(), &broker.address());
     let start = || Binnacle::start(dir.path(), &["tsdb", &config]);
     acknowledged_samples_survive(&mut Dice::new("samples over Kafka"), &start);
 }

@@ -114,7 +114,10 @@ pub struct Processes<'a> {
 }
 
 impl<'a> Processes<'a> {
-    pub fn start(start_agent: &'a dyn Fn() -> Binnacle, start_indexer: Option<&'a dyn Fn() -> Binnacle>) -> Processes<'a> {
+    pub fn start(
+        start_agent: &'a dyn Fn() -> Binnacle,
+        start_indexer: Option<&'a dyn Fn() -> Binnacle>,
+    ) -> Processes<'a> {
         let (agent, indexer) = (Some(start_agent()), start_indexer.map(|start| start()));
         Processes { start_agent, start_indexer, agent, indexer }
     }
@@ -226,7 +229,8 @@ pub fn acknowledged_samples_survive(dice: &mut Dice, start: &dyn Fn() -> Binnacl
 fn check_samples(running: &Binnacle, batches: u64, expected: &BTreeMap<u64, f64>) {
     let at = |what: &str| running.query(&format!("sum by (s) ({what}(counted[2h]))"));
     // A store of its own reads the bus behind the writers; nothing is acknowledged any more, so it catches up.
-    let is_complete = |counts: &[(model::Labels, f64)]| counts.iter().map(|(_, n)| *n as u64).sum::<u64>() >= batches * SERIES;
+    let is_complete =
+        |counts: &[(model::Labels, f64)]| counts.iter().map(|(_, n)| *n as u64).sum::<u64>() >= batches * SERIES;
     let counts = wait_for("every sample", || Some(at("count_over_time")).filter(|counts| is_complete(counts)));
     assert_eq!(counts.len() as u64, SERIES);
     assert!(counts.iter().all(|(_, count)| *count == batches as f64), "{counts:?}");

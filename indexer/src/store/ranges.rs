@@ -49,8 +49,8 @@ impl Ranges {
 }
 
 /// Whether the line at these bytes was covered before.
-pub fn is_covered(ranges: &[(u64, u64)], (start, end): (u64, u64)) -> bool {
-    let last = if end > start { end - 1 } else { end.saturating_sub(1) };
+pub fn is_covered(ranges: &[(u64, u64)], (_, end): (u64, u64)) -> bool {
+    let last = end.saturating_sub(1);
     let at = ranges.partition_point(|range| range.1 <= last);
     ranges.get(at).is_some_and(|range| range.0 <= last)
 }

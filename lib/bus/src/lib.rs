@@ -17,6 +17,8 @@
 mod embedded;
 mod error;
 mod kafka;
+#[cfg(feature = "mock")]
+mod mock;
 mod record;
 mod route;
 
@@ -28,6 +30,8 @@ use model::Batch;
 pub use embedded::{EmbeddedBus, EmbeddedOptions, TopicStats};
 pub use error::BusError;
 pub use kafka::{KafkaBus, KafkaOptions};
+#[cfg(feature = "mock")]
+pub use mock::MockKafka;
 pub use record::{MAX_RECORD_BYTES, decode, encode, split};
 pub use route::{append_all, file_partition, route};
 

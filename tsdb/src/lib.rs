@@ -7,13 +7,13 @@
 //!   is taken.
 //! - **Strong reads** take the acknowledged end of every partition and wait until the store has applied it.
 //!
-//! `store/` is the synchronous core, `ingest.rs` admits, `service_handle.rs` and `house.rs` run it all, `api/` is HTTP.
+//! `store/` is the synchronous core, `ingest.rs` admits, `service.rs` and `maintenance.rs` run it all, `api/` is HTTP.
 
 mod api;
-mod house;
 mod ingest;
-mod service_handle;
+mod maintenance;
+mod service;
 mod store;
 
 pub use ingest::AppendError;
-pub use service_handle::{Options, Tsdb, TsdbError};
+pub use service::{Options, Tsdb, TsdbError};

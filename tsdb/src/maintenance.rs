@@ -1,4 +1,4 @@
-//! Housekeeping: when heads are published, parts merged and days dropped.
+//! Maintenance: when heads are published, parts merged and days dropped.
 //!
 //! A head is published at a replay budget, at an age, or when nothing comes any more. While a publishing fails or lags,
 //! the head grows up to a bound; past it the store stops taking records, which wait on the bus.
@@ -55,7 +55,7 @@ impl HeadAge {
 
 impl Tsdb {
     /// Looks after the store until stopped. Failures are said and tried again: the bus keeps what is not published.
-    pub(crate) async fn keep_house(self: Arc<Self>, stop: CancellationToken) -> Result<(), TsdbError> {
+    pub(crate) async fn maintain(self: Arc<Self>, stop: CancellationToken) -> Result<(), TsdbError> {
         let mut age = HeadAge::new(Instant::now());
         let mut tidied = Instant::now();
         let mut pause = Duration::ZERO;

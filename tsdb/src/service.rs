@@ -149,7 +149,7 @@ impl Tsdb {
         for (partition, from) in from.into_iter().enumerate() {
             tasks.spawn(self.clone().consume(partition as u32, from, stop.clone()));
         }
-        tasks.spawn(self.clone().keep_house(stop.clone()));
+        tasks.spawn(self.clone().maintain(stop.clone()));
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
             let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));

@@ -31,8 +31,8 @@ use logs::checkpoint::CheckpointError;
 use logs::{Logs, LogsError, LogsOptions};
 use metrics::Gathered;
 pub use push::{HttpOptions, HttpProducer};
-use scrape::Scraper;
 pub use scrape::TargetStatus;
+use scrape::{ScrapeControl, Scraper, TargetList};
 
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -74,12 +74,26 @@ pub struct Status {
 #[derive(Clone)]
 pub struct AgentStatus {
     files: Arc<Mutex<Vec<FileStatus>>>,
-    targets: Arc<Mutex<Vec<TargetStatus>>>,
+    targets: TargetList,
 }
 
 impl AgentStatus {
     pub fn get(&self) -> Status {
-        Status { files: self.files.lock().clone(), targets: self.targets.lock().clone() }
+        let targets = self.targets.lock().iter().map(|target| target.lock().clone()).collect();
+        Status { files: self.files.lock().clone(), targets }
+    }
+}
+
+/// Changes what an agent does while it runs; outlives [`Agent::run`].
+#[derive(Clone)]
+pub struct AgentHandle {
+    scrape: ScrapeControl,
+}
+
+impl AgentHandle {
+    /// Replaces the targets that are scraped. Unchanged ones go on, on their beat.
+    pub fn set_scrape(&self, global: &Global, jobs: &[ScrapeConfig]) {
+        self.scrape.set(global, jobs);
     }
 }
 
@@ -122,6 +136,10 @@ impl Agent {
 
     pub fn status(&self) -> AgentStatus {
         self.status.clone()
+    }
+
+    pub fn handle(&self) -> AgentHandle {
+        AgentHandle { scrape: self.scraper.control.clone() }
     }
 
     /// Runs until `stop`; then waits a little for what is on its way and saves the checkpoint.

@@ -1,13 +1,15 @@
 //! A producer over HTTP: an agent without Kafka ships bus records to another Binnacle.
 //!
 //! `POST <push URL>/binnacle/v1/push/<topic>/<partition>` with an encoded record; 200 and `{"offset": N}` mean durable there.
-//! 429, 503 and transport errors are tried again for ever with a growing pause, so that pressure travels back to the files;
-//! any other answer is an error that carries its text.
+//! 400, 413 and 422 say that the record will never be taken: an error that carries the answer's text. Anything else, pressure
+//! (429, 503), transport errors and wrong credentials alike, is tried again for ever with a growing pause, so that files wait
+//! and nothing is lost until somebody mends it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{BusError, Offset, Producer, Topic};
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::Batch;
@@ -52,12 +54,12 @@ impl HttpProducer {
     }
 
     /// One attempt; `None` means that another one may succeed.
-    async fn attempt(&self, url: &str, record: &[u8]) -> Result<Option<Offset>, BusError> {
+    async fn attempt(&self, url: &str, record: Bytes) -> Result<Option<Offset>, BusError> {
         let mut request = self.client.post(url).header("content-type", "application/vnd.binnacle.record");
         if let Some(token) = &self.options.bearer_token {
             request = request.bearer_auth(token);
         }
-        let response = match request.body(record.to_vec()).send().await {
+        let response = match request.body(record).send().await {
             Ok(response) => response,
             Err(error) => {
                 tracing::debug!(%error, url, "a push did not arrive");
@@ -70,10 +72,13 @@ impl HttpProducer {
                 // The record is durable or not: nothing was said, so it is sent again.
                 Err(_) => Ok(None),
             },
-            status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => Ok(None),
-            status => {
+            status @ (StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY) => {
                 let reason: String = response.text().await.unwrap_or_default().chars().take(MAX_REASON_CHARS).collect();
                 Err(BusError::Corrupt(format!("{url} answered {status}: {reason}")))
+            }
+            status => {
+                tracing::debug!(%status, url, "a push was not taken");
+                Ok(None)
             }
         }
     }
@@ -87,11 +92,11 @@ impl Producer for HttpProducer {
 
     fn append(&self, topic: Topic, partition: u32, batch: Arc<Batch>) -> BoxFuture<'_, Result<Offset, BusError>> {
         async move {
-            let record = bus::encode(&batch);
+            let record = Bytes::from(bus::encode(&batch));
             let url = format!("{}/binnacle/v1/push/{}/{partition}", self.push_url, topic.name());
             let mut pause = MIN_PAUSE;
             loop {
-                if let Some(offset) = self.attempt(&url, &record).await? {
+                if let Some(offset) = self.attempt(&url, record.clone()).await? {
                     return Ok(offset);
                 }
                 if pause >= MAX_PAUSE {
@@ -104,3 +109,6 @@ impl Producer for HttpProducer {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

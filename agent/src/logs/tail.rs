@@ -28,7 +28,8 @@ use super::ship::{Outcome, Shipper};
 use super::watch::Watch;
 use super::{FileStatus, LogCounters, Stage, enrich};
 
-const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
+/// Encoding and sending hold each byte about three times.
+const MAX_IN_FLIGHT_BYTES: usize = 4 << 20;
 const SAVE_INTERVAL: Duration = Duration::from_millis(200);
 /// Known files are looked at this often without being told of a change.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

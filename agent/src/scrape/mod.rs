@@ -5,6 +5,7 @@
 //!   and the `scrape_*` series of Prometheus.
 //! - A series that was in the last scrape and is not in this one, all series when a scrape fails, and all series at the
 //!   end get a staleness marker; series with timestamps of their own do not, as in Prometheus.
+//! - Targets may be replaced while running ([`ScrapeControl::set`]).
 //! - A body is read up to [`MAX_BODY_BYTES`]; more than `sample_limit` samples fail the scrape as a whole.
 
 mod auth;
@@ -20,6 +21,8 @@ use model::{Labels, METRIC_NAME, MetricBatch, Sample, SeriesSamples, relabel, st
 use parking_lot::Mutex;
 use serde::Serialize;
 use service::config::{Global, ScrapeConfig};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use target::Target;
@@ -45,25 +48,42 @@ pub struct TargetStatus {
     pub scrape_timeout_ms: i64,
 }
 
+/// The states of the targets that are scraped now.
+pub type TargetList = Arc<Mutex<Vec<Arc<Mutex<TargetStatus>>>>>;
+
+/// Tells a scraper what to scrape, before and while it runs.
+#[derive(Clone)]
+pub struct ScrapeControl(Arc<watch::Sender<Vec<Target>>>);
+
+impl ScrapeControl {
+    /// Replaces the targets. One that stays as it was goes on undisturbed; one that is gone or changed is ended with
+    /// staleness markers.
+    pub fn set(&self, global: &Global, configs: &[ScrapeConfig]) {
+        self.0.send_replace(target::targets(global, configs));
+    }
+}
+
 pub struct Scraper {
-    targets: Vec<Target>,
+    pub control: ScrapeControl,
     tenant: String,
     producer: Arc<dyn Producer>,
-    pub status: Arc<Mutex<Vec<TargetStatus>>>,
+    pub status: TargetList,
+}
+
+/// A target that is being scraped, by [`Target::identity`].
+struct Running {
+    stop: CancellationToken,
+    status: Arc<Mutex<TargetStatus>>,
 }
 
 impl Scraper {
     pub fn new(global: &Global, configs: &[ScrapeConfig], tenant: String, producer: Arc<dyn Producer>) -> Scraper {
-        let targets = target::targets(global, configs);
-        let status = targets.iter().map(TargetStatus::new).collect();
-        Scraper { targets, tenant, producer, status: Arc::new(Mutex::new(status)) }
+        let control = ScrapeControl(Arc::new(watch::Sender::new(target::targets(global, configs))));
+        Scraper { control, tenant, producer, status: TargetList::default() }
     }
 
     /// Scrapes until `stop`, and ends every series.
     pub async fn run(self, stop: CancellationToken) {
-        if self.targets.is_empty() {
-            return;
-        }
         let client = match service::http::client().build() {
             Ok(client) => client,
             Err(error) => {
@@ -71,12 +91,62 @@ impl Scraper {
                 return;
             }
         };
-        let loops = self.targets.into_iter().enumerate().map(|(index, target)| {
-            let history = History { target, tenant: self.tenant.clone(), seen: HashMap::new() };
-            let beat = Loop { client: client.clone(), producer: self.producer.clone(), history };
-            beat.run(index, self.status.clone(), stop.clone())
-        });
-        futures::future::join_all(loops).await;
+        let mut wanted = self.control.0.subscribe();
+        let (mut running, mut loops) = (HashMap::new(), JoinSet::new());
+        while !stop.is_cancelled() {
+            let targets = wanted.borrow_and_update().clone();
+            self.apply(targets, &client, &stop, &mut running, &mut loops);
+            loop {
+                tokio::select! {
+                    changed = wanted.changed() => {
+                        assert!(changed.is_ok(), "we hold a sender ourselves");
+                        break;
+                    }
+                    () = stop.cancelled() => break,
+                    Some(ended) = loops.join_next() => failed(ended),
+                }
+            }
+        }
+        while let Some(ended) = loops.join_next().await {
+            failed(ended);
+        }
+    }
+
+    /// Starts what is new, stops what is not wanted any more.
+    fn apply(
+        &self,
+        targets: Vec<Target>,
+        client: &reqwest::Client,
+        stop: &CancellationToken,
+        running: &mut HashMap<u128, Running>,
+        loops: &mut JoinSet<()>,
+    ) {
+        let (mut kept, mut statuses) = (HashMap::new(), Vec::new());
+        for target in targets {
+            let identity = target.identity();
+            if kept.contains_key(&identity) {
+                continue;
+            }
+            let one = running.remove(&identity).unwrap_or_else(|| {
+                let status = Arc::new(Mutex::new(TargetStatus::new(&target)));
+                let one = Running { stop: stop.child_token(), status };
+                let history = History { target, tenant: self.tenant.clone(), seen: HashMap::new() };
+                let beat = Loop { client: client.clone(), producer: self.producer.clone(), history };
+                loops.spawn(beat.run(one.status.clone(), one.stop.clone()));
+                one
+            });
+            statuses.push(one.status.clone());
+            kept.insert(identity, one);
+        }
+        running.values().for_each(|gone| gone.stop.cancel());
+        *running = kept;
+        *self.status.lock() = statuses;
+    }
+}
+
+fn failed(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "scraping a target failed");
     }
 }
 
@@ -113,7 +183,7 @@ struct History {
 }
 
 impl Loop {
-    async fn run(mut self, index: usize, status: Arc<Mutex<Vec<TargetStatus>>>, stop: CancellationToken) {
+    async fn run(mut self, status: Arc<Mutex<TargetStatus>>, stop: CancellationToken) {
         let mut beat = tokio::time::interval_at(
             tokio::time::Instant::now() + self.history.target.offset(),
             self.history.target.interval,
@@ -133,7 +203,8 @@ impl Loop {
             };
             let took = start.elapsed();
             let result = result.and_then(|samples| self.history.accept(samples));
-            if let Some(status) = status.lock().get_mut(index) {
+            {
+                let mut status = status.lock();
                 status.health = if result.is_ok() { "up" } else { "down" };
                 status.last_error = result.as_ref().err().cloned().unwrap_or_default();
                 status.last_scrape_ms = t_ms;
@@ -149,6 +220,8 @@ impl Loop {
 
     async fn fetch(&self) -> Result<Vec<TextSample>, String> {
         let request = self.client.get(&self.history.target.url).header("accept", ACCEPT);
+        let timeout_seconds = self.history.target.timeout.as_secs_f64().to_string();
+        let request = request.header("x-prometheus-scrape-timeout-seconds", timeout_seconds);
         let request = auth::authorize(request, &self.history.target.config).map_err(|error| error.to_string())?;
         let mut response = request.send().await.map_err(|error| error.to_string())?;
         if !response.status().is_success() {
@@ -158,7 +231,7 @@ impl Loop {
         let format = TextFormat::of_content_type(content_type);
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| error.to_string())? {
-            if body.len() + chunk.len() > MAX_BODY_BYTES {
+            if chunk.len() > MAX_BODY_BYTES - body.len() {
                 return Err(format!("body is over {MAX_BODY_BYTES} bytes"));
             }
             body.extend_from_slice(&chunk);

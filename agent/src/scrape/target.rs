@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{Labels, LabelsBuilder, relabel};
 use service::config::{Global, ScrapeConfig};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// One thing to scrape.
 #[derive(Debug, Clone)]
@@ -21,6 +21,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// All that it is told, so that a target that changed in anything is another one.
+    pub fn identity(&self) -> u128 {
+        xxh3_128(format!("{self:?}").as_bytes())
+    }
+
     /// A place in the interval that is the target's own, so that not all are scraped at once.
     pub fn offset(&self) -> Duration {
         let mut hasher = Xxh3::new();
@@ -70,7 +75,9 @@ fn target(
         public.set("instance", address);
     }
     let (interval, timeout) = (interval.as_std(), timeout.as_std());
-    Some(Target { url, labels: public.build(), discovered, interval, timeout, config: config.clone() })
+    let mut config = config.clone();
+    config.sample_limit = config.sample_limit.or(global.sample_limit);
+    Some(Target { url, labels: public.build(), discovered, interval, timeout, config })
 }
 
 fn url(labels: &Labels, config: &ScrapeConfig) -> String {

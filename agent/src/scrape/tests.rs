@@ -1,3 +1,5 @@
+mod server;
+
 use super::*;
 
 fn history(extra: &str) -> History {

@@ -6,12 +6,13 @@
 //! be complete before it can say what is news.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Bus, BusError, Offset, Topic, append_all};
-use disk::{Disk, write_atomically};
+use disk::{Disk, DiskLock, write_atomically};
 use model::{Alert, AlertEvents, Batch, Fingerprint, Labels, now_ms};
 use parking_lot::Mutex;
 use service::metrics::{Counter, CounterBy, Metrics};
@@ -31,6 +32,8 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(30);
 /// However short group_interval is, delivery is tried for at least this long.
 const MIN_RETRY_MS: i64 = 10_000;
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+/// After the bus failed.
+const RETRY: Duration = Duration::from_secs(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 pub struct Options {
@@ -39,6 +42,8 @@ pub struct Options {
     pub config_path: Option<PathBuf>,
     /// Where people reach this process.
     pub external_url: String,
+    /// Go on where the bus no longer holds what comes after the snapshot.
+    pub accept_loss: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,8 @@ pub enum AlertmanagerError {
     Bus(#[from] BusError),
     #[error("{}: {message}", path.display())]
     Snapshot { path: PathBuf, message: String },
+    #[error("{}: another process has it: {source}", path.display())]
+    Locked { path: PathBuf, source: std::io::Error },
 }
 
 #[derive(Default)]
@@ -77,6 +84,9 @@ pub struct Alertmanager {
     end_at_start: Offset,
     wake: Notify,
     counters: Counters,
+    /// Why nothing is consumed, if so; then nothing is sent either.
+    failed: Mutex<Option<String>>,
+    _lock: Box<dyn DiskLock>,
 }
 
 impl Alertmanager {
@@ -88,12 +98,22 @@ impl Alertmanager {
         metrics: &Metrics,
     ) -> Result<Arc<Alertmanager>, AlertmanagerError> {
         let config = Arc::new(Config::load(options.config_path.as_deref())?);
-        let snapshot = load_snapshot(disk.as_ref(), &options.dir)?;
+        let lock = lock(disk.as_ref(), &options.dir)?;
+        let snapshot = load_snapshot(disk.as_ref(), &options.dir)?.unwrap_or_default();
         let start = bus.start_offset(Topic::Alerts, PARTITION).await?;
         let end_at_start = bus.end_offset(Topic::Alerts, PARTITION).await?;
-        // Another bus knows nothing of this snapshot: it is replayed from its start.
-        let snapshot = snapshot.filter(|snapshot| snapshot.bus_id == bus.id()).unwrap_or_default();
-        let next = if snapshot.bus_id.is_empty() { start } else { snapshot.next_offset };
+        // Another bus is replayed from its start, over what is known: events carry whole states, a repeat changes nothing.
+        let mut next = if snapshot.bus_id == bus.id() { snapshot.next_offset } else { start };
+        let mut failed = None;
+        if !(start..=end_at_start).contains(&next) {
+            let lost = format!("alertmanager: offset {next} is outside the log, which holds {start}..{end_at_start}");
+            if options.accept_loss {
+                tracing::warn!("{lost}; going on at {start}, as --accept-loss says");
+                next = start;
+            } else {
+                failed = Some(format!("{lost}; start with --accept-loss to go on"));
+            }
+        }
         let state = State::restore(snapshot);
         let mut dispatcher = Dispatcher::default();
         regroup(&mut dispatcher, &config, &state);
@@ -113,11 +133,16 @@ impl Alertmanager {
             end_at_start,
             wake: Notify::new(),
             counters,
+            failed: Mutex::new(failed),
+            _lock: lock,
         }))
     }
 
     /// 200 of `/-/ready` once everything acknowledged before the start is applied.
     pub fn ready(&self) -> Result<(), String> {
+        if let Some(reason) = self.failed.lock().clone() {
+            return Err(reason);
+        }
         let (applied, end) = (*self.applied.borrow(), self.end_at_start);
         if applied >= end { Ok(()) } else { Err(format!("alertmanager: applied {applied} of {end} events")) }
     }
@@ -145,6 +170,9 @@ impl Alertmanager {
         if events.is_empty() {
             return Ok(());
         }
+        if let Some(reason) = self.failed.lock().clone() {
+            return Err(BusError::Unavailable(reason));
+        }
         let events = events.iter().map(|event| serde_json::to_string(event).expect("events are plain data")).collect();
         let batch = Batch::Alerts(AlertEvents { tenant: model::DEFAULT_TENANT.to_owned(), events });
         let offsets = append_all(self.bus.as_ref(), Topic::Alerts, batch).await?;
@@ -154,33 +182,54 @@ impl Alertmanager {
         Ok(())
     }
 
-    /// Runs until stopped: applies events, starts flushes, writes snapshots. Ends early only when the bus fails.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<(), AlertmanagerError> {
-        let consuming = self.clone().consume(stop.clone());
-        let routing = self.clone().route(stop.clone());
-        let saving = async {
-            let mut ticks = tokio::time::interval(SNAPSHOT_INTERVAL);
-            loop {
+    /// Runs until stopped: applies events, starts flushes, writes snapshots.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        if self.failed.lock().is_none() {
+            let consuming = async {
                 tokio::select! {
-                    _ = ticks.tick() => self.save_and_warn(),
-                    () = stop.cancelled() => return,
+                    () = self.consume() => stop.cancelled().await,
+                    () = stop.cancelled() => {}
                 }
-            }
-        };
-        let (consumed, (), ()) = tokio::join!(consuming, routing, saving);
-        self.save_and_warn();
-        consumed
+            };
+            let saving = async {
+                let mut ticks = tokio::time::interval(SNAPSHOT_INTERVAL);
+                loop {
+                    tokio::select! {
+                        _ = ticks.tick() => self.save_and_warn(),
+                        () = stop.cancelled() => return,
+                    }
+                }
+            };
+            tokio::join!(consuming, self.clone().route(stop.clone()), saving);
+            self.save_and_warn();
+        }
+        stop.cancelled().await;
     }
 
-    async fn consume(self: Arc<Self>, stop: CancellationToken) -> Result<(), AlertmanagerError> {
+    /// Applies events as they come. What may pass is tried again; what may not leaves the router not ready.
+    async fn consume(&self) {
+        loop {
+            let Err(error) = self.follow().await;
+            match error {
+                BusError::Unavailable(_) | BusError::Full { .. } | BusError::Io { .. } => {
+                    tracing::warn!(%error, "the alerts topic cannot be read; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+                BusError::Closed => return,
+                BusError::TooLarge { .. } | BusError::OutOfRange { .. } | BusError::Corrupt(_) => {
+                    tracing::error!(%error, "the alerts topic cannot be read");
+                    *self.failed.lock() = Some(format!("alertmanager: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn follow(&self) -> Result<Infallible, BusError> {
         let from = *self.applied.borrow();
         let mut consumer = self.bus.subscribe(Topic::Alerts, PARTITION, from).await?;
         loop {
-            let delivery = tokio::select! {
-                delivery = consumer.next() => delivery,
-                () = stop.cancelled() => return Ok(()),
-            };
-            let delivery = delivery.inspect_err(|_| stop.cancel())?;
+            let delivery = consumer.next().await?;
             if let Batch::Alerts(events) = delivery.batch.as_ref() {
                 self.apply(events);
             }
@@ -317,10 +366,12 @@ impl Alertmanager {
             at_ms: now_ms,
             expires_at_ms,
         };
-        self.record(vec![Event::Notified { entry }])
-            .await
-            .inspect_err(|error| tracing::error!(%error, "the notification log"))
-            .is_ok()
+        if let Err(error) = self.record(vec![Event::Notified { entry: entry.clone() }]).await {
+            // It was delivered: remembered here at least, so that a full disk does not repeat every page.
+            tracing::error!(%error, "the notification log could not be written");
+            self.core.lock().state.apply(Event::Notified { entry });
+        }
+        true
     }
 
     /// Tries until it is taken, refused for good, or time is up.
@@ -410,10 +461,16 @@ fn snapshot_path(dir: &Path) -> PathBuf {
     dir.join("state.json")
 }
 
+/// One process at a time: two would overwrite each other's snapshots.
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, AlertmanagerError> {
+    let path = dir.join("lock");
+    let locked = disk.create_dir_all(dir).and_then(|()| disk.lock(&path));
+    locked.map_err(|source| AlertmanagerError::Locked { path, source })
+}
+
 fn load_snapshot(disk: &dyn Disk, dir: &Path) -> Result<Option<Snapshot>, AlertmanagerError> {
     let path = snapshot_path(dir);
     let fail = |message: String| AlertmanagerError::Snapshot { path: path.clone(), message };
-    disk.create_dir_all(dir).map_err(|error| fail(error.to_string()))?;
     match disk.read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| fail(error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -34,7 +34,7 @@ async fn receiver(statuses: &[u16]) -> (u16, Arc<Mutex<Vec<Value>>>) {
 struct Running {
     app: Arc<Alertmanager>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<Result<(), AlertmanagerError>>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
@@ -46,6 +46,7 @@ impl Running {
             dir: dir.join("state"),
             config_path: Some(dir.join("am.yml")),
             external_url: "http://binnacle".to_owned(),
+            accept_loss: false,
         };
         let app = Alertmanager::open(options, bus, disk, &Metrics::default()).await.expect("opens");
         let stop = CancellationToken::new();
@@ -55,7 +56,7 @@ impl Running {
 
     async fn stop(self) {
         self.stop.cancel();
-        self.task.await.expect("no panic").expect("no error");
+        self.task.await.expect("no panic");
     }
 
     /// As `kill -9` leaves it: no snapshot is written.
@@ -189,5 +190,46 @@ async fn a_failed_reload_keeps_the_old_configuration() {
     assert!(running.app.reload().expect_err("refused").contains("am.yml"));
     let (_, status) = running.call("GET", "/api/v2/status", Value::Null).await;
     assert!(status["config"]["original"].as_str().expect("text").contains("hook"));
+    running.stop().await;
+}
+
+/// A wiped or exchanged bus used to throw the snapshot away: every silence was gone and every group was told again.
+#[tokio::test]
+async fn silences_survive_another_bus() {
+    let dir = tempfile::tempdir().expect("a directory");
+    configure(dir.path(), 1);
+    let running = Running::start(dir.path()).await;
+    let silence = json!({"matchers": [{"name": "x", "value": "y", "isRegex": false}], "createdBy": "me", "comment": "c",
+        "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2126-01-01T00:00:00Z"});
+    assert_eq!(running.call("POST", "/api/v2/silences", silence).await.0, 200);
+    running.stop().await;
+    std::fs::remove_dir_all(dir.path().join("bus")).expect("wiped");
+    let running = Running::start(dir.path()).await;
+    assert_eq!(running.call("GET", "/api/v2/silences", Value::Null).await.1.as_array().map(Vec::len), Some(1));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_offset_outside_the_log_leaves_the_router_not_ready() {
+    let dir = tempfile::tempdir().expect("a directory");
+    configure(dir.path(), 1);
+    let running = Running::start(dir.path()).await;
+    running.stop().await;
+    let path = dir.path().join("state/state.json");
+    let text = std::fs::read_to_string(&path).expect("a snapshot");
+    std::fs::write(&path, text.replace("\"next_offset\":0", "\"next_offset\":7")).expect("written");
+    let running = Running::start(dir.path()).await;
+    assert!(running.app.ready().expect_err("not ready").contains("--accept-loss"));
+    assert_eq!(running.call("POST", "/api/v2/alerts", json!([{"labels": {"a": "b"}}])).await.0, 503);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn two_routers_cannot_share_a_directory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    configure(dir.path(), 1);
+    let running = Running::start(dir.path()).await;
+    let disk = RealDisk;
+    assert!(matches!(lock(&disk, &dir.path().join("state")), Err(AlertmanagerError::Locked { .. })));
     running.stop().await;
 }

@@ -130,12 +130,16 @@ fn io_error<'a>(context: &'static str, path: &'a Path) -> impl FnOnce(std::io::E
 
 /// The log's identity, minted when the directory is new.
 fn read_id(disk: &dyn Disk, path: &Path) -> Result<String, BusError> {
-    if !disk.exists(path) {
-        let id = uuid::Uuid::new_v4().to_string();
-        disk::write_atomically(disk, path, id.as_bytes()).map_err(io_error("cannot write the bus id", path))?;
-        return Ok(id);
-    }
-    let bytes = disk.read(path).map_err(io_error("cannot read the bus id", path))?;
+    let bytes = match disk.read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let id = uuid::Uuid::new_v4().to_string();
+            disk::write_atomically(disk, path, id.as_bytes()).map_err(io_error("cannot write the bus id", path))?;
+            return Ok(id);
+        }
+        // Not readable is not absent: a new id would make every store start over.
+        Err(error) => return Err(io_error("cannot read the bus id", path)(error)),
+    };
     let id = uuid::Uuid::try_parse_ascii(bytes.trim_ascii());
     Ok(id.map_err(|error| BusError::Corrupt(format!("{}: no bus id: {error}", path.display())))?.to_string())
 }

@@ -67,11 +67,17 @@ fn recover_last(
     Ok(Some(Segment { first, end, bytes: at as u64, path: path.to_owned() }))
 }
 
-/// Whether a whole frame at or after `from` was written when `offset` was already durable.
-fn has_synced_frame(bytes: &[u8], from: usize, offset: Offset) -> bool {
-    let mut from = from;
+/// Whether a whole frame at or after `start` was written when `offset` was already durable. What looks like a frame may
+/// be text that a client sent, inside a torn record: it counts only if its offset fits the bytes before it.
+fn has_synced_frame(bytes: &[u8], start: usize, offset: Offset) -> bool {
+    let mut from = start;
     while let Some(at) = frame::find_magic(bytes, from) {
-        if frame::read_frame(&bytes[at..]).is_some_and(|frame| frame.synced > offset) {
+        let most_frames_between = (at - start) / frame::FRAME_HEADER_BYTES;
+        let fits = |frame: &Frame<'_>| {
+            frame.offset.checked_sub(offset).is_some_and(|ahead| ahead <= most_frames_between as u64)
+                && frame.synced <= frame.offset
+        };
+        if frame::read_frame(&bytes[at..]).is_some_and(|frame| fits(&frame) && frame.synced > offset) {
             return true;
         }
         from = at + 1;

@@ -13,7 +13,7 @@ use super::EmbeddedOptions;
 use super::frame::{self, FRAME_HEADER_BYTES, Frame, HEADER_BYTES};
 use super::topic::{Segment, TopicLog};
 use crate::record::Encoded;
-use crate::{BusError, Offset};
+use crate::{BusError, Offset, Topic};
 
 /// A group is written in one piece of memory of about this size.
 const MAX_GROUP_BYTES: usize = 8 << 20;
@@ -105,7 +105,8 @@ impl Writer {
         let topic_room = self.options.max_topic_bytes.saturating_sub(retained_bytes + HEADER_BYTES as u64);
         // Where free space cannot be asked, the write itself will tell.
         let free_bytes = self.log.disk.free_bytes(&self.log.dir).unwrap_or(u64::MAX);
-        let disk_room = free_bytes.saturating_sub(self.options.reserve_bytes);
+        let reserve_bytes = self.reserve_bytes();
+        let disk_room = free_bytes.saturating_sub(reserve_bytes);
         let room = topic_room.min(disk_room);
         let mut bytes = 0;
         let fitting = group.iter().take_while(|pending| {
@@ -115,11 +116,20 @@ impl Writer {
         let fitting = fitting.count();
         let refused = group.split_off(fitting);
         let reason = if disk_room < topic_room {
-            format!("{free_bytes} bytes are free on disk, {} are reserved", self.options.reserve_bytes)
+            format!("{free_bytes} bytes are free on disk, {reserve_bytes} are reserved")
         } else {
             format!("{retained_bytes} bytes wait for the store, the limit is {}", self.options.max_topic_bytes)
         };
         (group, refused, reason)
+    }
+
+    /// Free space that is kept for publishing. Alerts may use half of it: their records are small, and "the disk is full"
+    /// is one of them.
+    fn reserve_bytes(&self) -> u64 {
+        match self.log.topic {
+            Topic::Alerts => self.options.reserve_bytes / 2,
+            Topic::Metrics | Topic::Logs => self.options.reserve_bytes,
+        }
     }
 
     fn refuse(&self, group: Vec<Pending>, error: impl Fn() -> BusError) {

@@ -29,6 +29,9 @@ pub struct Cli {
     /// The address under which people reach this process, for links in notifications.
     #[arg(long = "web.external-url")]
     pub external_url: Option<String>,
+    /// Go on where the bus no longer holds what comes after a store's offset, for example after Kafka's retention.
+    #[arg(long = "accept-loss")]
+    pub accept_loss: bool,
     /// How long samples are kept.
     #[arg(long = "storage.tsdb.retention.time", value_parser = duration)]
     pub tsdb_retention: Option<DurationMs>,

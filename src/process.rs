@@ -23,7 +23,7 @@ use tsdb::Tsdb;
 
 use crate::cli::Role;
 use crate::settings::Settings;
-use crate::shared::Shared;
+use crate::shared::{RunningAgent, Shared};
 use crate::{rules, web};
 
 const COLLECT_INTERVAL_MS: u64 = 15_000;
@@ -105,25 +105,30 @@ impl Process {
         let producer = producer(shared)?;
         let options = agent_options(&shared.settings, address)?;
         let agent = Agent::new(options, producer, Arc::new(RealDisk), &shared.metrics)?;
-        *shared.agent.lock() = Some(agent.status());
+        *shared.agent.lock() = Some(RunningAgent { status: agent.status(), handle: agent.handle() });
         self.spawn("agent", move |stop| async move { agent.run(stop).await.map_err(|error| error.to_string()) });
         Ok(())
     }
 
-    /// Runs a part in a task of its own; its failure ends the process.
+    /// Runs a part in a task of its own. If it fails, panics, or ends before it is told to, the process ends: what is
+    /// acknowledged must also be applied.
     fn spawn<F, R>(&mut self, name: &'static str, part: F)
     where
         F: FnOnce(CancellationToken) -> R,
         R: Future<Output = Result<(), String>> + Send + 'static,
     {
         let stop = CancellationToken::new();
-        let (work, failing) = (part(stop.clone()), self.failing.clone());
+        let (work, failing, stopped) = (tokio::spawn(part(stop.clone())), self.failing.clone(), stop.clone());
         let task = tokio::spawn(async move {
-            if let Err(error) = work.await {
-                tracing::error!(part = name, error, "a part failed");
-                // Only the first failure counts; the process is ending already when nobody takes it.
-                let _ = failing.try_send(format!("{name}: {error}"));
-            }
+            let failure = match work.await {
+                Ok(Ok(())) if stopped.is_cancelled() => return,
+                Ok(Ok(())) => "ended by itself".to_owned(),
+                Ok(Err(error)) => error,
+                Err(panic) => panic.to_string(),
+            };
+            tracing::error!(part = name, failure, "a part failed");
+            // Only the first failure counts; the process is ending already when nobody takes it.
+            let _ = failing.try_send(format!("{name}: {failure}"));
         });
         self.running.push(Running { name, stop, task });
     }
@@ -164,6 +169,7 @@ async fn open(settings: Settings) -> anyhow::Result<Shared> {
                 dir: settings.data("alertmanager"),
                 config_path: settings.alertmanager_config.clone(),
                 external_url: settings.external_url(),
+                accept_loss: settings.cli.accept_loss,
             };
             alertmanager = Some(Alertmanager::open(options, bus.clone(), disk, &metrics).await?);
         }

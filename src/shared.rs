@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use agent::AgentStatus;
+use agent::{AgentHandle, AgentStatus};
 use alertmanager::Alertmanager;
 use bus::{Bus, EmbeddedBus};
 use indexer::Indexer;
@@ -25,13 +25,19 @@ pub struct Shared {
     pub indexer: Option<Arc<Indexer>>,
     pub alertmanager: Option<Arc<Alertmanager>>,
     pub rules: Option<Arc<::rules::Manager>>,
-    pub agent: parking_lot::Mutex<Option<AgentStatus>>,
+    pub agent: parking_lot::Mutex<Option<RunningAgent>>,
     /// Exposed as `binnacle_config_last_reload_successful`.
     pub reload_ok: Gauge,
 }
 
+/// What is known of the agent in this process, and what can be told to it.
+pub struct RunningAgent {
+    pub status: AgentStatus,
+    pub handle: AgentHandle,
+}
+
 impl Shared {
-    /// Reads the configuration again: rules and the router's file. A mistake keeps everything as it was.
+    /// Reads the configuration again: scrape jobs, rules and the router's file. A mistake keeps everything as it was.
     pub async fn reload(&self) -> Result<(), String> {
         let outcome = self.try_reload().await;
         self.reload_ok.set(i64::from(outcome.is_ok()));
@@ -50,6 +56,9 @@ impl Shared {
         };
         if let Some(router) = &self.alertmanager {
             router.reload()?;
+        }
+        if let Some(agent) = self.agent.lock().as_ref().filter(|_| self.settings.cli.config_file.is_some()) {
+            agent.handle.set_scrape(&config.global, &config.scrape_configs);
         }
         if let Some(manager) = &self.rules {
             manager.reload(groups).await;

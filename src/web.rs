@@ -80,7 +80,7 @@ async fn alerts(State(shared): Process) -> Json<Value> {
 }
 
 async fn targets(State(shared): Process) -> Json<Value> {
-    let targets = shared.agent.lock().as_ref().map(|agent| agent.get().targets).unwrap_or_default();
+    let targets = shared.agent.lock().as_ref().map(|agent| agent.status.get().targets).unwrap_or_default();
     let shown = targets.iter().map(|target| {
         json!({
             "discoveredLabels": target.discovered_labels,
@@ -111,7 +111,7 @@ async fn status(State(shared): Process) -> Json<Value> {
             "refused": topic.refused,
         })
     });
-    let files = shared.agent.lock().as_ref().map(|agent| agent.get().files).unwrap_or_default();
+    let files = shared.agent.lock().as_ref().map(|agent| agent.status.get().files).unwrap_or_default();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node": shared.settings.node,

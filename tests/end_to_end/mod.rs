@@ -8,5 +8,6 @@ mod harness;
 mod kafka;
 mod lose_nothing;
 mod page;
+mod reload;
 mod remote_write;
 mod smtp;

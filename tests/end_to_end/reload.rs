@@ -1,0 +1,45 @@
+//! A reload takes up new scrape jobs and rules without a restart.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use crate::end_to_end::harness::{Binnacle, temp_dir, wait_for};
+
+/// A Prometheus target with one metric; answers until the test ends.
+fn target() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.read(&mut [0; 4096]);
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 12\r\nconnection: close\r\n\r\n";
+            let _ = stream.write_all(format!("{head}reloaded 42\n").as_bytes());
+        }
+    });
+    port
+}
+
+#[test]
+fn a_reload_takes_up_scrape_jobs_and_rules() {
+    let dir = temp_dir();
+    let config = dir.path().join("binnacle.yml");
+    fs::write(&config, "scrape_configs: []\n").expect("written");
+    let glob = format!("--agent.logs.path={}/logs/*.log", dir.path().display());
+    let binnacle = Binnacle::start(dir.path(), &[&format!("--config.file={}", config.display()), &glob]);
+    let rules =
+        "groups: [{name: g, interval: 1s, rules: [{record: 'job:reloaded:sum', expr: 'sum by (job) (reloaded)'}]}]";
+    fs::write(dir.path().join("rules.yml"), rules).expect("written");
+    let text = format!(
+        "rule_files: [rules.yml]\nscrape_configs:\n- job_name: new\n  scrape_interval: 1s\n  scrape_timeout: 1s\n  \
+         static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+        target()
+    );
+    fs::write(&config, text).expect("written");
+    let answer = binnacle.client().post(binnacle.url("/-/reload")).send().expect("an answer");
+    assert_eq!(answer.status().as_u16(), 200);
+    wait_for("the recorded sum", || (binnacle.value("job:reloaded:sum{job=\"new\"}") == Some(42.0)).then_some(()));
+    let targets = binnacle.get("/api/v1/targets", &[]);
+    assert_eq!(targets["data"]["activeTargets"][0]["health"], "up");
+    binnacle.stop();
+}

@@ -80,10 +80,10 @@ impl Process {
             });
         }
         if let Some(router) = shared.alertmanager.clone() {
-            self.spawn(
-                "alertmanager",
-                move |stop| async move { router.run(stop).await.map_err(|error| error.to_string()) },
-            );
+            self.spawn("alertmanager", move |stop| async move {
+                router.run(stop).await;
+                Ok(())
+            });
         }
     }
 

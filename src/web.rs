@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use service::http::{ApiError, MAX_BODY_BYTES};
+use tower_http::compression::CompressionLayer;
 
 use crate::push::push;
 use crate::shared::Shared;
@@ -18,6 +19,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let own = Router::new()
         .route("/-/healthy", get(|| async { "Binnacle is healthy.\n" }))
         .route("/-/ready", get(ready))
+        // Where Loki's clients ask.
+        .route("/ready", get(ready))
         .route("/-/flush", post(flush).put(flush))
         .route("/-/reload", post(reload).put(reload))
         .route("/metrics", get(metrics))
@@ -34,7 +37,10 @@ pub fn router(shared: Arc<Shared>) -> Router {
         Some(dashboards::api::router()),
     ];
     let merged = parts.into_iter().flatten().fold(own, Router::merge);
-    merged.layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).fallback(|| async { StatusCode::NOT_FOUND })
+    merged
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(CompressionLayer::new().gzip(true))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
 }
 
 type Process = State<Arc<Shared>>;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use model::DurationMs;
 use regex::Regex;
 use serde::Deserialize;
+use template::{Functions, PrometheusContext, Templates, prometheus_functions};
 
 /// The language of a group's expressions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
@@ -89,6 +91,13 @@ pub struct RuleSpec {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// What [`PRELUDE`] declares.
+const TEMPLATE_VARIABLES: [&str; 4] = ["labels", "externalLabels", "externalURL", "value"];
+
+/// What templates of a rule may say without declaring it.
+pub const PRELUDE: &str =
+    "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$externalURL := .ExternalURL}}{{$value := .Value}}";
+
 /// Reads the files that the patterns name, in order. Relative patterns are relative to `base`; `*`, `?` and `[…]` may
 /// stand in the last element of a path.
 pub fn load_files(
@@ -171,9 +180,10 @@ fn check_rule(raw: RawRule, group_labels: &BTreeMap<String, String>, kind: Kind)
         return Err(format!("{name}: 'annotations', 'for' and 'keep_firing_for' are for alerts only"));
     }
     check_expr(kind, &raw.expr).map_err(|message| format!("{name}: expr: {message}"))?;
+    let functions = template_functions();
     for (label, text) in raw.labels.iter().chain(&raw.annotations) {
-        let template = template::Templates::new().parse(label, text);
-        template.map_err(|error| format!("{name}: {label}: {error}"))?;
+        let checked = Templates::check(label, text, &functions, &TEMPLATE_VARIABLES);
+        checked.map_err(|error| format!("{name}: {label}: {error}"))?;
     }
     if raw.labels.contains_key(model::METRIC_NAME) {
         return Err(format!("{name}: invalid label name: __name__"));
@@ -182,6 +192,12 @@ fn check_rule(raw: RawRule, group_labels: &BTreeMap<String, String>, kind: Kind)
     labels.extend(raw.labels);
     let (hold_ms, keep_firing_ms) = (raw.hold.0, raw.keep_firing_for.0);
     Ok(RuleSpec { name, is_alert, expr: raw.expr, hold_ms, keep_firing_ms, labels, annotations: raw.annotations })
+}
+
+/// The functions that templates of rules may call; only their names matter here.
+fn template_functions() -> Functions {
+    let query: template::Query = Arc::new(|_| Ok(Vec::new()));
+    prometheus_functions(&PrometheusContext { external_url: String::new(), now_ms: 0, query })
 }
 
 fn check_expr(kind: Kind, expr: &str) -> Result<(), String> {
@@ -223,6 +239,15 @@ mod tests {
         check("groups: [{name: a, rules: [{record: x, expr: 'sum('}]}]", Err("parse error"));
         check("groups: [{name: a, rules: [{record: x, expr: up, for: 1m}]}]", Err("for alerts only"));
         check("groups: [{name: a, rules: [{alert: x, expr: up, annotations: {a: '{{ if }}'}}]}]", Err("a:1"));
+        // They used to be found out only when the alert fired.
+        check(
+            "groups: [{name: a, rules: [{alert: x, expr: up, annotations: {a: '{{ nosuch }}'}}]}]",
+            Err("not defined"),
+        );
+        check(
+            "groups: [{name: a, rules: [{alert: x, expr: up, annotations: {a: '{{ $nosuch }}'}}]}]",
+            Err("undefined variable"),
+        );
         check("groups: [{name: a, type: logs, rules: [{alert: x, expr: 'up'}]}]", Err("parse error"));
     }
 

@@ -9,7 +9,7 @@ use template::{Functions, Kv, Mode, PrometheusContext, Templates, Value, prometh
 use tokio::runtime::Handle;
 
 use crate::alerting::{AlertingState, Candidate, State};
-use crate::file::{GroupSpec, Kind, RuleSpec};
+use crate::file::{GroupSpec, Kind, PRELUDE, RuleSpec};
 use crate::notify::AlertQueue;
 use crate::seams::Seams;
 use crate::status::{AlertStatus, GroupStatus, RuleStatus};
@@ -234,10 +234,6 @@ async fn fill_in_templates(
     };
     tokio::task::spawn_blocking(work).await.map_err(|error| format!("templates: {error}"))
 }
-
-/// What templates of a rule may say without declaring it.
-const PRELUDE: &str =
-    "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$externalURL := .ExternalURL}}{{$value := .Value}}";
 
 fn candidate(
     rule: &RuleSpec,

@@ -5,6 +5,11 @@ use std::cmp::Ordering;
 use crate::printf;
 use crate::value::{Value, argument};
 
+/// Whether there is a built-in of this name.
+pub fn exists(name: &str) -> bool {
+    matches!(name, "and" | "or") || call(name, &[]).is_some()
+}
+
 /// Calls a built-in; `None` when there is none of this name. (`and` and `or` are in `exec`: they stop early.)
 pub fn call(name: &str, arguments: &[Value]) -> Option<Result<Value, String>> {
     Some(match name {

@@ -8,6 +8,7 @@
 
 mod alertmanager;
 mod builtins;
+mod check;
 mod exec;
 mod go_time;
 mod lexer;
@@ -72,6 +73,16 @@ impl Templates {
 
     pub fn contains(&self, name: &str) -> bool {
         self.bodies.contains_key(name)
+    }
+
+    /// Parses a text and refuses functions and variables that it could not have, as Go does when it parses.
+    /// `variables` are those that whoever runs it declares before it.
+    pub fn check(name: &str, text: &str, functions: &Functions, variables: &[&str]) -> Result<(), TemplateError> {
+        let parsed = parser::parse(name, text)?;
+        let defined = parsed.defined.iter().map(|(name, body)| (name.as_str(), body));
+        defined
+            .chain([(name, &parsed.body)])
+            .try_for_each(|(name, body)| check::check(name, body, functions, variables))
     }
 
     /// Runs a named template on `dot`.

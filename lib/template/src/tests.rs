@@ -111,6 +111,26 @@ fn errors_point_at_their_place() {
 }
 
 #[test]
+fn what_is_not_there_is_refused_before_it_runs() {
+    let check = |text: &str, expected: Result<(), &str>| match (
+        Templates::check("t", text, &prometheus(), &["labels"]),
+        expected,
+    ) {
+        (Ok(()), Ok(())) => {}
+        (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+        (got, _) => panic!("{text}: {got:?}"),
+    };
+    check("{{ $labels.x | toUpper | printf \"%s\" }}{{ with $y := 1 }}{{ $y }}{{ end }}", Ok(()));
+    check("{{ if true }}{{ nosuch 1 }}{{ end }}", Err("function \"nosuch\" not defined"));
+    check("\n {{ $nosuch }}", Err("t:2:2: undefined variable: $nosuch"));
+    check("{{ with $y := 1 }}{{ end }}{{ $y }}", Err("undefined variable: $y"));
+    check(
+        "{{ range $i, $v := .x }}{{ $i }}{{ ($v) }}{{ end }}{{ define \"d\" }}{{ f }}{{ end }}",
+        Err("function \"f\""),
+    );
+}
+
+#[test]
 fn html_mode_escapes_all_but_what_is_called_safe() {
     let check = |text: &str, expected: &str| {
         let got = Templates::new().expand(text, &data(), &alertmanager_functions(0), Mode::Html).expect("expands");

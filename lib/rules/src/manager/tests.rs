@@ -213,7 +213,7 @@ async fn the_time_an_alert_was_pending_survives_a_restart() {
 #[tokio::test]
 async fn a_bad_template_becomes_text_and_labels_are_expanded() {
     let mut stage = Stage::new(
-        "  rules: [{alert: A, expr: e, labels: {l: 'x-{{ $labels.job }}'}, annotations: {s: '{{ nofunc }}'}}]",
+        "  rules: [{alert: A, expr: e, labels: {l: 'x-{{ $labels.job }}'}, annotations: {s: '{{ humanize \"x\" }}'}}]",
     );
     stage.script.answer("e", &[("a", 1.0)]);
     stage.at(0).await;

@@ -11,7 +11,7 @@ const COLOURS = ['#2f7fb5', '#e4572e', '#3a9d6e', '#c9a35b', '#8a5bb5', '#4bb3c4
 /** Named colours where a series' meaning has one. */
 const MEANING: Record<string, string> = {
   error: '#d64545', fatal: '#a32020', critical: '#a32020', warn: '#d99a2b', info: '#2f7fb5', debug: '#7a8794',
-  user: '#2f7fb5', system: '#e4572e', iowait: '#c9a35b', softirq: '#8a5bb5', steal: '#b5476f', nice: '#3a9d6e',
+  user: '#2f7fb5', system: '#e4572e', iowait: '#c9a35b', softirq: '#8a5bb5', irq: '#4bb3c4', steal: '#b5476f', nice: '#3a9d6e',
 };
 
 /** Lays series over one time axis; instants that a series lacks are null. */
@@ -65,10 +65,10 @@ function options(props: Props, width: number, ink: string, grid: string): uPlot.
     axes: [{ ...axis, space: 70, size: 28, values: (_, ticks) => ticks.map((at) => tick(at, props.range.end - props.range.start)) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(props.format) }],
     series: [
       {},
-      ...props.series.map(({ labels }, i) => {
+      ...props.series.map(({ labels, points }, i) => {
         const stroke = colourOf(props.name(labels), i);
         const paths = props.bars ? uPlot.paths.bars!({ size: [0.9, 40] }) : undefined;
-        return { label: props.name(labels), stroke, fill: stroke + fill, width: props.bars ? 0 : 1.5, paths, points: { show: false } };
+        return { label: props.name(labels), stroke, fill: stroke + fill, width: props.bars ? 0 : 1.5, paths, points: { show: !props.bars && points.length < 3 } };
       }),
     ],
   };

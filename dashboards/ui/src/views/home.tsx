@@ -100,7 +100,7 @@ export function Home({ range }: { range: string }) {
           <Chart title="Network" series={data.network} name={(l) => l.name ?? ''} format={bytesPerSecond} range={data.range} />
           <Chart title="Container memory" series={data.containers} name={containerName} format={bytes} range={data.range} />
           <a class="plain" href={logs} aria-label="Open the logs">
-            <Chart title="Log lines by level" series={data.lines} name={(l) => l.level ?? 'none'} format={short} range={data.range} bars />
+            <Chart title="Log lines by level" series={data.lines} name={(l) => l.level ?? 'none'} format={short} range={data.range} stacked bars />
           </a>
         </section>
       ) : (

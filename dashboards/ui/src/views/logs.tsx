@@ -114,7 +114,7 @@ export function Logs({ range, q, search, live }: { range: string; q: string | nu
         </button>
       </form>
       {error && <p class="error" role="alert">{error}</p>}
-      <Chart title="Lines over time" series={volume.data ?? []} name={(l) => l.level ?? 'none'} format={short} range={window} height={110} bars />
+      <Chart title="Lines over time" series={volume.data ?? []} name={(l) => l.level ?? 'none'} format={short} range={window} height={110} stacked bars />
       <ol class="lines card" ref={list} aria-label="Log lines" aria-live={live ? 'polite' : 'off'}>
         {lines.map((line) => (
           <Row key={line.id} line={line} onLabel={(name, value) => setParams({ q: withLabel(selector, name, value) })} />

@@ -58,6 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         query_timeout: Duration::from_secs(120),
         query_max_samples: 50_000_000,
         lookback_ms: 300_000,
+        accept_loss: false,
     };
     let metrics = Metrics::default();
     let tsdb = Tsdb::open(options, bus, disk, &metrics).await?;

@@ -3,7 +3,6 @@
 //! Good samples are taken whatever stands beside them; what is refused is counted by reason and told with an example.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use bus::BusError;
 use model::{Labels, METRIC_NAME, MS_PER_DAY, SeriesSamples};
@@ -46,13 +45,8 @@ impl Refusals {
     }
 
     /// One line per reason.
-    pub fn describe(&self) -> String {
-        let mut text = String::new();
-        for (reason, (count, example)) in &self.reasons {
-            let newline = if text.is_empty() { "" } else { "\n" };
-            let _ = write!(text, "{newline}{count} samples refused: {reason}: {example}");
-        }
-        text
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.reasons.iter().map(|(reason, (count, example))| format!("{count} samples refused: {reason}: {example}"))
     }
 }
 
@@ -159,7 +153,7 @@ mod tests {
         };
         let mut refusals = Refusals::default();
         let taken = admission.admit(vec![series], &mut refusals).len();
-        let said = refusals.describe();
+        let said = refusals.lines().collect::<String>();
         assert_eq!(taken, usize::from(expected.is_empty()), "{said}");
         assert!(said.contains(expected), "{said:?} does not say {expected:?}");
     }

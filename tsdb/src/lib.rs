@@ -5,15 +5,20 @@
 //!   After `kill -9` it goes on from the offsets of its manifest, so nothing acknowledged is lost or seen twice.
 //! - **Refusal** happens before the bus: what is malformed, out of bounds or over a limit is named in the answer, the rest
 //!   is taken.
+//! - **Loss is never silent.** An offset outside the log halts the store, not ready, until [`Options::accept_loss`].
 //! - **Strong reads** take the acknowledged end of every partition and wait until the store has applied it.
 //!
-//! `store/` is the synchronous core, `ingest.rs` admits, `service.rs` and `maintenance.rs` run it all, `api/` is HTTP.
+//! `store/` is the synchronous core, `ingest.rs` admits, `consume.rs` applies, `maintenance.rs` publishes,
+//! `service.rs` holds it together, `api/` is HTTP.
 
 mod api;
+mod consume;
 mod ingest;
 mod maintenance;
 mod service;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use ingest::AppendError;
 pub use service::{Options, Tsdb, TsdbError};

@@ -1,7 +1,8 @@
 //! Maintenance: when heads are published, parts merged and days dropped.
 //!
 //! A head is published at a replay budget, at an age, or when nothing comes any more. While a publishing fails or lags,
-//! the head grows up to a bound; past it the store stops taking records, which wait on the bus.
+//! the head grows up to a bound; past it the store stops taking records, which wait on the bus. Retention asks for none of
+//! the others to succeed: it is what frees a full disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ const MAX_IDLE: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_secs(1);
 /// After a failure nothing is tried for this long.
 const PAUSE: Duration = Duration::from_secs(10);
-/// How often merges, retention and inactive series are looked after.
+/// How often retention, inactive series and merges are looked after.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
 
 /// What is known of the head's growth.
@@ -53,11 +54,35 @@ impl HeadAge {
     }
 }
 
+/// When what was done last.
+pub(crate) struct Duties {
+    age: HeadAge,
+    tidied: Instant,
+    wants_merge: bool,
+}
+
+impl Duties {
+    pub fn new(now: Instant) -> Duties {
+        Duties { age: HeadAge::new(now), tidied: now, wants_merge: false }
+    }
+}
+
+/// Says what failed, and answers whether it did not. A panic is a bug and ends the store.
+fn tell(done: Result<(), TsdbError>, consequence: &'static str) -> Result<bool, TsdbError> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(error @ TsdbError::Task(_)) => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "{consequence}");
+            Ok(false)
+        }
+    }
+}
+
 impl Tsdb {
     /// Looks after the store until stopped. Failures are said and tried again: the bus keeps what is not published.
     pub(crate) async fn maintain(self: Arc<Self>, stop: CancellationToken) -> Result<(), TsdbError> {
-        let mut age = HeadAge::new(Instant::now());
-        let mut tidied = Instant::now();
+        let mut duties = Duties::new(Instant::now());
         let mut pause = Duration::ZERO;
         loop {
             tokio::select! {
@@ -65,23 +90,30 @@ impl Tsdb {
                 () = self.head_is_full.notified(), if pause.is_zero() => {}
                 () = stop.cancelled() => return Ok(()),
             }
-            pause = Duration::ZERO;
             self.observe();
-            let now = Instant::now();
-            let mut done = Ok(());
-            if age.is_due(self.store.head_stats(), now) {
-                done = self.publish().await;
-            }
-            if done.is_ok() && now - tidied >= TIDY_EVERY {
-                tidied = now;
-                done = self.tidy().await;
-            }
-            if let Err(error) = done {
+            let could_publish = self.look_after(&mut duties, Instant::now()).await?;
+            pause = if could_publish { Duration::ZERO } else { PAUSE };
+        }
+    }
+
+    /// Does what is due. Answers whether nothing kept the head from being published.
+    pub(crate) async fn look_after(&self, duties: &mut Duties, now: Instant) -> Result<bool, TsdbError> {
+        if now - duties.tidied >= TIDY_EVERY {
+            duties.tidied = now;
+            duties.wants_merge = true;
+            tell(self.expire().await, "expired parts could not be dropped; it is tried again")?;
+        }
+        if duties.age.is_due(self.store.head_stats(), now) {
+            let published = self.publish().await;
+            if !tell(published, "the store could not write; it tries again, the bus keeps what is missing")? {
                 self.counters.failed_publishings.inc();
-                tracing::warn!(%error, "the store could not write; it tries again, and the bus keeps what is missing");
-                pause = PAUSE;
+                return Ok(false);
             }
         }
+        if std::mem::take(&mut duties.wants_merge) {
+            self.merge().await?;
+        }
+        Ok(true)
     }
 
     fn observe(&self) {
@@ -95,9 +127,17 @@ impl Tsdb {
         counters.part_bytes.set(bytes as i64);
     }
 
-    /// Publishes everything that is applied, and lets the bus drop it.
+    /// Publishes everything that is applied, and lets the bus drop it. A head that failed before goes first and is
+    /// released by itself: on a full disk what that frees is what the next one needs.
     pub(crate) async fn publish(&self) -> Result<(), TsdbError> {
-        let next = self.with_store(Store::publish_all).await?;
+        if self.store.has_frozen() {
+            self.publish_one().await?;
+        }
+        self.publish_one().await
+    }
+
+    async fn publish_one(&self) -> Result<(), TsdbError> {
+        let next = self.with_store(Store::publish).await?;
         for (partition, offset) in next {
             self.bus.release(Topic::Metrics, partition, offset);
         }
@@ -106,22 +146,27 @@ impl Tsdb {
         Ok(())
     }
 
-    /// Does every merge that is due.
+    /// Does every merge that is due. One that fails is said and tried again later; only a panic is an error.
     pub(crate) async fn merge(&self) -> Result<(), TsdbError> {
-        while self.with_store(|store| store.merge_one(now_ms())).await? {
-            self.counters.merges.inc();
+        loop {
+            match self.with_store(|store| store.merge_one(now_ms())).await {
+                Ok(true) => self.counters.merges.inc(),
+                Ok(false) => return Ok(()),
+                failed => {
+                    tell(failed.map(drop), "parts could not be merged; other days go on")?;
+                    self.counters.failed_merges.inc()
+                }
+            };
         }
-        Ok(())
     }
 
-    async fn tidy(&self) -> Result<(), TsdbError> {
+    async fn expire(&self) -> Result<(), TsdbError> {
         let retention_ms = self.options.retention_ms;
         self.with_store(move |store| {
             store.forget_inactive(now_ms());
-            store.drop_expired(now_ms().saturating_sub(retention_ms))
+            store.drop_expired(now_ms().saturating_sub(retention_ms)).map(drop)
         })
-        .await?;
-        self.merge().await
+        .await
     }
 
     async fn with_store<T: Send + 'static>(
@@ -129,8 +174,7 @@ impl Tsdb {
         work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, TsdbError> {
         let store = self.store.clone();
-        let worked = tokio::task::spawn_blocking(move || work(&store)).await;
-        Ok(worked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
+        Ok(tokio::task::spawn_blocking(move || work(&store)).await??)
     }
 
     /// Waits while the head is past its bound.
@@ -161,6 +205,28 @@ mod tests {
             let stats = HeadStats { samples: *samples, ..HeadStats::default() };
             assert_eq!(age.is_due(stats, start + Duration::from_secs(*second)), *expected, "{second} s in {looks:?}");
         }
+    }
+
+    /// An idle store whose publishing failed took its head for empty, and never tried again.
+    #[test]
+    fn a_head_that_failed_stays_due() {
+        let disk = disk::FakeDisk::new();
+        let store = Store::open(Arc::new(disk.clone()), "tsdb".as_ref(), "bus").expect("opened");
+        let one = model::SeriesSamples {
+            labels: model::Labels::from_pairs([("__name__", "x")]),
+            samples: vec![model::Sample { t_ms: 1, value: 1.0 }],
+        };
+        store.apply(0, 0, &model::MetricBatch { tenant: "t".to_owned(), series: vec![one] }, i64::MIN, 1);
+        let start = Instant::now();
+        let mut age = HeadAge::new(start);
+        assert!(!age.is_due(store.head_stats(), start));
+        assert!(age.is_due(store.head_stats(), start + MAX_IDLE));
+        disk.set_free_bytes(Some(0));
+        assert!(store.publish().is_err());
+        assert!(age.is_due(store.head_stats(), start + MAX_IDLE + PAUSE));
+        disk.set_free_bytes(None);
+        store.publish().expect("published");
+        assert!(!age.is_due(store.head_stats(), start + MAX_IDLE + 2 * PAUSE));
     }
 
     #[test]

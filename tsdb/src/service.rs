@@ -1,6 +1,6 @@
-//! The running store: consumes the bus, publishes, answers.
+//! The running store: opened, run, written to and asked.
 //!
-//! One task per partition applies records in offset order. Offsets applied are watched by strong reads.
+//! Offsets applied are watched by strong reads.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use query::{Engine, QueryError, Value};
 use service::config::Limits;
 use service::metrics::{Counter, CounterBy, Gauge, Metrics};
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::consume::{Progress, RETRY_PAUSE};
 use crate::ingest::{Admission, AppendError, Refusals};
 use crate::store::{Store, StoreError};
 
@@ -33,6 +34,8 @@ pub struct Options {
     pub query_timeout: Duration,
     pub query_max_samples: usize,
     pub lookback_ms: i64,
+    /// Goes on from the log's start when the manifest's offset is outside the log, instead of halting.
+    pub accept_loss: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +47,14 @@ pub enum TsdbError {
     /// The store is behind the bus.
     #[error("{0}")]
     Behind(String),
+    /// A task panicked, which is a bug.
+    #[error("a task of the store failed: {0}")]
+    Task(#[from] JoinError),
 }
 
 #[derive(Default)]
 pub(crate) struct Counters {
-    applied: Counter,
+    pub(crate) applied: Counter,
     received: Counter,
     refused: CounterBy,
     queries: Counter,
@@ -61,6 +67,7 @@ pub(crate) struct Counters {
     pub(crate) publishings: Counter,
     pub(crate) failed_publishings: Counter,
     pub(crate) merges: Counter,
+    pub(crate) failed_merges: Counter,
 }
 
 impl Counters {
@@ -79,6 +86,7 @@ impl Counters {
             registry.register("tsdb_publishings", "Heads published", self.publishings.clone());
             registry.register("tsdb_publish_failures", "Publishings that failed", self.failed_publishings.clone());
             registry.register("tsdb_merges", "Merges of parts", self.merges.clone());
+            registry.register("tsdb_merge_failures", "Merges that failed", self.failed_merges.clone());
         });
     }
 }
@@ -87,8 +95,10 @@ pub struct Tsdb {
     pub(crate) store: Arc<Store>,
     pub(crate) options: Options,
     pub(crate) bus: Arc<dyn Bus>,
-    /// The next offset to apply, by partition.
-    applied: watch::Sender<Vec<Offset>>,
+    pub(crate) progress: watch::Sender<Progress>,
+    /// Cancelled when the store halts.
+    pub(crate) halt: CancellationToken,
+    pub(crate) retry_pause: Duration,
     /// The ends of the partitions when this process opened them.
     ends_at_start: Vec<Offset>,
     queries: Arc<Semaphore>,
@@ -108,16 +118,10 @@ impl Tsdb {
         metrics: &Metrics,
     ) -> Result<Arc<Tsdb>, TsdbError> {
         let store = Arc::new(Store::open(disk, &options.dir, &bus.id())?);
-        let (mut next, mut ends_at_start) = (Vec::new(), Vec::new());
-        for partition in 0..bus.partitions(Topic::Metrics) {
-            let start = bus.start_offset(Topic::Metrics, partition).await?;
-            let end = bus.end_offset(Topic::Metrics, partition).await?;
-            let wanted = store.next(partition).unwrap_or(start);
-            if !(start..=end).contains(&wanted) {
-                return Err(BusError::OutOfRange { topic: Topic::Metrics, wanted, start, end }.into());
-            }
-            next.push(wanted);
-            ends_at_start.push(end);
+        let (progress, ends_at_start) = Progress::at_start(&store, bus.as_ref(), &options).await?;
+        let halt = CancellationToken::new();
+        if progress.halted.is_some() {
+            halt.cancel();
         }
         let counters = Counters::default();
         counters.register(metrics);
@@ -125,7 +129,9 @@ impl Tsdb {
             store,
             options,
             bus,
-            applied: watch::Sender::new(next),
+            progress: watch::Sender::new(progress),
+            halt,
+            retry_pause: RETRY_PAUSE,
             ends_at_start,
             queries: Arc::new(Semaphore::new(MAX_CONCURRENT_QUERIES)),
             published: Notify::new(),
@@ -134,25 +140,27 @@ impl Tsdb {
         }))
     }
 
-    /// 200 of `/-/ready` once everything acknowledged before the start is applied.
+    /// 200 of `/-/ready` once everything acknowledged before the start is applied, unless the store has halted.
     pub fn ready(&self) -> Result<(), String> {
-        let applied = self.applied.borrow();
+        let progress = self.progress.borrow();
+        if let Some(reason) = &progress.halted {
+            return Err(reason.clone());
+        }
         let behind: u64 =
-            self.ends_at_start.iter().zip(applied.iter()).map(|(end, applied)| end.saturating_sub(*applied)).sum();
+            self.ends_at_start.iter().zip(&progress.next).map(|(end, next)| end.saturating_sub(*next)).sum();
         if behind == 0 { Ok(()) } else { Err(format!("tsdb: {behind} records to apply")) }
     }
 
-    /// Runs until stopped. Ends early only when the bus or a record of it fails.
+    /// Runs until stopped. Ends early only when the bus is closed or a task panics.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<(), TsdbError> {
         let mut tasks = JoinSet::new();
-        let from = self.applied.borrow().clone();
-        for (partition, from) in from.into_iter().enumerate() {
-            tasks.spawn(self.clone().consume(partition as u32, from, stop.clone()));
+        for partition in 0..self.ends_at_start.len() {
+            tasks.spawn(self.clone().consume(partition as u32, stop.clone()));
         }
         tasks.spawn(self.clone().maintain(stop.clone()));
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
-            let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            let ended = ended.unwrap_or_else(|error| Err(error.into()));
             if ended.is_err() {
                 stop.cancel();
                 result = result.and(ended);
@@ -161,32 +169,16 @@ impl Tsdb {
         result
     }
 
-    async fn consume(self: Arc<Self>, partition: u32, from: Offset, stop: CancellationToken) -> Result<(), TsdbError> {
-        let mut consumer = self.bus.subscribe(Topic::Metrics, partition, from).await?;
-        loop {
-            let delivery = tokio::select! {
-                delivery = async { self.room_in_head().await; consumer.next().await } => delivery?,
-                () = stop.cancelled() => return Ok(()),
-            };
-            if let Batch::Metrics(batch) = delivery.batch.as_ref() {
-                let now_ms = now_ms();
-                let oldest_ms = now_ms.saturating_sub(self.options.retention_ms);
-                self.store.apply(partition, delivery.offset, batch, oldest_ms, now_ms);
-                self.counters.applied.inc_by(batch.sample_count() as u64);
-            }
-            self.applied.send_modify(|applied| applied[partition as usize] = delivery.offset + 1);
-        }
-    }
-
-    /// Waits until everything acknowledged before the call is applied.
+    /// Waits until everything acknowledged before the call is applied. A halted store says why it never will be.
     pub async fn wait_applied(&self) -> Result<(), String> {
         let waiting = async {
             for partition in 0..self.ends_at_start.len() {
                 let end = self.bus.end_offset(Topic::Metrics, partition as u32).await;
                 let end = end.map_err(|error| error.to_string())?;
-                let mut applied = self.applied.subscribe();
-                let reached = applied.wait_for(|applied| applied[partition] >= end).await;
-                reached.map_err(|_| "the store is closed".to_owned())?;
+                let mut progress = self.progress.subscribe();
+                let reached = progress.wait_for(|now| now.halted.is_some() || now.next[partition] >= end).await;
+                let reached = reached.map_err(|_| "the store is closed".to_owned())?;
+                reached.halted.clone().map_or(Ok(()), Err)?;
             }
             Ok(())
         };
@@ -194,7 +186,7 @@ impl Tsdb {
         tokio::time::timeout(APPLY_DEADLINE.min(self.options.query_timeout), waiting).await.unwrap_or_else(|_| late())
     }
 
-    /// Publishes all that was acknowledged before the call, finishes merges, and lets the bus drop what it holds.
+    /// Publishes all that was acknowledged before the call, does the merges that can be done, and lets the bus drop what it holds.
     pub async fn flush(&self) -> Result<(), TsdbError> {
         self.wait_applied().await.map_err(TsdbError::Behind)?;
         self.publish().await?;
@@ -220,10 +212,27 @@ impl Tsdb {
             append_all(self.bus.as_ref(), Topic::Metrics, Batch::Metrics(batch)).await?;
             self.counters.received.inc_by(samples as u64);
         }
+        self.count(&refusals);
+        if refusals.is_empty() {
+            Ok(())
+        } else {
+            Err(AppendError::Refused(refusals.lines().collect::<Vec<_>>().join("\n")))
+        }
+    }
+
+    /// Takes out of a batch what must not enter the bus, as [`Tsdb::append`] does. Answers one line per reason, none when
+    /// all of it may enter.
+    pub fn admit_batch(&self, batch: &mut MetricBatch) -> Vec<String> {
+        let mut refusals = Refusals::default();
+        batch.series = self.admit(&batch.tenant, std::mem::take(&mut batch.series), &mut refusals);
+        self.count(&refusals);
+        refusals.lines().collect()
+    }
+
+    fn count(&self, refusals: &Refusals) {
         for (reason, count) in refusals.counts() {
             self.counters.refused.get_or_create(&vec![("reason", reason.to_owned())]).inc_by(count);
         }
-        if refusals.is_empty() { Ok(()) } else { Err(AppendError::Refused(refusals.describe())) }
     }
 
     fn admit(&self, tenant: &str, series: Vec<SeriesSamples>, refusals: &mut Refusals) -> Vec<SeriesSamples> {

@@ -39,6 +39,7 @@ async fn start_in(dir: TempDir) -> Fixture {
         query_timeout: std::time::Duration::from_secs(10),
         query_max_samples: 1_000_000,
         lookback_ms: 300_000,
+        accept_loss: false,
     };
     let app = Tsdb::open(options, bus, disk, &Metrics::default()).await.expect("the store opens");
     let stop = CancellationToken::new();

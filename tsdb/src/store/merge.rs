@@ -2,6 +2,8 @@
 //!
 //! A run of parts from some place to the newest is merged where its oldest is not much larger than all newer ones
 //! together, so that a sample is written again only a logarithmic number of times. Publishing goes on meanwhile.
+//!
+//! A day whose merge failed is left alone for a while, and one that the disk has no room for waits; other days go on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,13 +25,31 @@ const MAX_IMBALANCE: u64 = 2;
 /// No merge makes a part of more samples.
 const MAX_SAMPLES: u64 = 500_000_000;
 
+/// A day whose merge failed is tried again after this long.
+const RETRY_MS: i64 = 600_000;
+/// A merge leaves at least this much of the disk free.
+const SPARE_BYTES: u64 = 64 << 20;
+
+/// When the merge of a tenant's day failed.
+pub type Failures = BTreeMap<(String, i64), i64>;
+
 impl Store {
-    /// Does the next merge that is due. Answers whether there was one.
+    /// Does the next merge that is due. Answers whether there was one. After an error the next call takes another day.
     pub fn merge_one(&self, now_ms: i64) -> Result<bool, StoreError> {
-        let _one_at_a_time = self.merging.lock();
-        let Some(run) = self.due_run(now_ms) else { return Ok(false) };
+        let mut failures = self.merging.lock();
+        failures.retain(|_, failed_ms| now_ms - *failed_ms < RETRY_MS);
+        let free = self.disk.free_bytes(&self.dir);
+        let free = free.map_err(|error| StoreError::io("cannot ask for free space", &self.dir, error))?;
+        let Some(run) = self.due_run(now_ms, &failures, free) else { return Ok(false) };
+        self.merge_run(&run).map(|()| true).inspect_err(|_| {
+            let PartEntry { tenant, day, .. } = &run[0].entry;
+            failures.insert((tenant.clone(), *day), now_ms);
+        })
+    }
+
+    fn merge_run(&self, run: &[LivePart]) -> Result<(), StoreError> {
         let number = self.manifest.lock().take_number();
-        let merged = self.write_part(number, |writer| merge(writer, &run)).and_then(|written| {
+        let merged = self.write_part(number, |writer| merge(writer, run)).and_then(|written| {
             let parts_dir = self.dir.join("parts");
             self.disk.sync_dir(&parts_dir).map_err(|error| StoreError::io("cannot sync", &parts_dir, error))?;
             Ok(written)
@@ -41,23 +61,26 @@ impl Store {
         // Retention may have dropped the day meanwhile.
         if !old.iter().all(|number| manifest.parts.iter().any(|entry| entry.number == *number)) {
             self.remove_parts([number].into_iter());
-            return Ok(true);
+            return Ok(());
         }
-        self.replace(&mut manifest, &old, Some(LivePart { entry, part: Arc::new(part) }))?;
-        Ok(true)
+        self.replace(&mut manifest, &old, Some(LivePart { entry, part: Arc::new(part) }))
     }
 
-    fn due_run(&self, now_ms: i64) -> Option<Vec<LivePart>> {
+    fn due_run(&self, now_ms: i64, failures: &Failures, free_bytes: u64) -> Option<Vec<LivePart>> {
         let today = now_ms.div_euclid(MS_PER_DAY);
         let mut days: BTreeMap<(&str, i64), Vec<&LivePart>> = BTreeMap::new();
         let view = self.view.read();
         for live in &view.parts {
             days.entry((&live.entry.tenant, live.entry.day)).or_default().push(live);
         }
-        days.into_iter().find_map(|((_, day), parts)| {
+        let has_failed =
+            |tenant: &str, day| failures.keys().any(|failed| (failed.0.as_str(), failed.1) == (tenant, day));
+        days.into_iter().filter(|((tenant, day), _)| !has_failed(tenant, *day)).find_map(|((_, day), parts)| {
             let sizes: Vec<u64> = parts.iter().map(|live| live.entry.summary.samples).collect();
             let from = run_start(&sizes, if day < today { MIN_RUN } else { MIN_RUN_TODAY })?;
-            Some(parts[from..].iter().take(MAX_RUN).map(|live| (*live).clone()).collect())
+            let run: Vec<LivePart> = parts[from..].iter().take(MAX_RUN).map(|live| (*live).clone()).collect();
+            let bytes: u64 = run.iter().map(|live| live.entry.summary.bytes).sum();
+            (free_bytes >= bytes.saturating_add(SPARE_BYTES)).then_some(run)
         })
     }
 }

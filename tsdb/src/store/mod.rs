@@ -7,6 +7,7 @@
 //! - **Durable together.** [`Store::publish`] freezes the head, writes and fsyncs its parts, and only then replaces the
 //!   manifest, which names the parts and the offsets that they cover. A crash at any moment leaves the old manifest or the
 //!   new one; what the manifest does not cover is replayed from the bus, what it does not name is deleted at the start.
+//! - **One process.** A lock in the directory is held as long as the store lives.
 //! - **Order.** Parts of one tenant and day lie in the manifest in the order of the bus, and merges keep it.
 
 mod cardinality;
@@ -28,12 +29,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bus::Offset;
-use disk::Disk;
+use disk::{Disk, DiskLock};
 use model::MetricBatch;
 use parking_lot::{Mutex, RwLock};
 
 use head::Head;
 use manifest::{Manifest, PartEntry};
+use merge::Failures;
 use part::Part;
 pub use select::Listing;
 
@@ -61,7 +63,8 @@ pub struct Store {
     /// What is published. Locked before `view`, and while the manifest is replaced.
     manifest: Mutex<Manifest>,
     /// Held by the one merge at a time.
-    merging: Mutex<()>,
+    merging: Mutex<Failures>,
+    _lock: Box<dyn DiskLock>,
 }
 
 /// What the lock protects: what queries see, and the offsets it stands for. Never held during I/O.
@@ -104,6 +107,8 @@ impl Store {
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, bus_id: &str) -> Result<Store, StoreError> {
         let parts_dir = dir.join("parts");
         disk.create_dir_all(&parts_dir).map_err(|error| StoreError::io("cannot create", &parts_dir, error))?;
+        let lock_path = dir.join("lock");
+        let lock = disk.lock(&lock_path).map_err(|error| StoreError::io("cannot lock the store", &lock_path, error))?;
         let mut manifest = Manifest::load(disk.as_ref(), dir)?.unwrap_or_else(|| Manifest::new(bus_id.to_owned()));
         if manifest.bus_id != bus_id {
             tracing::warn!(was = manifest.bus_id, is = bus_id, "the store is of another bus, which is replayed whole");
@@ -117,13 +122,18 @@ impl Store {
             parts.push(LivePart { entry: entry.clone(), part: Arc::new(part) });
         }
         let view = View { parts, next: manifest.next.clone(), ..View::default() };
-        let dir = dir.to_owned();
-        Ok(Store { disk, dir, view: RwLock::new(view), manifest: Mutex::new(manifest), merging: Mutex::new(()) })
+        let (dir, view, manifest) = (dir.to_owned(), RwLock::new(view), Mutex::new(manifest));
+        Ok(Store { disk, dir, view, manifest, merging: Mutex::default(), _lock: lock })
     }
 
     /// The next offset to apply of a partition, if it was ever published.
     pub fn next(&self, partition: u32) -> Option<Offset> {
         self.view.read().next.get(&partition).copied()
+    }
+
+    /// Goes on elsewhere in a partition's log: records before `next` are lost, or come again.
+    pub fn restart_at(&self, partition: u32, next: Offset) {
+        self.view.write().next.insert(partition, next);
     }
 
     /// Applies one record of a partition.
@@ -153,9 +163,20 @@ impl Store {
         }
     }
 
+    /// Of the head and, as long as it is not published, the frozen one.
     pub fn head_stats(&self) -> HeadStats {
-        let head = &self.view.read().head;
-        HeadStats { series: head.series(), samples: head.samples(), bytes: head.bytes() }
+        let view = self.view.read();
+        let heads = || view.frozen.iter().map(|frozen| &frozen.head).chain([&view.head]);
+        HeadStats {
+            series: heads().map(Head::series).sum(),
+            samples: heads().map(Head::samples).sum(),
+            bytes: heads().map(Head::bytes).sum(),
+        }
+    }
+
+    /// Whether a head waits to be published that could not be before.
+    pub fn has_frozen(&self) -> bool {
+        self.view.read().frozen.is_some()
     }
 
     /// Number, samples and bytes of the parts.

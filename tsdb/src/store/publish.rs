@@ -25,21 +25,15 @@ impl Store {
         let mut successor = manifest.clone();
         successor.next.clone_from(&frozen.next);
         successor.parts.extend(written.iter().map(|live| live.entry.clone()));
-        // When this fails the new manifest may be there all the same, so its files stay until a start finds out.
-        successor.save(self.disk.as_ref(), &self.dir)?;
+        if let Err(error) = successor.save(self.disk.as_ref(), &self.dir) {
+            self.remove_unless_named(&written);
+            return Err(error);
+        }
         *manifest = successor;
         let mut view = self.view.write();
         view.parts.extend(written);
         view.frozen = None;
         Ok(frozen.next.clone())
-    }
-
-    /// Publishes until nothing that was applied before the call is left.
-    pub fn publish_all(&self) -> Result<BTreeMap<u32, Offset>, StoreError> {
-        if self.view.read().frozen.is_some() {
-            self.publish()?;
-        }
-        self.publish()
     }
 
     fn freeze(&self) -> Arc<Frozen> {
@@ -76,6 +70,19 @@ impl Store {
         let parts_dir = self.dir.join("parts");
         self.disk.sync_dir(&parts_dir).map_err(|error| StoreError::io("cannot sync", &parts_dir, error))?;
         Ok(written)
+    }
+
+    /// After a manifest that could not be saved: removes its new parts, or every attempt on a full disk would fill it
+    /// more. If it took its name all the same, or nobody can say, they stay until a start finds out.
+    fn remove_unless_named(&self, written: &[LivePart]) {
+        let named = match Manifest::load(self.disk.as_ref(), &self.dir) {
+            Ok(manifest) => manifest.map_or_else(Vec::new, |manifest| manifest.parts),
+            Err(_) => return,
+        };
+        let numbers = || written.iter().map(|live| live.entry.number);
+        if numbers().all(|number| named.iter().all(|entry| entry.number != number)) {
+            self.remove_parts(numbers());
+        }
     }
 
     /// Writes one part and opens it. Its name is durable after a sync of the directory.
@@ -117,7 +124,10 @@ impl Store {
         if let Some(live) = &new {
             successor.parts.insert(first, live.entry.clone());
         }
-        successor.save(self.disk.as_ref(), &self.dir)?;
+        if let Err(error) = successor.save(self.disk.as_ref(), &self.dir) {
+            self.remove_unless_named(new.as_slice());
+            return Err(error);
+        }
         *manifest = successor;
         let mut view = self.view.write();
         view.parts.retain(|live| !old.contains(&live.entry.number));

@@ -72,6 +72,7 @@ fn samples_stay_through_publishing_and_reopening() {
     assert_eq!(store.publish().expect("published"), BTreeMap::from([(0, 8)]));
     check(&store, &expected);
     assert_eq!((store.head_stats().samples, store.part_stats().0), (0, 2));
+    drop(store);
     let again = open(&disk);
     assert_eq!(again.next(0), Some(8));
     check(&again, &expected);
@@ -83,6 +84,7 @@ fn another_bus_is_replayed_from_its_start() {
     let store = open(&disk);
     apply(&store, 7, &[(1, NOW_MS, 1)]);
     store.publish().expect("published");
+    drop(store);
     let other = Store::open(Arc::new(disk), Path::new(DIR), "other").expect("the store opens");
     assert_eq!(other.next(0), None);
     check(&other, &Samples::from([((1, NOW_MS), 1)]));
@@ -96,11 +98,13 @@ fn what_no_manifest_names_is_deleted_and_what_is_expired_dropped() {
     disk.create(&stray).expect("created");
     apply(&store, 0, &[(1, NOW_MS, 1), (1, NOW_MS - 3 * MS_PER_DAY, 2)]);
     store.publish().expect("published");
+    drop(store);
     let store = open(&disk);
     assert!(!disk.exists(&stray));
     assert_eq!(store.drop_expired(NOW_MS - MS_PER_DAY).expect("dropped"), 1);
     assert_eq!(store.drop_expired(NOW_MS - MS_PER_DAY).expect("dropped"), 0);
     check(&store, &Samples::from([((1, NOW_MS), 1)]));
+    drop(store);
     check(&open(&disk), &Samples::from([((1, NOW_MS), 1)]));
 }
 
@@ -116,9 +120,96 @@ fn a_failed_publish_is_tried_again() {
     let expected = Samples::from([((1, NOW_MS), 2)]);
     check(&store, &expected);
     disk.set_free_bytes(None);
-    assert_eq!(store.publish_all().expect("published"), BTreeMap::from([(0, 2)]));
+    assert_eq!(store.publish().expect("published"), BTreeMap::from([(0, 1)]));
+    assert_eq!(store.publish().expect("published"), BTreeMap::from([(0, 2)]));
     check(&store, &expected);
+    drop(store);
     check(&open(&disk), &expected);
+}
+
+/// A head that failed was counted as none, so nothing ever published it and nothing more was consumed.
+#[test]
+fn a_frozen_head_still_counts() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    apply(&store, 0, &[(1, NOW_MS, 1), (2, NOW_MS, 1)]);
+    let before = store.head_stats();
+    disk.set_free_bytes(Some(10));
+    assert!(store.publish().is_err() && store.has_frozen());
+    assert_eq!(store.head_stats(), before);
+    apply(&store, 1, &[(3, NOW_MS, 1)]);
+    assert_eq!((store.head_stats().samples, store.head_stats().series), (3, 3));
+}
+
+fn part_files(disk: &FakeDisk) -> usize {
+    disk.list(&Path::new(DIR).join("parts")).expect("listed").len()
+}
+
+/// Parts whose manifest found no room stayed, so every attempt made a full disk fuller.
+#[test]
+fn failed_manifests_leave_no_parts_behind() {
+    let attempt = |disk: &FakeDisk| {
+        let store = open(disk);
+        apply(&store, 0, &[(1, NOW_MS, 1)]);
+        store.publish().map(|_| store.part_stats().2)
+    };
+    let part_bytes = attempt(&FakeDisk::new()).expect("published");
+    let disk = FakeDisk::new();
+    for _ in 0..3 {
+        disk.set_free_bytes(Some(part_bytes + 10));
+        assert!(matches!(attempt(&disk), Err(StoreError::Io { context: "cannot write the manifest", .. })));
+        assert_eq!(part_files(&disk), 0);
+    }
+}
+
+/// Two processes on one directory deleted each other's parts.
+#[test]
+fn a_directory_belongs_to_one_store() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    let again = Store::open(Arc::new(disk.clone()), Path::new(DIR), "bus");
+    assert!(matches!(again, Err(StoreError::Io { context: "cannot lock the store", .. })));
+    drop(store);
+    open(&disk);
+}
+
+/// Two days with two parts each, both due for a merge.
+fn two_days(disk: &FakeDisk) -> Store {
+    let store = open(disk);
+    for offset in 0..2 {
+        apply(&store, offset, &[(1, NOW_MS, offset), (1, NOW_MS - MS_PER_DAY, offset)]);
+        store.publish().expect("published");
+    }
+    store
+}
+
+/// One damaged part kept every other day from being merged.
+#[test]
+fn a_day_that_cannot_be_merged_holds_up_no_other() {
+    let disk = FakeDisk::new();
+    let store = two_days(&disk);
+    let oldest = part_path(Path::new(DIR), 1);
+    disk.corrupt(&oldest, 10).expect("corrupted");
+    let later_ms = NOW_MS + 5 * MS_PER_DAY;
+    assert!(matches!(store.merge_one(later_ms), Err(StoreError::Corrupt { .. })));
+    assert!(store.merge_one(later_ms).expect("the other day is merged"));
+    assert!(!store.merge_one(later_ms).expect("the damaged one waits"));
+    assert_eq!((store.part_stats().0, part_files(&disk)), (3, 3));
+    disk.corrupt(&oldest, 10).expect("mended");
+    assert!(store.merge_one(later_ms + MS_PER_DAY).expect("tried again later"));
+    assert_eq!(store.part_stats().0, 2);
+}
+
+/// A merge filled the disk that publishing needed.
+#[test]
+fn merges_wait_for_room() {
+    let disk = FakeDisk::new();
+    let store = two_days(&disk);
+    let later_ms = NOW_MS + 5 * MS_PER_DAY;
+    disk.set_free_bytes(Some(64 << 20));
+    assert!(!store.merge_one(later_ms).expect("it waits"));
+    disk.set_free_bytes(Some((64 << 20) + 10_000));
+    assert!(store.merge_one(later_ms).expect("merged"));
 }
 
 #[test]
@@ -138,6 +229,7 @@ fn merges_keep_every_sample_and_the_order() {
     assert!(store.part_stats().0 < 6, "{:?}", store.part_stats());
     while store.merge_one(NOW_MS + MS_PER_DAY).expect("merged") {}
     assert_eq!(store.part_stats().0, 1);
+    drop(store);
     check(&open(&disk), &expected);
 }
 

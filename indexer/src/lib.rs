@@ -3,6 +3,7 @@
 //! [`Indexer`] is the service, [`store`] the storage core (synchronous, over [`disk::Disk`] and an injected clock), [`api`]
 //! the edge.
 
+mod admission;
 pub mod api;
 mod service;
 pub mod store;

@@ -4,11 +4,14 @@
 //! - One thread consumes each partition, from the offset in the store's manifest on. A line can be queried as soon as its
 //!   record is applied.
 //! - Records are released on the bus only once the manifest on disk covers them.
-//! - [`Indexer::ready`] fails, with the reason, until everything that was acknowledged before the start is applied; and for
-//!   good where the bus cannot give the records that the manifest asks for.
+//! - [`Indexer::ready`] fails, with the reason, until everything that was acknowledged before the start is applied; while
+//!   the bus cannot be read; and for good where it cannot give the records that the manifest asks for, unless
+//!   [`IndexerOptions::accept_loss`] says to go on without them.
+//! - Expiry, publication and merging do not depend on one another: whichever fails, the others are done.
 //! - [`Indexer::wait_applied`] returns when every record acknowledged before the call is applied: a strong read.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,8 +28,6 @@ use tokio_util::sync::CancellationToken;
 use crate::store::{LogStore, StoreError, StoreOptions};
 
 const MAINTENANCE_PERIOD: Duration = Duration::from_secs(1);
-/// After a failed publication or a broken subscription.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
 const FULL_HEAD_CHECK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone)]
@@ -39,6 +40,10 @@ pub struct IndexerOptions {
     pub strong_read_timeout: Duration,
     pub query_timeout: Duration,
     pub max_concurrent_queries: usize,
+    /// Where the bus does not hold the records that the manifest asks for: go on without them instead of not being ready.
+    pub accept_loss: bool,
+    /// After failed maintenance or a broken subscription.
+    pub retry_delay: Duration,
 }
 
 impl IndexerOptions {
@@ -50,6 +55,8 @@ impl IndexerOptions {
             strong_read_timeout: Duration::from_secs(10),
             query_timeout: Duration::from_secs(30),
             max_concurrent_queries: 8,
+            accept_loss: false,
+            retry_delay: Duration::from_secs(5),
         }
     }
 }
@@ -71,14 +78,32 @@ struct Progress {
     positions: BTreeMap<u32, u64>,
     /// What must be applied before the service is ready; known once the bus has answered.
     targets: Option<BTreeMap<u32, u64>>,
-    /// A partition cannot be read any more.
-    failed: Option<String>,
+    /// Why partitions cannot be read, now or any more.
+    failed: BTreeMap<u32, String>,
 }
 
 impl Progress {
     fn has_reached(&self, targets: &BTreeMap<u32, u64>) -> bool {
         targets.iter().all(|(partition, target)| self.positions.get(partition).copied().unwrap_or(0) >= *target)
     }
+
+    /// Whether every partition is being read.
+    fn is_reading(&self, targets: &BTreeMap<u32, u64>) -> bool {
+        targets.keys().all(|partition| self.positions.contains_key(partition))
+    }
+
+    fn failure(&self) -> Option<&String> {
+        self.failed.values().next()
+    }
+}
+
+/// What maintenance managed to do.
+#[derive(Debug, PartialEq)]
+struct Upkeep {
+    /// Published, or had no need to.
+    published: bool,
+    /// Expired and merged, or had no need to.
+    tidied: bool,
 }
 
 pub struct Indexer {
@@ -136,10 +161,6 @@ impl Indexer {
     /// Consumes, publishes, merges and expires until stopped; then publishes what is left.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let partitions = self.bus.partitions(Topic::Logs);
-        match self.end_offsets(partitions).await {
-            Ok(targets) => self.progress.send_modify(|progress| progress.targets = Some(targets)),
-            Err(error) => self.fail(&format!("the bus does not tell its end: {error}")),
-        }
         for partition in 0..partitions {
             let (indexer, stop) = (self.clone(), stop.clone());
             let name = format!("indexer-{partition}");
@@ -147,10 +168,10 @@ impl Indexer {
                 std::thread::Builder::new().name(name).spawn(move || indexer.consume_thread(partition, &stop));
             match spawned {
                 Ok(thread) => self.threads.lock().push(thread),
-                Err(error) => self.fail(&format!("no thread for partition {partition}: {error}")),
+                Err(error) => self.fail(partition, format!("no thread for partition {partition}: {error}")),
             }
         }
-        self.maintain(&stop).await;
+        tokio::join!(self.learn_targets(partitions, &stop), self.maintain(&stop));
         let threads: Vec<_> = self.threads.lock().drain(..).collect();
         let indexer = self.clone();
         let last = tokio::task::spawn_blocking(move || {
@@ -166,26 +187,74 @@ impl Indexer {
         }
     }
 
-    fn consume_thread(&self, partition: u32, stop: &CancellationToken) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(async {
-                while let Err(error) = self.consume(partition, stop).await {
-                    if !matches!(error, BusError::Unavailable(_) | BusError::Full { .. }) {
-                        if !stop.is_cancelled() {
-                            self.fail(&format!("partition {partition} of the logs cannot be read: {error}"));
-                        }
-                        return;
-                    }
-                    tracing::warn!(%error, partition, "reading the bus failed; trying again");
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = tokio::time::sleep(RETRY_DELAY) => {}
-                    }
-                }
-            }),
-            Err(error) => self.fail(&format!("no runtime for partition {partition}: {error}")),
+    /// Finds out what must be applied before the service is ready, however long the bus takes to answer.
+    async fn learn_targets(&self, partitions: u32, stop: &CancellationToken) {
+        loop {
+            match self.end_offsets(partitions).await {
+                Ok(targets) => return self.progress.send_modify(|progress| progress.targets = Some(targets)),
+                Err(error) => tracing::warn!(%error, "the bus does not tell its end; trying again"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.options.retry_delay) => {}
+            }
         }
+    }
+
+    fn consume_thread(&self, partition: u32, stop: &CancellationToken) {
+        // Caught, because a thread that died unnoticed would leave a service that looks alive.
+        let reading = AssertUnwindSafe(|| self.keep_consuming(partition, stop));
+        if let Err(panic) = std::panic::catch_unwind(reading) {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+            self.fail(partition, format!("reading partition {partition} of the logs panicked: {text}"));
+        }
+    }
+
+    fn keep_consuming(&self, partition: u32, stop: &CancellationToken) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return self.fail(partition, format!("no runtime for partition {partition}: {error}")),
+        };
+        runtime.block_on(async {
+            while let Err(error) = self.consume(partition, stop).await {
+                if stop.is_cancelled() || !self.can_go_on(partition, &error) {
+                    return;
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(self.options.retry_delay) => {}
+                }
+            }
+        });
+    }
+
+    /// Whether reading is worth trying again after this error.
+    fn can_go_on(&self, partition: u32, error: &BusError) -> bool {
+        let reason = format!("partition {partition} of the logs cannot be read: {error}");
+        match error {
+            BusError::Unavailable(_) | BusError::Full { .. } => {
+                tracing::warn!(%error, partition, "reading the bus failed; trying again");
+            }
+            // EIO, EMFILE and the like pass; until then a read must not pretend to be complete.
+            BusError::Io { .. } => {
+                tracing::warn!(%error, partition, "reading the bus failed; trying again");
+                self.progress.send_modify(|progress| drop(progress.failed.insert(partition, reason)));
+            }
+            BusError::OutOfRange { wanted, start, end, .. } if self.options.accept_loss => {
+                let next =
+                    if wanted < start { Some(*start) } else { self.end_at_start(partition).map(|at| at.min(*end)) };
+                // Not known yet: what comes in meanwhile must not be passed over.
+                let Some(next) = next else { return true };
+                tracing::warn!(partition, wanted, next, "records are lost; going on without them, as was accepted");
+                self.store.skip_to(partition, next);
+            }
+            BusError::OutOfRange { .. } | BusError::Corrupt(_) | BusError::TooLarge { .. } | BusError::Closed => {
+                self.fail(partition, reason);
+                return false;
+            }
+        }
+        true
     }
 
     async fn consume(&self, partition: u32, stop: &CancellationToken) -> Result<(), BusError> {
@@ -212,54 +281,74 @@ impl Indexer {
         }
     }
 
+    /// Where the log ended when this service began.
+    fn end_at_start(&self, partition: u32) -> Option<u64> {
+        self.progress.borrow().targets.as_ref()?.get(&partition).copied()
+    }
+
     fn advance(&self, partition: u32, next: u64) {
         self.progress.send_modify(|progress| {
             progress.positions.insert(partition, next);
+            progress.failed.remove(&partition);
         });
     }
 
-    fn fail(&self, reason: &str) {
+    fn fail(&self, partition: u32, reason: String) {
         tracing::error!(reason, "the indexer stopped reading");
-        self.progress.send_modify(|progress| progress.failed = Some(reason.to_owned()));
+        self.progress.send_modify(|progress| drop(progress.failed.insert(partition, reason)));
     }
 
     async fn maintain(self: &Arc<Self>, stop: &CancellationToken) {
-        let mut pause = MAINTENANCE_PERIOD;
+        let (mut pause, mut can_publish) = (MAINTENANCE_PERIOD, true);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.full.notified(), if pause == MAINTENANCE_PERIOD => {}
+                () = self.full.notified(), if can_publish => {}
                 () = tokio::time::sleep(pause) => {}
             }
             let indexer = self.clone();
-            let done = tokio::task::spawn_blocking(move || indexer.maintain_once()).await;
-            pause = MAINTENANCE_PERIOD;
-            match done {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "publishing logs failed; trying again");
-                    self.metrics.publish_failures.inc();
-                    pause = RETRY_DELAY;
+            pause = self.options.retry_delay;
+            match tokio::task::spawn_blocking(move || indexer.maintain_once()).await {
+                Ok(Upkeep { published, tidied }) => {
+                    can_publish = published;
+                    if published && tidied {
+                        pause = MAINTENANCE_PERIOD;
+                    }
                 }
                 Err(error) => tracing::error!(%error, "maintenance of the log store panicked"),
             }
         }
     }
 
-    fn maintain_once(&self) -> Result<(), StoreError> {
+    /// Expiry comes first: on a full disk it is what makes room for the rest.
+    fn maintain_once(&self) -> Upkeep {
+        self.count();
+        let expired = self.store.expire();
+        let published = if self.store.wants_publish() { self.store.publish() } else { Ok(false) };
+        if matches!(published, Ok(true)) {
+            self.release();
+        }
+        let merged = self.store.merge();
+        if let Err(error) = &published {
+            tracing::warn!(%error, "publishing logs failed; trying again");
+            self.metrics.publish_failures.inc();
+        }
+        if let Err(error) = &expired {
+            tracing::warn!(%error, "dropping logs beyond retention failed; trying again");
+        }
+        if let Err(error) = &merged {
+            tracing::warn!(%error, "merging logs failed; trying again");
+        }
+        Upkeep { published: published.is_ok(), tidied: expired.is_ok() && merged.is_ok() }
+    }
+
+    fn count(&self) {
         let stats = self.store.stats();
         self.metrics.lines_taken.inner().store(stats.lines_taken, Ordering::Relaxed);
         self.metrics.lines_repeated.inner().store(stats.lines_repeated, Ordering::Relaxed);
         self.metrics.head_bytes.set(stats.head_bytes as i64);
         self.metrics.segments.set(stats.segments as i64);
         self.metrics.segment_bytes.set(stats.segment_bytes as i64);
-        if self.store.wants_publish() {
-            self.store.publish()?;
-            self.release();
-        }
-        self.store.merge()?;
-        self.store.expire()?;
-        Ok(())
     }
 
     /// Publishes everything that was applied before the call.
@@ -283,12 +372,13 @@ impl Indexer {
         self.wait_applied().await?;
         let indexer = self.clone();
         let flushed = tokio::task::spawn_blocking(move || {
+            indexer.store.expire()?;
             indexer.publish_all()?;
             while indexer.store.merge()? {}
-            indexer.store.expire()
+            Ok::<_, StoreError>(())
         });
         match flushed.await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
         }
@@ -297,10 +387,10 @@ impl Indexer {
     /// `Ok` once everything acknowledged before the start can be queried.
     pub fn ready(&self) -> Result<(), String> {
         let progress = self.progress.borrow();
-        match (&progress.failed, &progress.targets) {
+        match (progress.failure(), &progress.targets) {
             (Some(reason), _) => Err(reason.clone()),
             (None, None) => Err("logs: the bus has not told its end yet".to_owned()),
-            (None, Some(targets)) if !progress.has_reached(targets) => {
+            (None, Some(targets)) if !progress.is_reading(targets) || !progress.has_reached(targets) => {
                 Err(format!("logs: replaying, at {:?} of {targets:?}", progress.positions))
             }
             _ => Ok(()),
@@ -311,9 +401,9 @@ impl Indexer {
     pub async fn wait_applied(&self) -> Result<(), String> {
         let targets = self.end_offsets(self.bus.partitions(Topic::Logs)).await.map_err(|error| error.to_string())?;
         let mut progress = self.progress.subscribe();
-        let reached = progress.wait_for(|progress| progress.failed.is_some() || progress.has_reached(&targets));
+        let reached = progress.wait_for(|progress| progress.failure().is_some() || progress.has_reached(&targets));
         match tokio::time::timeout(self.options.strong_read_timeout, reached).await {
-            Ok(Ok(progress)) => progress.failed.clone().map_or(Ok(()), Err),
+            Ok(Ok(progress)) => progress.failure().cloned().map_or(Ok(()), Err),
             Ok(Err(_)) => Err("the indexer is stopping".to_owned()),
             Err(_) => Err("the logs acknowledged before this read are not applied yet".to_owned()),
         }
@@ -327,3 +417,6 @@ impl Indexer {
         Ok(ends)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,15 +18,7 @@ use serde::Deserialize;
 
 use super::proto::PushRequest;
 use super::{Api, LokiError};
-
-const MAX_LABELS: usize = 64;
-const MAX_NAME_BYTES: usize = 1024;
-const MAX_VALUE_BYTES: usize = 4096;
-const MAX_METADATA: usize = 128;
-const MAX_METADATA_BYTES: usize = 64 * 1024;
-const MAX_FUTURE_NS: i64 = 86_400_000_000_000;
-/// Reasons that an answer spells out.
-const MAX_REASONS: usize = 10;
+use crate::admission::{Refusals, Times, check_labels, check_metadata};
 
 #[derive(Deserialize)]
 struct JsonPush {
@@ -65,9 +57,7 @@ pub async fn push(
     body: Bytes,
 ) -> Result<StatusCode, LokiError> {
     let pushed = read(&headers, &body)?;
-    let now_ns = api.store.now_ns();
-    let oldest_ns = now_ns.saturating_sub(api.store.options().retention_ns);
-    let mut checked = Checked::new(&tenant, oldest_ns, now_ns.saturating_add(MAX_FUTURE_NS));
+    let mut checked = Checked::new(&tenant, Times::now(&api.store));
     pushed.streams.into_iter().for_each(|(labels, entries)| checked.stream(labels, entries));
     if !checked.batch.is_empty() {
         match bus::append_all(api.bus.as_ref(), Topic::Logs, Batch::Logs(checked.batch)).await {
@@ -76,11 +66,11 @@ pub async fn push(
             Err(error) => return Err(LokiError::unavailable(error.to_string())),
         }
     }
-    match checked.refused {
+    match checked.refusals.lines() {
         0 => Ok(StatusCode::NO_CONTENT),
         refused => {
             let mut message = format!("{refused} lines were refused, the others were taken");
-            checked.reasons.iter().for_each(|reason| message.push_str(&format!("\n{reason}")));
+            checked.refusals.reasons().iter().for_each(|reason| message.push_str(&format!("\n{reason}")));
             Err(LokiError::bad(message))
         }
     }
@@ -169,55 +159,35 @@ fn from_proto(request: PushRequest) -> Pushed {
 struct Checked {
     batch: LogBatch,
     metadata: BTreeMap<Labels, u32>,
-    oldest_ns: i64,
-    newest_ns: i64,
-    refused: usize,
-    reasons: Vec<String>,
+    times: Times,
+    refusals: Refusals,
 }
 
 impl Checked {
-    fn new(tenant: &str, oldest_ns: i64, newest_ns: i64) -> Checked {
+    fn new(tenant: &str, times: Times) -> Checked {
         let batch = LogBatch::new(tenant, Origin::Pushed);
         let metadata = BTreeMap::from([(Labels::default(), 0)]);
-        Checked { batch, metadata, oldest_ns, newest_ns, refused: 0, reasons: Vec::new() }
-    }
-
-    fn refuse(&mut self, lines: usize, reason: String) {
-        self.refused += lines;
-        if self.reasons.len() < MAX_REASONS && !self.reasons.contains(&reason) {
-            self.reasons.push(reason);
-        }
+        Checked { batch, metadata, times, refusals: Refusals::default() }
     }
 
     fn stream(&mut self, labels: Result<Labels, String>, entries: Vec<Entry>) {
         let labels = match labels.and_then(|labels| check_labels(&labels).map(|()| labels)) {
             Ok(labels) => labels,
-            Err(reason) => return self.refuse(entries.len().max(1), reason),
+            Err(reason) => return self.refusals.refuse(entries.len().max(1), reason),
         };
         let stream = self.batch.streams.len() as u32;
         self.batch.streams.push(labels.clone());
         for entry in entries {
             if let Err(reason) = self.entry(stream, entry) {
-                self.refuse(1, format!("stream {labels}: {reason}"));
+                self.refusals.refuse(1, format!("stream {labels}: {reason}"));
             }
         }
     }
 
     fn entry(&mut self, stream: u32, entry: Entry) -> Result<(), String> {
         let t_ns = entry.t_ns.ok_or("a line without a timestamp in nanoseconds")?;
-        if t_ns < self.oldest_ns {
-            return Err("timestamp too old: it is beyond retention".to_owned());
-        }
-        if t_ns > self.newest_ns {
-            return Err("timestamp too new: it is more than a day ahead".to_owned());
-        }
-        let bytes: usize = entry.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if entry.metadata.len() > MAX_METADATA || bytes > MAX_METADATA_BYTES {
-            return Err(format!(
-                "structured metadata of {} labels and {bytes} bytes is over the limit",
-                entry.metadata.len()
-            ));
-        }
+        self.times.check(t_ns)?;
+        check_metadata(entry.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
         let mut metadata = Labels::from_pairs(entry.metadata);
         let mut line = entry.line.as_str();
         if line.len() > MAX_LINE_BYTES {
@@ -231,23 +201,5 @@ impl Checked {
         });
         self.batch.push(stream, t_ns, line, set, 0);
         Ok(())
-    }
-}
-
-fn check_labels(labels: &Labels) -> Result<(), String> {
-    if labels.is_empty() {
-        return Err("at least one label pair is required per stream".to_owned());
-    }
-    if labels.len() > MAX_LABELS {
-        return Err(format!("a stream of {} labels; the limit is {MAX_LABELS}", labels.len()));
-    }
-    match labels.iter().find(|label| label.name.len() > MAX_NAME_BYTES || label.value.len() > MAX_VALUE_BYTES) {
-        Some(label) => {
-            let name = &label.name[..label.name.floor_char_boundary(80)];
-            Err(format!(
-                "label {name:?}: its name or value is too long (limits: {MAX_NAME_BYTES}, {MAX_VALUE_BYTES} bytes)"
-            ))
-        }
-        None => Ok(()),
     }
 }

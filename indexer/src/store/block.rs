@@ -7,10 +7,13 @@
 
 use model::Labels;
 
-/// A block takes no more lines once it has this much text, or this many.
+/// A block takes no more lines once it has this much text, this much metadata, or this many.
 const FULL_TEXT_BYTES: usize = 64 * 1024;
+const FULL_METADATA_BYTES: usize = 256 * 1024;
 const FULL_LINES: usize = 512;
-/// No block's content is longer; decoding refuses what claims to be.
+/// What a label takes in memory besides its name and value.
+const LABEL_BYTES: usize = 64;
+/// No block's content is longer (a full block and one more line stay far below); decoding refuses what claims to be.
 const MAX_CONTENT_BYTES: usize = 64 << 20;
 const VERSION: u8 = 1;
 const ZSTD_LEVEL: i32 = 3;
@@ -23,6 +26,7 @@ pub struct Block {
     /// Entry 0 is the empty set.
     metadata_sets: Vec<Labels>,
     metadata: Vec<u32>,
+    metadata_bytes: usize,
     pub min_ns: i64,
     pub max_ns: i64,
     is_sorted: bool,
@@ -36,6 +40,7 @@ impl Default for Block {
             text_end: Vec::new(),
             metadata_sets: vec![Labels::default()],
             metadata: Vec::new(),
+            metadata_bytes: 0,
             min_ns: i64::MAX,
             max_ns: i64::MIN,
             is_sorted: true,
@@ -51,7 +56,9 @@ pub struct BlockLine<'a> {
 }
 
 impl Block {
-    pub fn push(&mut self, line: BlockLine<'_>) {
+    /// Appends a line and returns the bytes of memory that its text took, and its metadata where that was new.
+    pub fn push(&mut self, line: BlockLine<'_>) -> usize {
+        let before_bytes = self.text.len() + self.metadata_bytes;
         self.is_sorted &= self.t_ns.last().is_none_or(|last| *last <= line.t_ns);
         self.min_ns = self.min_ns.min(line.t_ns);
         self.max_ns = self.max_ns.max(line.t_ns);
@@ -60,6 +67,7 @@ impl Block {
         self.text_end.push(u32::try_from(self.text.len()).expect("a block stays far below 4 GiB"));
         let set = self.metadata_set(line.metadata);
         self.metadata.push(set);
+        self.text.len() + self.metadata_bytes - before_bytes
     }
 
     /// Neighbouring lines mostly share their set.
@@ -70,6 +78,7 @@ impl Block {
         }
         let found = self.metadata_sets.iter().position(|set| set == labels);
         found.unwrap_or_else(|| {
+            self.metadata_bytes += label_bytes(labels);
             self.metadata_sets.push(labels.clone());
             self.metadata_sets.len() - 1
         }) as u32
@@ -84,7 +93,7 @@ impl Block {
     }
 
     pub fn is_full(&self) -> bool {
-        self.text.len() >= FULL_TEXT_BYTES || self.len() >= FULL_LINES
+        self.text.len() >= FULL_TEXT_BYTES || self.metadata_bytes >= FULL_METADATA_BYTES || self.len() >= FULL_LINES
     }
 
     pub fn text(&self) -> &str {
@@ -159,6 +168,11 @@ impl Block {
     }
 }
 
+/// What a label set takes in memory.
+pub fn label_bytes(labels: &Labels) -> usize {
+    labels.iter().map(|label| label.name.len() + label.value.len() + LABEL_BYTES).sum()
+}
+
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -223,7 +237,9 @@ impl<'a> Reader<'a> {
         for _ in 0..sets {
             let labels = self.count()?;
             let pairs = (0..labels).map(|_| Ok((self.text()?, self.text()?))).collect::<Result<Vec<_>, &str>>()?;
-            block.metadata_sets.push(Labels::from_pairs(pairs));
+            let set = Labels::from_pairs(pairs);
+            block.metadata_bytes += label_bytes(&set);
+            block.metadata_sets.push(set);
         }
         for _ in 0..count {
             let set = self.varint()?;
@@ -260,6 +276,20 @@ mod tests {
         let golden = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/block-v1.bin")).expect("the fixture");
         assert_eq!(Block::decode(&golden), Ok(expected.clone()));
         assert_eq!(Block::decode(&expected.encode()), Ok(expected));
+    }
+
+    /// 512 lines of much metadata made blocks that were written, released on the bus, and could not be decoded.
+    #[test]
+    fn metadata_fills_a_block() {
+        let mut block = Block::default();
+        for n in 0..FULL_LINES {
+            let metadata = Labels::from_pairs([("trace", format!("{n}-{}", "x".repeat(256 * 1024)))]);
+            block.push(BlockLine { t_ns: 1, text: "a line", metadata: &metadata });
+            if block.is_full() {
+                break;
+            }
+        }
+        assert_eq!(Block::decode(&block.encode()), Ok(block));
     }
 
     #[test]

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use model::{LogBatch, Origin};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::block::{Block, BlockLine};
+use super::block::{Block, BlockLine, label_bytes};
 use super::ranges::{Ranges, is_covered};
 use super::segment::StreamKey;
 
-/// What a line takes in memory besides its text.
+/// What a line takes in memory besides its text and metadata.
 const LINE_BYTES: usize = 24;
-/// What a stream takes.
+/// What a stream takes besides its labels.
 const STREAM_BYTES: usize = 512;
 
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ impl Head {
         let Some(tenant) = self.tenants.get_mut(&batch.tenant) else { return };
         let key = StreamKey { labels: batch.streams[stream].clone(), pushed };
         let head = tenant.entry(key).or_insert_with(|| {
-            self.bytes += STREAM_BYTES;
+            self.bytes += STREAM_BYTES + label_bytes(&batch.streams[stream]);
             HeadStream::default()
         });
         lines.retain(|i| {
@@ -90,8 +90,8 @@ impl Head {
             }
             let last = head.blocks.last_mut().unwrap_or_else(|| unreachable!("pushed above"));
             let metadata = &batch.metadata[line.metadata as usize];
-            Arc::make_mut(last).block.push(BlockLine { t_ns: line.t_ns, text: line.text, metadata });
-            self.bytes += line.text.len() + LINE_BYTES + if pushed { size_of::<u128>() } else { 0 };
+            let bytes = Arc::make_mut(last).block.push(BlockLine { t_ns: line.t_ns, text: line.text, metadata });
+            self.bytes += bytes + LINE_BYTES + if pushed { size_of::<u128>() } else { 0 };
             true
         });
     }

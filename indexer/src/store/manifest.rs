@@ -4,7 +4,8 @@
 //! the next offset of each partition and the covered ranges of tailed files, all of one moment; whatever else lies in
 //! the directory is rubbish of an interrupted publication.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use disk::{Disk, write_atomically};
@@ -25,6 +26,10 @@ pub struct Manifest {
     pub next_offset: BTreeMap<u32, u64>,
     pub ranges: Ranges,
     pub segments: Vec<SegmentEntry>,
+    /// Segments of manifests whose writing failed when they may have been in place already: a power cut may bring one of
+    /// those back, so that these stay until a later manifest is durable. Not on disk.
+    #[serde(skip)]
+    pub doubtful: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,14 +56,50 @@ pub struct FileEntry {
 
 impl SegmentEntry {
     pub fn dir_name(&self) -> String {
-        format!("{:016x}", self.id)
+        dir_name(self.id)
     }
+}
+
+fn dir_name(id: u64) -> String {
+    format!("{id:016x}")
+}
+
+/// Whether a name in the store's directory is one that segments have.
+pub fn is_segment_dir(name: &str) -> bool {
+    name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl Manifest {
     pub fn new(bus: &str) -> Manifest {
-        let (next_offset, ranges, segments) = Default::default();
-        Manifest { format: FORMAT, bus: bus.to_owned(), next_segment: 1, next_offset, ranges, segments }
+        let (next_offset, ranges, segments, doubtful) = Default::default();
+        Manifest { format: FORMAT, bus: bus.to_owned(), next_segment: 1, next_offset, ranges, segments, doubtful }
+    }
+
+    /// The id of a new segment; never given twice, whatever becomes of the segment.
+    pub fn take_segment_id(&mut self) -> u64 {
+        self.next_segment += 1;
+        self.next_segment - 1
+    }
+
+    /// Whether a segment's directory must stay.
+    pub fn keeps(&self, name: &str) -> bool {
+        self.segments.iter().any(|entry| entry.dir_name() == name)
+            || self.doubtful.iter().any(|id| dir_name(*id) == name)
+    }
+
+    /// Makes `next` the manifest, on disk and here. After a failure the one here stays as it was, but for what is doubtful.
+    pub fn replace(&mut self, mut next: Manifest, disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+        next.doubtful.clear();
+        if let Err(error) = next.write(disk, dir) {
+            // Only what was never in place cannot come back.
+            let was_in_place = Manifest::read(disk, dir).map_or(true, |found| found.as_ref() == Some(&next));
+            if was_in_place {
+                self.doubtful.extend(next.segments.iter().map(|entry| entry.id));
+            }
+            return Err(error);
+        }
+        *self = next;
+        Ok(())
     }
 
     pub fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
@@ -71,10 +112,12 @@ impl Manifest {
     /// `None` where there is none yet.
     pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, StoreError> {
         let path = dir.join(MANIFEST);
-        if !disk.exists(&path) {
-            return Ok(None);
-        }
-        let bytes = disk.read(&path).map_err(StoreError::io("reading the manifest", &path))?;
+        let bytes = match disk.read(&path) {
+            Ok(bytes) => bytes,
+            // Only this means that there is none: taking EIO for it would remove every segment.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("reading the manifest", &path)(error)),
+        };
         Manifest::decode(&bytes).map(Some).map_err(|reason| StoreError::corrupt(&path, reason))
     }
 

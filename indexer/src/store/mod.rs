@@ -38,7 +38,7 @@ use tokio::sync::broadcast;
 
 pub use error::StoreError;
 use head::Head;
-use manifest::{MANIFEST, Manifest};
+use manifest::{MANIFEST, Manifest, is_segment_dir};
 use ranges::Ranges;
 use scan::HeadRun;
 pub use scan::{Snapshot, Volume};
@@ -146,7 +146,10 @@ impl LogStore {
     ) -> Result<LogStore, StoreError> {
         disk.create_dir_all(dir).map_err(StoreError::io("creating the log store", dir))?;
         let lock = disk.lock(&dir.join("lock")).map_err(StoreError::io("locking the log store", dir))?;
-        let mut manifest = Manifest::read(disk.as_ref(), dir)?.unwrap_or_else(|| Manifest::new(bus));
+        let mut manifest = match Manifest::read(disk.as_ref(), dir)? {
+            Some(manifest) => manifest,
+            None => begin(disk.as_ref(), dir, bus)?,
+        };
         if manifest.bus != bus {
             tracing::info!(was = manifest.bus, now = bus, "another bus: it is read from its start");
             manifest.bus = bus.to_owned();
@@ -194,7 +197,6 @@ impl LogStore {
         if state.next_offset.get(&partition).is_some_and(|next| offset < *next) {
             return;
         }
-        state.next_offset.insert(partition, offset + 1);
         state.dirty_since_ns.get_or_insert(now_ns);
         state.applied += 1;
         match batch.as_ref() {
@@ -214,6 +216,16 @@ impl LogStore {
             Batch::ForgetFiles(forget) => forget.files.iter().for_each(|file| state.ranges.forget(*file)),
             Batch::Metrics(_) | Batch::Alerts(_) => {}
         }
+        // Last: should this panic, what was not applied is not passed over.
+        state.next_offset.insert(partition, offset + 1);
+    }
+
+    /// Goes on at this offset, forward or back: what was asked for before is lost, and somebody accepted that.
+    pub fn skip_to(&self, partition: u32, offset: u64) {
+        let now_ns = self.now_ns();
+        let mut state = self.state.write();
+        state.next_offset.insert(partition, offset);
+        state.dirty_since_ns.get_or_insert(now_ns);
     }
 
     /// The store at this moment.
@@ -277,14 +289,23 @@ impl Lines for LogStore {
     }
 }
 
-/// Removes what an interrupted publication left behind.
+/// The first manifest, on disk before there is any segment: segments without a manifest mean that it was lost.
+fn begin(disk: &dyn Disk, dir: &Path, bus: &str) -> Result<Manifest, StoreError> {
+    let names = disk.list(dir).map_err(StoreError::io("listing the log store", dir))?;
+    if names.iter().any(|name| is_segment_dir(name)) {
+        return Err(StoreError::corrupt(&dir.join(MANIFEST), "missing, though there are segments"));
+    }
+    let manifest = Manifest::new(bus);
+    manifest.write(disk, dir)?;
+    Ok(manifest)
+}
+
+/// Removes the segments that the manifest does not keep: unfinished, merged or expired ones.
 fn remove_unknown(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
     for name in disk.list(dir).map_err(StoreError::io("listing the log store", dir))? {
-        let is_known = manifest.segments.iter().any(|entry| entry.dir_name() == name);
-        let is_segment = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_segment && !is_known && name != MANIFEST {
+        if is_segment_dir(&name) && !manifest.keeps(&name) {
             let path = dir.join(&name);
-            disk.remove_dir_all(&path).map_err(StoreError::io("removing an unfinished segment", &path))?;
+            disk.remove_dir_all(&path).map_err(StoreError::io("removing a segment", &path))?;
         }
     }
     Ok(())

@@ -7,7 +7,10 @@ use super::block::{Block, BlockLine};
 use super::head::{Head, line_hash};
 use super::manifest::{Manifest, SegmentEntry};
 use super::segment::{Segment, SegmentBuilder, StreamKey};
-use super::{Frozen, LogStore, NS_PER_DAY, StoreError};
+use super::{Frozen, LogStore, NS_PER_DAY, StoreError, remove_unknown};
+
+/// Room that a merge leaves on the disk, beyond what it may write.
+const MERGE_MARGIN_BYTES: u64 = 64 << 20;
 
 impl LogStore {
     /// Whether the head should be published now.
@@ -24,27 +27,38 @@ impl LogStore {
     pub fn publish(&self) -> Result<bool, StoreError> {
         let mut manifest = self.publishing.lock();
         let Some(frozen) = self.freeze() else { return Ok(false) };
-        let mut next = manifest.clone();
-        next.next_offset.clone_from(&frozen.next_offset);
-        next.ranges.clone_from(&frozen.ranges);
+        let published = self.publish_frozen(&mut manifest, &frozen);
+        self.sweep(&manifest);
+        published.map(|()| true)
+    }
+
+    fn publish_frozen(&self, manifest: &mut Manifest, frozen: &Frozen) -> Result<(), StoreError> {
         let mut entries = Vec::new();
         for (tenant, day) in days(&frozen.head) {
             let mut builder = SegmentBuilder::default();
             for (key, blocks) in streams_of_day(&frozen.head, &tenant, day) {
                 builder.add_stream(key, &blocks);
             }
-            let id = next.next_segment;
-            next.next_segment += 1;
+            let id = manifest.take_segment_id();
             entries.push(builder.write(self.disk.as_ref(), &self.dir, id, id, &tenant, day)?);
         }
+        let mut next = manifest.clone();
+        next.next_offset.clone_from(&frozen.next_offset);
+        next.ranges.clone_from(&frozen.ranges);
         next.segments.extend(entries.iter().cloned());
         let opened = self.open_all(entries)?;
-        next.write(self.disk.as_ref(), &self.dir)?;
-        *manifest = next;
+        manifest.replace(next, self.disk.as_ref(), &self.dir)?;
         let mut state = self.state.write();
         state.segments.extend(opened);
         state.frozen = None;
-        Ok(true)
+        Ok(())
+    }
+
+    /// Removes the directories that no manifest names, on disk or perhaps. What cannot be removed now is the next time.
+    fn sweep(&self, manifest: &Manifest) {
+        if let Err(error) = remove_unknown(self.disk.as_ref(), &self.dir, manifest) {
+            tracing::debug!(%error, "a segment that is not needed is still there");
+        }
     }
 
     /// The head as it is now, set apart; the one that failed to be published before, if there is one.
@@ -68,17 +82,40 @@ impl LogStore {
         self.publishing.lock().next_offset.clone()
     }
 
-    /// Merges one group of small segments; false if there is none.
+    /// Merges one group of small segments; false if there is none that there is room for. A group that fails does not keep
+    /// the others from being merged; a segment that cannot be read is left as it is.
     pub fn merge(&self) -> Result<bool, StoreError> {
         let mut manifest = self.publishing.lock();
-        let Some(group) = self.small_segments() else { return Ok(false) };
+        let mut failed = None;
+        for group in self.small_segments() {
+            let merged = self.has_room_for(&group).and_then(|has_room| match has_room {
+                true => self.merge_group(&mut manifest, &group).map(|()| true),
+                false => Ok(false),
+            });
+            self.sweep(&manifest);
+            match merged {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(false), Err)
+    }
+
+    fn has_room_for(&self, group: &[Arc<Segment>]) -> Result<bool, StoreError> {
+        let input_bytes: u64 = group.iter().flat_map(|segment| &segment.entry.files).map(|file| file.len).sum();
+        let free_bytes = self.disk.free_bytes(&self.dir).map_err(StoreError::io("asking for free space", &self.dir))?;
+        Ok(free_bytes >= input_bytes.saturating_add(MERGE_MARGIN_BYTES))
+    }
+
+    fn merge_group(&self, manifest: &mut Manifest, group: &[Arc<Segment>]) -> Result<(), StoreError> {
         let (tenant, day) = (group[0].entry.tenant.clone(), group[0].entry.day);
         let order = group.iter().map(|segment| segment.entry.order).min().unwrap_or(0);
         let keys: BTreeSet<&StreamKey> = group.iter().flat_map(|segment| &segment.streams).collect();
         let mut builder = SegmentBuilder::default();
         for key in keys {
             let mut lines = Regrouped::new(key.pushed);
-            for segment in &group {
+            for segment in group {
                 let is_key = |(_, info): &(u32, &_)| {
                     let info: &super::segment::BlockInfo = info;
                     segment.streams[info.stream as usize] == *key
@@ -89,15 +126,13 @@ impl LogStore {
             }
             builder.add_stream(key.clone(), &lines.blocks(i64::MIN, i64::MAX));
         }
-        let mut next = manifest.clone();
-        let id = next.next_segment;
-        next.next_segment += 1;
+        let id = manifest.take_segment_id();
         let entry = builder.write(self.disk.as_ref(), &self.dir, id, order, &tenant, day)?;
+        let mut next = manifest.clone();
         next.segments.push(entry.clone());
         let opened = self.open_all(vec![entry])?;
         let gone: HashSet<u64> = group.iter().map(|segment| segment.entry.id).collect();
-        self.install(&mut manifest, next, opened, &gone)?;
-        Ok(true)
+        self.install(manifest, next, opened, &gone)
     }
 
     /// Drops the segments whose lines are all older than retention.
@@ -109,11 +144,12 @@ impl LogStore {
         if !gone.is_empty() {
             let next = manifest.clone();
             self.install(&mut manifest, next, Vec::new(), &gone)?;
+            self.sweep(&manifest);
         }
         Ok(gone.len())
     }
 
-    /// Makes `next` without the segments in `gone` the manifest, then the state, then removes their files.
+    /// Makes `next` without the segments in `gone` the manifest, then the state.
     fn install(
         &self,
         manifest: &mut Manifest,
@@ -121,38 +157,35 @@ impl LogStore {
         opened: Vec<Arc<Segment>>,
         gone: &HashSet<u64>,
     ) -> Result<(), StoreError> {
-        let removed: Vec<SegmentEntry> = next.segments.extract_if(.., |entry| gone.contains(&entry.id)).collect();
-        next.write(self.disk.as_ref(), &self.dir)?;
-        *manifest = next;
-        {
-            let mut state = self.state.write();
-            state.segments.retain(|segment| !gone.contains(&segment.entry.id));
-            state.segments.extend(opened);
-        }
-        for entry in removed {
-            let path = self.dir.join(entry.dir_name());
-            self.disk.remove_dir_all(&path).map_err(StoreError::io("removing a segment", &path))?;
-        }
+        next.segments.retain(|entry| !gone.contains(&entry.id));
+        manifest.replace(next, self.disk.as_ref(), &self.dir)?;
+        let mut state = self.state.write();
+        state.segments.retain(|segment| !gone.contains(&segment.entry.id));
+        state.segments.extend(opened);
         Ok(())
     }
 
-    fn small_segments(&self) -> Option<Vec<Arc<Segment>>> {
+    /// Groups that are worth merging, each of one tenant and day.
+    fn small_segments(&self) -> Vec<Vec<Arc<Segment>>> {
         let mut groups: BTreeMap<(String, i64), Vec<Arc<Segment>>> = BTreeMap::new();
         for segment in &self.state.read().segments {
-            if segment.entry.text_bytes < self.options.merge_below_bytes {
+            if segment.entry.text_bytes < self.options.merge_below_bytes && !segment.is_damaged() {
                 groups.entry((segment.entry.tenant.clone(), segment.entry.day)).or_default().push(segment.clone());
             }
         }
-        let mut group = groups.into_values().find(|group| group.len() >= self.options.merge_count.max(2))?;
-        group.sort_by_key(|segment| segment.entry.order);
-        let mut text_bytes = 0;
-        let fits = |segment: &&Arc<Segment>| {
-            text_bytes += segment.entry.text_bytes;
-            text_bytes <= self.options.merged_bytes
-        };
-        let count = group.iter().take_while(fits).count();
-        group.truncate(count.max(2));
-        Some(group)
+        let mut groups: Vec<_> = groups.into_values().collect();
+        groups.retain(|group| group.len() >= self.options.merge_count.max(2));
+        for group in &mut groups {
+            group.sort_by_key(|segment| segment.entry.order);
+            let mut text_bytes = 0;
+            let fits = |segment: &&Arc<Segment>| {
+                text_bytes += segment.entry.text_bytes;
+                text_bytes <= self.options.merged_bytes
+            };
+            let count = group.iter().take_while(fits).count();
+            group.truncate(count.max(2));
+        }
+        groups
     }
 }
 

@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use disk::Disk;
 use model::Labels;
@@ -198,6 +199,8 @@ pub struct Segment {
     pub entry: SegmentEntry,
     pub streams: Vec<StreamKey>,
     pub blocks: Vec<BlockInfo>,
+    /// A block could not be read: not merged any more.
+    is_damaged: AtomicBool,
     reader: SegmentReader,
     store: StoreReader,
     fields: Fields,
@@ -226,10 +229,23 @@ impl Segment {
             return Err(StoreError::corrupt(&dir, "a block of no stream"));
         }
         let (_, fields) = schema();
-        Ok(Segment { entry, streams, blocks, reader, store, fields })
+        let is_damaged = AtomicBool::new(false);
+        Ok(Segment { entry, streams, blocks, is_damaged, reader, store, fields })
+    }
+
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Relaxed)
     }
 
     pub fn block(&self, block: u32) -> Result<Block, StoreError> {
+        let read = self.read_block(block);
+        if read.is_err() {
+            self.is_damaged.store(true, Ordering::Relaxed);
+        }
+        read
+    }
+
+    fn read_block(&self, block: u32) -> Result<Block, StoreError> {
         let document: TantivyDocument = self.store.get(block)?;
         let bytes = document.get_first(self.fields.block).and_then(|value| value.as_bytes());
         let decoded = Block::decode(bytes.ok_or_else(|| self.corrupt(block, "a document without a block"))?);

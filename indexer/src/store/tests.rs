@@ -276,3 +276,128 @@ fn a_tail_misses_nothing_and_sees_nothing_twice() {
     let applied = receiver.try_recv().expect("one batch");
     assert_eq!((applied.number, &*applied.taken), (snapshot.applied + 1, &[1u32][..]));
 }
+
+fn of_tenant(tenant: &str, text: &str) -> Arc<Batch> {
+    let mut batch = LogBatch::new(tenant, Origin::Pushed);
+    batch.streams.push(stream("a"));
+    batch.push(0, NOON_NS, text, 0, 0);
+    Arc::new(Batch::Logs(batch))
+}
+
+/// Breaks the first block of a tenant's oldest segment while it is open.
+fn damage_a_block(disk: &FakeDisk, store: &LogStore, tenant: &str) {
+    let entry = store.snapshot(tenant).segments[0].entry.clone();
+    let file = entry.files.iter().find(|file| file.name.ends_with(".store")).expect("a doc store");
+    let path = Path::new("/logs").join(entry.dir_name()).join(&file.name);
+    let bytes = disk.read(&path).expect("read");
+    let zstd_magic = [0x28, 0xb5, 0x2f, 0xfd];
+    let at = bytes.windows(4).position(|window| window == zstd_magic).expect("a compressed block");
+    disk.corrupt(&path, at).expect("corrupted");
+}
+
+/// One block that could not be decoded stopped merges, and expiry behind them, for ever.
+#[test]
+fn a_damaged_block_stops_no_other_merge() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    for n in 0..3 {
+        store.apply(0, 2 * n, &of_tenant("damaged", &format!("line {n}")));
+        store.apply(0, 2 * n + 1, &of_tenant("good", &format!("line {n}")));
+        store.publish().expect("published");
+    }
+    damage_a_block(&disk, &store, "damaged");
+    let segments = |tenant: &str| store.snapshot(tenant).segments.len();
+    assert!(store.merge().expect("the other group is merged"));
+    assert_eq!((segments("damaged"), segments("good")), (3, 1));
+    assert!(!store.merge().expect("two good ones are not enough"));
+    store.apply(0, 9, &of_tenant("damaged", "line 3"));
+    store.publish().expect("published");
+    assert!(store.merge().expect("merged without the damaged one"));
+    assert_eq!(segments("damaged"), 2);
+}
+
+/// A merge that filled the disk stopped publication too.
+#[test]
+fn a_merge_waits_for_room() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    for n in 0..3 {
+        store.apply(0, n, &of_tenant("t", &format!("line {n}")));
+        store.publish().expect("published");
+    }
+    disk.set_free_bytes(Some(32 << 20));
+    assert!(!store.merge().expect("no room"));
+    disk.set_free_bytes(None);
+    assert!(store.merge().expect("merged"));
+}
+
+/// Bytes of structured metadata were not counted: the head grew without bound.
+#[test]
+fn structured_metadata_counts_towards_the_head() {
+    let store = open(&FakeDisk::new());
+    let mut batch = LogBatch::new("t", Origin::Pushed);
+    batch.streams.push(stream("a"));
+    batch.metadata.push(Labels::from_pairs([("trace", "x".repeat(60_000))]));
+    (0..10).for_each(|n| batch.push(0, NOON_NS + n, "a line", 1, 0));
+    store.apply(0, 0, &Arc::new(Batch::Logs(batch)));
+    // Once: the lines share it.
+    assert!((60_000..70_000).contains(&store.head_bytes()), "{}", store.head_bytes());
+}
+
+/// The id of a segment was used again after the manifest that named it could not be synced: a power cut brought that
+/// manifest back, without the files that it named.
+#[test]
+fn a_segment_id_is_never_used_again() {
+    for (first, second) in (0..48).flat_map(|first| [0, 1, 2, 4, 9].map(|second| (first, second))) {
+        let disk = FakeDisk::new();
+        let store = open(&disk);
+        store.apply(0, 0, &tailed(1, 0, 4));
+        disk.cut_power_after(first);
+        let _ = store.publish();
+        disk.cut_power_after(second);
+        let _ = store.publish();
+        drop(store);
+        let store = open(&disk.crash(u64::from(first + 48 * second)));
+        if store.next_offset(0).is_none() {
+            store.apply(0, 0, &tailed(1, 0, 4));
+        }
+        assert_eq!(select(&store, "file1", false, &[], 99).len(), 4, "{first}, {second}");
+    }
+}
+
+/// What a failed publication leaves is not there for ever, or a full disk would fill further with every attempt.
+#[test]
+fn failed_publications_leave_no_segments() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    store.apply(0, 0, &of_tenant("t", "line"));
+    for _ in 0..3 {
+        disk.fail_syncs(1);
+        store.publish().expect_err("the disk fails");
+    }
+    assert_eq!(disk.list(Path::new("/logs")).expect("listed"), ["manifest"]);
+    store.publish().expect("published");
+    assert_eq!(disk.list(Path::new("/logs")).expect("listed").len(), 2);
+}
+
+/// Any error while looking for the manifest was taken for its absence, and every segment was removed.
+#[test]
+fn a_manifest_that_cannot_be_read_is_not_a_missing_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let now_ns = Arc::new(AtomicI64::new(NOON_NS));
+    let store = open_at(Arc::new(RealDisk), dir.path(), now_ns);
+    store.apply(0, 0, &of_tenant("t", "line"));
+    store.publish().expect("published");
+    drop(store);
+    let reopen = || LogStore::open(Arc::new(RealDisk), dir.path(), "bus", options(), Arc::new(|| NOON_NS));
+    let manifest = dir.path().join(MANIFEST);
+    std::fs::remove_file(&manifest).expect("removed");
+    // Unreadable for root too: a link to itself.
+    std::os::unix::fs::symlink(&manifest, &manifest).expect("linked");
+    let message = reopen().err().expect("refused").to_string();
+    assert!(message.contains("reading the manifest"), "{message}");
+    std::fs::remove_file(&manifest).expect("removed");
+    let message = reopen().err().expect("refused").to_string();
+    assert!(message.contains("missing, though there are segments"), "{message}");
+    assert!(dir.path().join("0000000000000001").exists(), "nothing was removed");
+}

@@ -2,7 +2,7 @@
 //! of it over a [`Producer`]: an embedded bus, Kafka, or another Binnacle over HTTP.
 //!
 //! Lines are shipped at least once and recognised by their byte ranges ([`logs`] states what holds after `kill -9`);
-//! samples are of now and are tried once.
+//! samples are of now and are tried once, for no longer than until the next ones come.
 
 pub mod cgroup;
 pub mod host;
@@ -142,12 +142,17 @@ impl Agent {
         AgentHandle { scrape: self.scraper.control.clone() }
     }
 
-    /// Runs until `stop`; then waits a little for what is on its way and saves the checkpoint.
+    /// Runs until `stop`; then waits a little for what is on its way and saves the checkpoint. Where tailing ends by
+    /// itself all else is stopped too, and that is an error.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
+        let stop = stop.child_token();
         let logs = async {
-            if let Some(logs) = self.logs {
-                logs.run(stop.clone()).await;
+            let Some(logs) = self.logs else { return Ok(()) };
+            let ended = logs.run(stop.clone()).await;
+            if ended.is_err() {
+                stop.cancel();
             }
+            ended
         };
         let journal = async {
             if let Some(journal) = self.journal {
@@ -159,8 +164,8 @@ impl Agent {
                 collect(&self.options, self.producer.as_ref(), &stop).await;
             }
         };
-        tokio::join!(logs, journal, collected, self.scraper.run(stop.clone()));
-        Ok(())
+        let (tailed, (), (), ()) = tokio::join!(logs, journal, collected, self.scraper.run(stop.clone()));
+        Ok(tailed?)
     }
 }
 
@@ -178,7 +183,8 @@ fn journal(
 
 /// Collects host and container metrics at every interval, the first time at once.
 async fn collect(options: &AgentOptions, producer: &dyn Producer, stop: &CancellationToken) {
-    let mut beat = tokio::time::interval(Duration::from_millis(options.collect_interval_ms.max(100)));
+    let interval = Duration::from_millis(options.collect_interval_ms.max(100));
+    let mut beat = tokio::time::interval(interval);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
@@ -189,8 +195,13 @@ async fn collect(options: &AgentOptions, producer: &dyn Producer, stop: &Cancell
         let gathered = tokio::task::spawn_blocking(move || gather(&gathering));
         match gathered.await {
             Ok(batches) => {
-                for gathered in batches {
-                    metrics::ship(producer, gathered.into_batch(&options.tenant), "host metrics").await;
+                let ship = |gathered: Gathered| {
+                    metrics::ship(producer, gathered.into_batch(&options.tenant), "host metrics", interval)
+                };
+                tokio::select! {
+                    biased;
+                    _ = futures::future::join_all(batches.map(ship)) => {}
+                    () = stop.cancelled() => return,
                 }
             }
             Err(error) => tracing::error!(%error, "collecting host metrics failed"),
@@ -222,3 +233,6 @@ fn raise_descriptor_limit() {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
+
+#[cfg(test)]
+mod tests;

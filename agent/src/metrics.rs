@@ -1,5 +1,7 @@
 //! A set of samples taken at one moment, and its way to the bus.
 
+use std::time::Duration;
+
 use bus::{Producer, Topic};
 use model::{Batch, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, Sample, SeriesSamples};
 
@@ -47,15 +49,21 @@ impl Gathered {
     }
 }
 
-/// Appends samples, tried once: samples of now are of little use later, and the next collection comes soon.
-pub async fn ship(producer: &dyn Producer, batch: MetricBatch, what: &'static str) -> bool {
+/// Appends samples, tried once and for no longer than `limit`: samples of now are of little use later, and the next
+/// collection comes soon. Producers wait under pressure, some of them for ever.
+pub async fn ship(producer: &dyn Producer, batch: MetricBatch, what: &'static str, limit: Duration) -> bool {
     if batch.series.is_empty() {
         return true;
     }
-    match bus::append_all(producer, Topic::Metrics, Batch::Metrics(batch)).await {
-        Ok(_) => true,
-        Err(error) => {
+    let appended = bus::append_all(producer, Topic::Metrics, Batch::Metrics(batch));
+    match tokio::time::timeout(limit, appended).await {
+        Ok(Ok(_)) => true,
+        Ok(Err(error)) => {
             tracing::warn!(%error, what, "samples were refused by the bus");
+            false
+        }
+        Err(_) => {
+            tracing::warn!(limit_ms = limit.as_millis() as u64, what, "samples were not taken in time and are dropped");
             false
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use disk::{Disk, write_atomically};
 use serde::{Deserialize, Serialize};
 
-use crate::logs::checkpoint::CheckpointError;
+use crate::logs::checkpoint::{CheckpointError, read_if_there};
 
 const VERSION: u32 = 1;
 pub const FILE_NAME: &str = "agent-journal.json";
@@ -36,11 +36,7 @@ impl CursorFile {
 
     /// What was saved last; nothing when nothing ever was.
     pub fn load(&self) -> Result<Option<String>, CheckpointError> {
-        if !self.disk.exists(&self.path) {
-            return Ok(None);
-        }
-        let bytes =
-            self.disk.read(&self.path).map_err(|source| CheckpointError::Io { path: self.path.clone(), source })?;
+        let Some(bytes) = read_if_there(self.disk.as_ref(), &self.path)? else { return Ok(None) };
         decode(&bytes).map(Some).map_err(|reason| CheckpointError::Corrupt { path: self.path.clone(), reason })
     }
 

@@ -4,12 +4,15 @@
 //! - A file's id and fingerprint are in the checkpoint before its first record is appended to the bus.
 //! - An offset is written only after the bus has acknowledged every byte before it. It may lag behind the bus: what is
 //!   then read again has the same file id and byte ranges, and stores cut it.
-//! - Replaced atomically and durably; a file that does not parse stops the agent rather than being guessed at.
+//! - Replaced atomically and durably; a file that does not parse stops the agent rather than being guessed at, and so does
+//!   one that cannot be read: only `NotFound` means that there is none.
+//! - One agent at a time: the state directory is locked, since two would mint different ids for one file.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use disk::{Disk, write_atomically};
+use disk::{Disk, DiskLock, write_atomically};
 use model::FileId;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +22,7 @@ use super::parse::Format;
 
 const VERSION: u32 = 1;
 pub const FILE_NAME: &str = "agent-logs.json";
+const LOCK_NAME: &str = "agent.lock";
 
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -26,6 +30,17 @@ pub enum CheckpointError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{}: not a checkpoint: {reason}", path.display())]
     Corrupt { path: PathBuf, reason: String },
+    #[error("{}: another agent uses this state directory", path.display())]
+    InUse { path: PathBuf },
+}
+
+/// A file's content; `None` where there is no such file, which no other error means.
+pub fn read_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, CheckpointError> {
+    match disk.read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(CheckpointError::Io { path: path.to_owned(), source }),
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,26 +86,28 @@ impl FileEntry {
     }
 }
 
-/// Where the checkpoint is kept.
+/// Where the checkpoint is kept. Holds the lock of the state directory.
 pub struct CheckpointFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    _lock: Box<dyn DiskLock>,
 }
 
 impl CheckpointFile {
     pub fn new(disk: Arc<dyn Disk>, state_dir: &Path) -> Result<CheckpointFile, CheckpointError> {
         let path = state_dir.join(FILE_NAME);
         disk.create_dir_all(state_dir).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
-        Ok(CheckpointFile { disk, path })
+        let lock_path = state_dir.join(LOCK_NAME);
+        let lock = disk.lock(&lock_path).map_err(|source| match source.kind() {
+            ErrorKind::WouldBlock => CheckpointError::InUse { path: lock_path.clone() },
+            _ => CheckpointError::Io { path: lock_path.clone(), source },
+        })?;
+        Ok(CheckpointFile { disk, path, _lock: lock })
     }
 
     /// What was saved last; empty when nothing ever was.
     pub fn load(&self) -> Result<Vec<PathEntry>, CheckpointError> {
-        if !self.disk.exists(&self.path) {
-            return Ok(Vec::new());
-        }
-        let bytes =
-            self.disk.read(&self.path).map_err(|source| CheckpointError::Io { path: self.path.clone(), source })?;
+        let Some(bytes) = read_if_there(self.disk.as_ref(), &self.path)? else { return Ok(Vec::new()) };
         decode(&bytes).map_err(|reason| CheckpointError::Corrupt { path: self.path.clone(), reason })
     }
 
@@ -136,6 +153,30 @@ mod tests {
         check(b"{}", Err("missing field"));
         check(br#"{"version":9,"paths":[]}"#, Err("version 9"));
         check(br#"{"version":1,"paths":[]}"#, Ok(0));
+    }
+
+    /// Any error while looking for the checkpoint was taken for its absence: every file got a new id and came twice.
+    #[test]
+    fn a_checkpoint_that_cannot_be_read_is_not_a_missing_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = CheckpointFile::new(Arc::new(disk::RealDisk), dir.path()).expect("created");
+        assert_eq!(file.load().expect("none yet"), []);
+        let path = dir.path().join(FILE_NAME);
+        // Unreadable for root too: a link to itself.
+        std::os::unix::fs::symlink(&path, &path).expect("linked");
+        assert!(matches!(file.load(), Err(CheckpointError::Io { .. })));
+    }
+
+    /// Two agents on one state directory minted different ids for one file, and its lines came twice.
+    #[test]
+    fn a_state_directory_has_one_agent() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = || CheckpointFile::new(Arc::new(disk::RealDisk), dir.path());
+        let first = open().expect("free");
+        let message = open().err().expect("in use").to_string();
+        assert!(message.contains("agent.lock: another agent"), "{message}");
+        drop(first);
+        open().expect("free again");
     }
 
     proptest! {

@@ -116,6 +116,10 @@ pub enum LogsError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Glob(#[from] GlobError),
+    #[error("the log tailer cannot be started: {0}")]
+    Thread(std::io::Error),
+    #[error("the log tailer ended by itself")]
+    Ended,
 }
 
 /// What log collection is told.
@@ -164,8 +168,8 @@ impl Logs {
         })
     }
 
-    /// Tails until `stop`, then waits a little for acknowledgements and saves the checkpoint.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Tails until `stop`, then waits a little for acknowledgements and saves the checkpoint. Ending before is an error.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), LogsError> {
         let (sender, events) = mpsc::channel();
         let shipper = Shipper {
             producer: self.producer,
@@ -200,21 +204,15 @@ impl Logs {
             // Nobody waits only when the runtime is gone.
             let _ = done.send(());
         });
-        if let Err(error) = thread {
-            tracing::error!(%error, "the log tailer cannot be started");
-            return;
-        }
+        thread.map_err(LogsError::Thread)?;
         let mut finished = finished;
         tokio::select! {
             () = stop.cancelled() => {}
-            _ = &mut finished => {
-                tracing::error!("the log tailer ended by itself");
-                return;
-            }
+            _ = &mut finished => return Err(LogsError::Ended),
         }
         // The thread is still there: it ends only after this event.
         let _ = sender.send(Event::Stop);
-        let _ = finished.await;
+        finished.await.map_err(|_| LogsError::Ended)
     }
 }
 

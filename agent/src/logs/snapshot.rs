@@ -5,9 +5,9 @@
 //! and the names listed again; where anything differs it is done over, and given up after [`TRIES`].
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::DirEntryExt;
+use std::os::unix::fs::{DirEntryExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -99,15 +99,11 @@ fn open_all(base: &Path, names: &BTreeMap<String, u64>) -> Option<Snapshot> {
 
 /// `None`: the name leads elsewhere by now. `Some(None)`: not a file we can read.
 fn open(path: &Path, ino: u64, is_gzip: bool) -> Option<Option<Seen>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
+    let (file, meta) = match open_regular(path) {
+        Ok(Some(opened)) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(_) => return Some(None),
+        Ok(None) | Err(_) => return Some(None),
     };
-    let Ok(meta) = file.metadata() else { return Some(None) };
-    if !meta.is_file() {
-        return Some(None);
-    }
     let key = FileKey::of(&meta);
     if key.ino != ino {
         return None;
@@ -128,8 +124,47 @@ fn open(path: &Path, ino: u64, is_gzip: bool) -> Option<Option<Seen>> {
     }))
 }
 
+/// `None` where it is no regular file. Devices are never opened, and a FIFO that takes a file's place in between cannot
+/// make us wait for its writer.
+fn open_regular(path: &Path) -> io::Result<Option<(File, Metadata)>> {
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    let meta = file.metadata()?;
+    Ok(meta.is_file().then_some((file, meta)))
+}
+
 fn gzip_head(file: &File) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     MultiGzDecoder::new(file).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
     Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    /// A FIFO beside a log file (`x.log.pipe`) held the tailer in open(2) for ever, and with it every log.
+    #[test]
+    fn a_fifo_is_passed_by() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let base = dir.path().join("x.log");
+        fs::write(&base, "line\n").expect("written");
+        for name in ["x.log.pipe", "x.log.1"] {
+            mknodat(CWD, dir.path().join(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+        }
+        let (sender, taken) = mpsc::channel();
+        std::thread::spawn(move || sender.send(take(&base)));
+        let snapshot = taken.recv_timeout(Duration::from_secs(20)).expect("it does not wait for a writer");
+        let snapshot = snapshot.expect("readable").expect("the directory stood still");
+        let names: Vec<_> = snapshot.iter().filter_map(|seen| seen.path.file_name()).collect();
+        assert_eq!(names, ["x.log"]);
+    }
 }

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::{Logs, LogsOptions};
+use super::{Logs, LogsError, LogsOptions};
 
 /// A line as a store shows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +83,7 @@ impl Producer for FakeProducer {
 struct Bench {
     dir: TempDir,
     producer: FakeProducer,
-    running: Option<(Runtime, CancellationToken, tokio::task::JoinHandle<()>)>,
+    running: Option<(Runtime, CancellationToken, tokio::task::JoinHandle<Result<(), LogsError>>)>,
 }
 
 impl Bench {
@@ -116,7 +116,7 @@ impl Bench {
     fn stop(&mut self) {
         if let Some((runtime, stop, task)) = self.running.take() {
             stop.cancel();
-            runtime.block_on(task).expect("it stops");
+            runtime.block_on(task).expect("no panic").expect("it stops");
         }
     }
 

@@ -29,6 +29,8 @@ pub use target::Target;
 use text::{TextFormat, TextSample};
 
 const MAX_BODY_BYTES: usize = 64 << 20;
+/// How long the last samples of a target may take, when stopping too.
+const LAST_SHIPMENT: Duration = Duration::from_secs(2);
 const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 
 /// A target's state, as `/api/v1/targets` shows it.
@@ -211,11 +213,16 @@ impl Loop {
                 status.last_scrape_duration_seconds = took.as_secs_f64();
             }
             let batch = self.history.batch(result, t_ms, took);
-            crate::metrics::ship(self.producer.as_ref(), batch, "a scrape").await;
+            let shipped = crate::metrics::ship(self.producer.as_ref(), batch, "a scrape", self.history.target.interval);
+            tokio::select! {
+                biased;
+                _ = shipped => {}
+                () = stop.cancelled() => break,
+            }
         }
         let ends = self.history.ends(model::now_ms(), &HashMap::new());
         let batch = MetricBatch { tenant: self.history.tenant.clone(), series: ends };
-        crate::metrics::ship(self.producer.as_ref(), batch, "the end of a target").await;
+        crate::metrics::ship(self.producer.as_ref(), batch, "the end of a target", LAST_SHIPMENT).await;
     }
 
     async fn fetch(&self) -> Result<Vec<TextSample>, String> {

@@ -210,6 +210,23 @@ pub fn is_metric_name(name: &str) -> bool {
         && chars.all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b':')
 }
 
+/// The name behind a value-escaped one: `U__la_2d_bel` is `la-bel` (Prometheus' escaping scheme `values`). What is not
+/// escaped, or escaped wrongly, stays as it is.
+pub fn unescape_name(name: &str) -> String {
+    name.strip_prefix("U__").and_then(unescape).unwrap_or_else(|| name.to_owned())
+}
+
+fn unescape(mut rest: &str) -> Option<String> {
+    let mut plain = String::new();
+    while let Some(at) = rest.find('_') {
+        plain += &rest[..at];
+        let (code, after) = rest[at + 1..].split_once('_')?;
+        plain.push(if code.is_empty() { '_' } else { char::from_u32(u32::from_str_radix(code, 16).ok()?)? });
+        rest = after;
+    }
+    Some(plain + rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +248,16 @@ mod tests {
         assert_eq!(labels.hash("default"), 6_750_464_546_271_751_957, "pinned");
         assert_eq!(labels.partition_hash("default"), labels.without(&["le"]).hash("default"));
         assert_ne!(labels.hash("default"), labels.hash("other"));
+    }
+
+    #[test]
+    fn escaped_names_come_back() {
+        for (escaped, plain) in
+            [("U__la_2d_bel", "la-bel"), ("U__a__b", "a_b"), ("U___fc_", "ü"), ("plain_x", "plain_x")]
+        {
+            assert_eq!(unescape_name(escaped), plain);
+        }
+        assert_eq!(unescape_name("U__broken_zz"), "U__broken_zz");
     }
 
     #[test]

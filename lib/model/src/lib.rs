@@ -17,7 +17,7 @@ pub use batch::{
     AlertEvents, Batch, FileId, ForgetFiles, LineRef, LogBatch, LogColumns, MetricBatch, Origin, SeriesSamples,
 };
 pub use duration::{DurationError, DurationMs, format_duration, parse_duration};
-pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME, is_label_name, is_metric_name};
+pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME, is_label_name, is_metric_name, unescape_name};
 pub use matcher::{MatchOp, Matcher, MatcherError, matches_all};
 pub use relabel::{RelabelAction, RelabelConfig, relabel};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_marker};

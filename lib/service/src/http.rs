@@ -73,11 +73,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Tenant {
 fn tenant_of(headers: &HeaderMap) -> Result<Tenant, ApiError> {
     let Some(value) = headers.get("x-scope-orgid") else { return Ok(Tenant(DEFAULT_TENANT.to_owned())) };
     let name = value.to_str().unwrap_or("");
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "!-_.*'()".contains(c);
-    if name.is_empty() || name.len() > MAX_TENANT_BYTES || matches!(name, "." | "..") || !name.chars().all(is_allowed) {
+    if !is_tenant(name) {
         return Err(ApiError::bad_data("X-Scope-OrgID: a tenant is 1 to 150 of a-z A-Z 0-9 !-_.*'()"));
     }
     Ok(Tenant(name.to_owned()))
+}
+
+/// Whether a text can name a tenant; such a name is also safe as a directory's.
+pub fn is_tenant(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "!-_.*'()".contains(c);
+    (1..=MAX_TENANT_BYTES).contains(&name.len()) && !matches!(name, "." | "..") && name.chars().all(is_allowed)
 }
 
 /// `X-Read-Consistency: strong`: the read must wait for everything acknowledged before it.

@@ -79,6 +79,7 @@ pub async fn values(
     params: Params,
 ) -> Result<Response, ApiError> {
     let request = Request::parse(tenant, &params)?;
+    let name = model::unescape_name(&name);
     let values = move |store: &Store, listing: &Listing<'_>| store.label_values(listing, &name);
     list(&app, strong, &params, request, values, |out, value| json::string(out, value)).await
 }

@@ -79,11 +79,13 @@ impl Producer for FakeProducer {
     }
 }
 
+type Tailing = tokio::task::JoinHandle<Result<(), LogsError>>;
+
 /// A directory of logs, an agent that can be stopped and started, and what arrived.
 struct Bench {
     dir: TempDir,
     producer: FakeProducer,
-    running: Option<(Runtime, CancellationToken, tokio::task::JoinHandle<Result<(), LogsError>>)>,
+    running: Option<(Runtime, CancellationToken, Tailing)>,
 }
 
 impl Bench {

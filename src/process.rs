@@ -238,6 +238,7 @@ fn tsdb_options(settings: &Settings) -> tsdb::Options {
         query_timeout: settings.cli.query_timeout.as_std(),
         query_max_samples: settings.cli.query_max_samples,
         lookback_ms: settings.cli.lookback.0,
+        accept_loss: settings.cli.accept_loss,
     }
 }
 
@@ -246,6 +247,7 @@ fn indexer_options(settings: &Settings) -> IndexerOptions {
     options.store.retention_ns = settings.logs_retention_ms.saturating_mul(NS_PER_MS);
     options.strong_reads_always = is_one_process(settings);
     options.query_timeout = settings.cli.query_timeout.as_std();
+    options.accept_loss = settings.cli.accept_loss;
     options
 }
 

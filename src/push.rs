@@ -9,10 +9,10 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use bus::{BusError, Topic, append_all};
+use bus::{BusError, Offset, Topic, append_all};
 use model::Batch;
 use serde_json::json;
-use service::http::ApiError;
+use service::http::{ApiError, is_tenant};
 
 use crate::shared::Shared;
 
@@ -28,17 +28,41 @@ pub async fn push(
         other => return Err(ApiError::bad_data(format!("no records are pushed to topic {other:?}"))),
     };
     let batch = bus::decode(&body).map_err(|error| ApiError::bad_data(error.to_string()))?;
-    let fits = match (&batch, topic) {
-        (Batch::Metrics(_), Topic::Metrics) | (Batch::Logs(_) | Batch::ForgetFiles(_), Topic::Logs) => true,
-        (Batch::Metrics(_) | Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_), _) => false,
-    };
-    if !fits {
-        return Err(ApiError::bad_data("the record does not belong to this topic"));
-    }
+    let (admitted, refused) = admit(&shared, topic, batch)?;
+    let Some(batch) = admitted else { return Ok(answer(0, &refused)) };
     // The sender knows nothing of our partitions: the record is divided anew.
     let offsets = append_all(bus.as_ref(), topic, batch).await.map_err(refusal)?;
-    let offset = offsets.iter().map(|(_, offset)| *offset).max().unwrap_or(0);
-    Ok((StatusCode::OK, axum::Json(json!({"offset": offset}))).into_response())
+    Ok(answer(offsets.iter().map(|(_, offset)| *offset).max().unwrap_or(0), &refused))
+}
+
+/// 200 also where something was refused: it never will be taken, so it must not come again.
+fn answer(offset: Offset, refused: &[String]) -> Response {
+    (StatusCode::OK, axum::Json(json!({"offset": offset, "refused": refused}))).into_response()
+}
+
+/// What may go on the bus, and why the rest may not; the stores of this process decide.
+fn admit(shared: &Shared, topic: Topic, batch: Batch) -> Result<(Option<Batch>, Vec<String>), ApiError> {
+    let absent = || ApiError::unavailable(format!("this process has no store for {}", topic.name()));
+    match (batch, topic) {
+        (Batch::Metrics(mut batch), Topic::Metrics) => {
+            check_tenant(&batch.tenant)?;
+            let refused = shared.tsdb.as_ref().ok_or_else(absent)?.admit_batch(&mut batch);
+            Ok(((!batch.series.is_empty()).then_some(Batch::Metrics(batch)), refused))
+        }
+        (Batch::Logs(batch), Topic::Logs) => {
+            check_tenant(&batch.tenant)?;
+            let (admitted, refused) = shared.indexer.as_ref().ok_or_else(absent)?.admit_batch(batch);
+            Ok((admitted.map(Batch::Logs), refused))
+        }
+        (Batch::ForgetFiles(batch), Topic::Logs) => Ok((Some(Batch::ForgetFiles(batch)), Vec::new())),
+        (Batch::Metrics(_) | Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_), _) => {
+            Err(ApiError::bad_data("the record does not belong to this topic"))
+        }
+    }
+}
+
+fn check_tenant(tenant: &str) -> Result<(), ApiError> {
+    if is_tenant(tenant) { Ok(()) } else { Err(ApiError::bad_data(format!("{tenant:?} is no tenant's name"))) }
 }
 
 /// Why the bus did not take it, and whether that passes.

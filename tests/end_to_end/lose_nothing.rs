@@ -122,6 +122,11 @@ impl<'a> Processes<'a> {
         Processes { start_agent, start_indexer, agent, indexer }
     }
 
+    /// An agent beside a store that is never killed.
+    pub fn beside(store: Binnacle, start_agent: &'a dyn Fn() -> Binnacle) -> Processes<'a> {
+        Processes { start_agent, start_indexer: None, agent: Some(start_agent()), indexer: Some(store) }
+    }
+
     fn agent(&self) -> &Binnacle {
         self.agent.as_ref().expect("running between kills")
     }

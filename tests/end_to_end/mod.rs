@@ -8,6 +8,7 @@ mod harness;
 mod kafka;
 mod lose_nothing;
 mod page;
+mod push;
 mod reload;
 mod remote_write;
 mod smtp;

@@ -51,7 +51,7 @@ pub struct EmbeddedOptions {
     pub reserve_bytes: u64,
     /// Encoded bytes of records that wait for the writer.
     pub queue_bytes: usize,
-    /// Bytes (before compression) of recent records kept in memory for consumers.
+    /// Memory (by [`Batch::memory_bytes`]) of recent records kept for consumers.
     pub tail_bytes: usize,
 }
 
@@ -62,7 +62,7 @@ impl Default for EmbeddedOptions {
             max_topic_bytes: 8 << 30,
             reserve_bytes: 512 << 20,
             queue_bytes: 16 << 20,
-            tail_bytes: 64 << 20,
+            tail_bytes: 32 << 20,
         }
     }
 }

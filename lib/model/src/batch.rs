@@ -19,6 +19,34 @@ pub enum Batch {
     Alerts(AlertEvents),
 }
 
+/// What a label costs in memory beside its text: two shared strings with their counts.
+const LABEL_BYTES: usize = 80;
+/// What a label set, or a series, costs beside its labels and samples.
+const SET_BYTES: usize = 64;
+
+impl Batch {
+    /// Roughly what it holds in memory, for limits.
+    pub fn memory_bytes(&self) -> usize {
+        let sets = |sets: &[Labels]| sets.iter().map(set_bytes).sum::<usize>();
+        match self {
+            Batch::Metrics(batch) => {
+                let of = |one: &SeriesSamples| set_bytes(&one.labels) + one.samples.len() * size_of::<Sample>();
+                batch.series.iter().map(of).sum()
+            }
+            Batch::Logs(batch) => {
+                let columns = 2 * size_of::<u64>() + 3 * size_of::<u32>();
+                batch.text_bytes() + batch.len() * columns + sets(&batch.streams) + sets(&batch.metadata)
+            }
+            Batch::ForgetFiles(batch) => batch.files.len() * size_of::<FileId>(),
+            Batch::Alerts(batch) => batch.events.iter().map(|event| SET_BYTES + event.len()).sum(),
+        }
+    }
+}
+
+fn set_bytes(labels: &Labels) -> usize {
+    SET_BYTES + labels.iter().map(|label| LABEL_BYTES + label.name.len() + label.value.len()).sum::<usize>()
+}
+
 /// Samples of some series of one tenant.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MetricBatch {
@@ -231,6 +259,15 @@ pub struct AlertEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The bus used to weigh what it keeps in memory by its encoded size, a tenth of this for series of one sample.
+    #[test]
+    fn short_series_weigh_their_labels() {
+        let labels = Labels::from_pairs([("__name__", "m"), ("s", "1")]);
+        let series = vec![SeriesSamples { labels, samples: vec![Sample { t_ms: 1, value: 1.0 }] }; 10];
+        let batch = Batch::Metrics(MetricBatch { tenant: "t".into(), series });
+        assert!(batch.memory_bytes() > 10 * 200, "{}", batch.memory_bytes());
+    }
 
     #[test]
     fn tailed_lines_know_their_bytes() {

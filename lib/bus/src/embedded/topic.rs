@@ -105,7 +105,8 @@ impl TopicState {
     }
 
     /// Makes the next record visible.
-    pub fn publish(&mut self, batch: Arc<Batch>, weight_bytes: usize) {
+    pub fn publish(&mut self, batch: Arc<Batch>) {
+        let weight_bytes = batch.memory_bytes();
         self.tail.push_back((batch, weight_bytes));
         self.tail_bytes += weight_bytes;
         self.end += 1;

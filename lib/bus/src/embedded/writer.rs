@@ -186,7 +186,7 @@ impl Writer {
         let mut state = self.log.state.lock();
         let first = state.end;
         for pending in &group {
-            state.publish(pending.batch.clone(), pending.encoded.body_bytes);
+            state.publish(pending.batch.clone());
         }
         let end = state.end;
         state.records += group.len() as u64;

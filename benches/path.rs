@@ -110,47 +110,94 @@ fn tail_to_searchable() {
     binnacle.stop();
 }
 
+/// Requests of remote write 1.0: every series once per instant, 15 s apart, counters and gauges with some noise.
+fn write_requests() -> Vec<Vec<u8>> {
+    let start_ms = model::now_ms() - SAMPLES_PER_SERIES * 15_000;
+    let value = |t: i64, s: u64| {
+        let noise = (s ^ t as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
+        if s.is_multiple_of(2) { (t * 40) as f64 + noise as f64 } else { noise as f64 / 1000.0 }
+    };
+    let body = |t: i64, first: u64| {
+        let lanes = first..first + SERIES_PER_REQUEST;
+        Sender::body(lanes.map(|s| series("bench_total", s, &[(start_ms + t * 15_000, value(t, s))])))
+    };
+    let firsts = || (0..SERIES / SERIES_PER_REQUEST).map(|r| r * SERIES_PER_REQUEST);
+    (0..SAMPLES_PER_SERIES).flat_map(|t| firsts().map(move |first| body(t, first))).collect()
+}
+
+/// Sends all requests over four connections, instants in order; every one must be acknowledged.
+fn send_all(url: &str, requests: &[Vec<u8>]) -> Duration {
+    const LANES: usize = 4;
+    let client = reqwest::blocking::Client::new();
+    let start = Instant::now();
+    for instant in requests.chunks((SERIES / SERIES_PER_REQUEST) as usize) {
+        std::thread::scope(|scope| {
+            for lane in 0..LANES {
+                let client = &client;
+                scope.spawn(move || {
+                    for body in instant.iter().skip(lane).step_by(LANES) {
+                        let request = client.post(url).header("content-encoding", "snappy").body(body.clone());
+                        let answer = request.send().expect("an answer");
+                        assert_eq!(answer.status().as_u16(), 204);
+                    }
+                });
+            }
+        });
+    }
+    start.elapsed()
+}
+
+const SAMPLES: f64 = SERIES as f64 * SAMPLES_PER_SERIES as f64;
+
 fn remote_write_samples() {
     let dir = temp_dir();
     let binnacle = Binnacle::start(dir.path(), &["--agent.disabled"]);
-    let start_ms = model::now_ms() - SAMPLES_PER_SERIES * 15_000;
-    let body = |t: i64, first: u64| {
-        let value = |s: u64| (s * 1000) as f64 + t as f64 * (s % 17) as f64;
-        Sender::body(
-            (first..first + SERIES_PER_REQUEST).map(|s| series("bench_total", s, &[(start_ms + t * 15_000, value(s))])),
-        )
-    };
-    let requests: Vec<Vec<u8>> = (0..SAMPLES_PER_SERIES)
-        .flat_map(|t| (0..SERIES / SERIES_PER_REQUEST).map(move |r| (t, r * SERIES_PER_REQUEST)))
-        .map(|(t, first)| body(t, first))
-        .collect();
+    let requests = write_requests();
     let bytes: usize = requests.iter().map(Vec::len).sum();
-    let start = Instant::now();
-    let lanes = 4;
-    std::thread::scope(|scope| {
-        for lane in 0..lanes {
-            let (requests, binnacle) = (&requests, &binnacle);
-            scope.spawn(move || {
-                for body in requests.iter().skip(lane).step_by(lanes) {
-                    let request =
-                        binnacle.client().post(binnacle.url("/api/v1/write")).header("content-encoding", "snappy");
-                    let answer = request.body(body.clone()).send().expect("an answer");
-                    assert_eq!(answer.status().as_u16(), 204);
-                }
-            });
-        }
-    });
-    let took = start.elapsed();
-    let samples = SERIES as f64 * SAMPLES_PER_SERIES as f64;
-    report("Remote write, every request acknowledged durable", "samples", samples, bytes as f64, took, binnacle.pid());
+    let took = send_all(&binnacle.url("/api/v1/write"), &requests);
+    report("Remote write, every request acknowledged durable", "samples", SAMPLES, bytes as f64, took, binnacle.pid());
     let query = Instant::now();
     let sum = binnacle.query("sum(rate(bench_total[5m]))");
     println!("  sum(rate(bench_total[5m])) over {SERIES} series: {:.0} ms", query.elapsed().as_secs_f64() * 1e3);
     assert_eq!(sum.len(), 1);
     binnacle.flush();
     let on_disk = directory_bytes(&dir.path().join("data/tsdb"));
-    println!("  {:.2} bytes per sample on disk after a flush\n", on_disk as f64 / samples);
+    println!("  {:.2} bytes per sample on disk after a flush\n", on_disk as f64 / SAMPLES);
     binnacle.stop();
+    if let Some(prometheus) = std::env::var_os("BINNACLE_BENCH_PROMETHEUS") {
+        remote_write_to_peer(&prometheus, &requests, bytes);
+    }
+}
+
+/// The same requests to a Prometheus server (2.33 or later), for comparison in one run.
+fn remote_write_to_peer(prometheus: &std::ffi::OsStr, requests: &[Vec<u8>], bytes: usize) {
+    let dir = temp_dir();
+    let config = dir.path().join("prometheus.yml");
+    std::fs::write(&config, "global: {}\n").expect("written");
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let mut child = std::process::Command::new(prometheus)
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .arg("--web.enable-remote-write-receiver")
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("Prometheus starts");
+    let url = format!("http://127.0.0.1:{port}");
+    let is_ready = || reqwest::blocking::get(format!("{url}/-/ready")).is_ok_and(|answer| answer.status().is_success());
+    wait_for("Prometheus", || is_ready().then_some(()));
+    let took = send_all(&format!("{url}/api/v1/write"), requests);
+    report(
+        "The same to Prometheus (its log is not fsynced per request)",
+        "samples",
+        SAMPLES,
+        bytes as f64,
+        took,
+        child.id(),
+    );
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
 }
 
 fn directory_bytes(dir: &std::path::Path) -> u64 {

@@ -32,8 +32,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::logs::checkpoint::CheckpointError;
+use crate::logs::event::Outcome;
 use crate::logs::parse::Level;
-use crate::logs::ship::{self, Outcome};
+use crate::logs::ship;
 use crate::logs::{JOURNAL, LogCounters, Stage};
 use cursor::CursorFile;
 use entry::Entry;

@@ -8,6 +8,7 @@ pub mod chain;
 pub mod checkpoint;
 pub mod discover;
 pub mod enrich;
+pub mod event;
 pub mod identity;
 pub mod lines;
 pub mod parse;
@@ -39,9 +40,10 @@ use tokio_util::sync::CancellationToken;
 
 use checkpoint::{CheckpointError, CheckpointFile};
 use discover::{Discovery, GlobError, Source};
+use event::Event;
 use identity::FileKey;
 use ship::Shipper;
-use tail::{Event, State, Tailer};
+use tail::{State, Tailer};
 use watch::Watch;
 
 /// The path that stands for systemd's journal, which is no file to tail, and the label `filename` of its lines.

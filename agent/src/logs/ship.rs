@@ -12,20 +12,10 @@ use model::Batch;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::tail::{ChainId, Event};
+use super::event::{ChainId, Event, Outcome};
 
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-
-/// How an append ended, from good to bad.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
-    Acknowledged,
-    /// The bus will never take it; the reason was logged.
-    Dropped,
-    /// The agent is stopping.
-    Abandoned,
-}
 
 #[derive(Clone)]
 pub struct Shipper {

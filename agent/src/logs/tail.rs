@@ -21,10 +21,11 @@ use parking_lot::Mutex;
 use super::chain::Chain;
 use super::checkpoint::{CheckpointFile, PathEntry};
 use super::discover::{Discovery, Found};
+use super::event::{ChainId, Event, Outcome};
 use super::identity::FileKey;
 use super::reader::{Prepared, Read, read};
 use super::rotation::rotated_from;
-use super::ship::{Outcome, Shipper};
+use super::ship::Shipper;
 use super::watch::Watch;
 use super::{FileStatus, LogCounters, Stage, enrich};
 
@@ -39,17 +40,6 @@ const MIN_WALK_INTERVAL: Duration = Duration::from_millis(200);
 /// Changes are gathered for this long, so that a busy file ships batches and not lines.
 const LINGER: Duration = Duration::from_millis(25);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-
-pub type ChainId = u64;
-
-/// All that the tailer hears of.
-#[derive(Debug)]
-pub enum Event {
-    Shipped(ChainId, Outcome),
-    /// Files changed: [`Watch::take`] tells which.
-    Changed,
-    Stop,
-}
 
 /// A record on its way.
 struct InFlight {

@@ -9,7 +9,7 @@ use notify::event::ModifyKind;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 
-use super::tail::Event;
+use super::event::Event;
 
 /// Paths remembered between two wakes; more than this is "everything".
 const MAX_PENDING: usize = 10_000;

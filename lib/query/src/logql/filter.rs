@@ -4,7 +4,7 @@ use model::Matcher;
 use regex::Regex;
 
 use super::pattern::Pattern;
-use super::pipeline::Row;
+use super::row::Row;
 use super::units::{parse_bytes, parse_duration_ns};
 use crate::literal::parse_number;
 

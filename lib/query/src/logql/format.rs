@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::pipeline::Row;
+use super::row::Row;
 
 #[derive(Debug, Clone, PartialEq)]
 enum Part {

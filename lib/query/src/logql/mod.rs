@@ -19,6 +19,7 @@ mod parser;
 mod pattern;
 mod pipeline;
 mod range;
+mod row;
 mod selector;
 mod stages;
 #[cfg(test)]

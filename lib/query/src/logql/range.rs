@@ -7,7 +7,7 @@ use std::time::Instant;
 use model::{Labels, LabelsBuilder, MatchOp, NS_PER_MS};
 
 use super::filter::{LabelFilter, Unit};
-use super::pipeline::{ERROR, Row};
+use super::row::{ERROR, Row};
 use super::selector::LogSelector;
 use crate::engine::{Grid, counter_rate, mean, quantile, sum, variance};
 use crate::promql::Grouping;

@@ -4,26 +4,7 @@ use model::Matcher;
 
 use crate::Span;
 use crate::promql::functions::Function;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ValueType {
-    Scalar,
-    Text,
-    Vector,
-    Matrix,
-}
-
-impl ValueType {
-    /// As Prometheus' messages name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            ValueType::Scalar => "scalar",
-            ValueType::Text => "string",
-            ValueType::Vector => "instant vector",
-            ValueType::Matrix => "range vector",
-        }
-    }
-}
+pub use crate::promql::value_type::ValueType;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expr {

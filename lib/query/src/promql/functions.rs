@@ -1,6 +1,6 @@
 //! The functions of Prometheus 3.14 and the types of their arguments.
 
-use super::ast::ValueType;
+use super::value_type::ValueType;
 use ValueType::{Matrix as M, Scalar as S, Text as T, Vector as V};
 
 #[derive(Debug, PartialEq, Eq)]

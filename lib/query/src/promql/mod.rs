@@ -9,6 +9,7 @@ mod parser;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
+mod value_type;
 
 pub use ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, DurationOp, Expr, ExprKind,

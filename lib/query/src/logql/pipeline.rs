@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use model::{Labels, Matcher};
+use model::{Labels, LabelsBuilder, Matcher};
 use regex::Regex;
 
 use super::filter::{LabelFilter, LineFilter};

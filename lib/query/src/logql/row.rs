@@ -10,7 +10,7 @@ const ERROR_DETAILS: &str = "__error_details__";
 
 /// A line on its way.
 pub struct Row<'a> {
-    stream: &'a Labels,
+    pub stream: &'a Labels,
     pub labels: LabelsBuilder,
     pub line: Cow<'a, str>,
     pub t_ns: i64,

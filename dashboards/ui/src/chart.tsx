@@ -4,7 +4,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import type { Series } from './api';
-import { tick } from './format';
+import { bytes, bytesPerSecond, tick } from './format';
 
 const COLOURS = ['#2f7fb5', '#e4572e', '#3a9d6e', '#c9a35b', '#8a5bb5', '#4bb3c4', '#b5476f', '#7d8b2f', '#6b7a89'];
 
@@ -35,6 +35,9 @@ export function stack(data: uPlot.AlignedData): uPlot.AlignedData {
   return [times, ...stacked];
 }
 
+/** Steps of an axis that counts bytes: powers of two, so that its labels are round. */
+const BINARY_STEPS = Array.from({ length: 60 }, (_, i) => 2 ** i);
+
 interface Props {
   title: string;
   series: Series[];
@@ -51,6 +54,7 @@ const colourOf = (name: string, i: number) => MEANING[name] ?? COLOURS[i % COLOU
 
 function options(props: Props, width: number, ink: string, grid: string): uPlot.Options {
   const fill = props.stacked || props.bars ? 'cc' : '18';
+  const isBytes = props.format === bytes || props.format === bytesPerSecond;
   const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: '11px system-ui' };
   return {
     width,
@@ -62,7 +66,7 @@ function options(props: Props, width: number, ink: string, grid: string): uPlot.
       x: { min: props.range.start, max: props.range.end },
       y: { range: (_, __, max) => [0, Math.max(props.max ?? 0, max * 1.05) || 1] },
     },
-    axes: [{ ...axis, space: 70, size: 28, values: (_, ticks) => ticks.map((at) => tick(at, props.range.end - props.range.start)) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(props.format) }],
+    axes: [{ ...axis, space: 70, size: 28, values: (_, ticks) => ticks.map((at) => tick(at, props.range.end - props.range.start)) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(props.format), ...(isBytes ? { incrs: BINARY_STEPS } : {}) }],
     series: [
       {},
       ...props.series.map(({ labels, points }, i) => {

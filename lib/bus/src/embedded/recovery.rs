@@ -88,3 +88,24 @@ fn has_synced_frame(bytes: &[u8], start: usize, offset: Offset) -> bool {
 pub fn corrupt(path: &Path, at: usize, reason: &str) -> BusError {
     BusError::Corrupt(format!("{} at byte {at}: {reason}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame_bytes(offset: Offset, synced: Offset) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        frame::write_frame(&mut bytes, &Frame { offset, synced, record: b"text" });
+        bytes
+    }
+
+    /// Text that looks like a frame, in a record that a crash tore, used to make the log look damaged, and the process
+    /// refuse to start.
+    #[test]
+    fn a_frame_in_a_senders_text_proves_nothing() {
+        let torn: Vec<u8> = [vec![b'x'; 100], frame_bytes(0x7f7f_7f7f, 0x7f7f_7f7f)].concat();
+        assert!(!has_synced_frame(&torn, 0, 5));
+        let real: Vec<u8> = [vec![b'x'; 100], frame_bytes(7, 6)].concat();
+        assert!(has_synced_frame(&real, 0, 5));
+    }
+}

@@ -6,6 +6,7 @@
 //! with their lengths); the metadata set of each line; the texts.
 
 use model::Labels;
+use model::varint;
 
 /// A block takes no more lines once it has this much text, this much metadata, or this many.
 const FULL_TEXT_BYTES: usize = 64 * 1024;
@@ -125,23 +126,23 @@ impl Block {
 
     pub fn encode(&self) -> Vec<u8> {
         let mut content = Vec::with_capacity(self.text.len() + self.len() * 8);
-        put_varint(&mut content, self.len() as u64);
+        varint::put(&mut content, self.len() as u64);
         let mut before = 0i64;
         for t_ns in &self.t_ns {
             let distance = t_ns.wrapping_sub(before);
-            put_varint(&mut content, ((distance << 1) ^ (distance >> 63)) as u64);
+            varint::put(&mut content, varint::zigzag(distance));
             before = *t_ns;
         }
-        self.lines().for_each(|line| put_varint(&mut content, line.text.len() as u64));
-        put_varint(&mut content, self.metadata_sets.len() as u64);
+        self.lines().for_each(|line| varint::put(&mut content, line.text.len() as u64));
+        varint::put(&mut content, self.metadata_sets.len() as u64);
         for set in &self.metadata_sets {
-            put_varint(&mut content, set.len() as u64);
+            varint::put(&mut content, set.len() as u64);
             for part in set.iter().flat_map(|label| [&label.name, &label.value]) {
-                put_varint(&mut content, part.len() as u64);
+                varint::put(&mut content, part.len() as u64);
                 content.extend_from_slice(part.as_bytes());
             }
         }
-        self.metadata.iter().for_each(|set| put_varint(&mut content, u64::from(*set)));
+        self.metadata.iter().for_each(|set| varint::put(&mut content, u64::from(*set)));
         content.extend_from_slice(self.text.as_bytes());
         let mut encoded = vec![VERSION];
         encoded.extend_from_slice(&(content.len() as u32).to_le_bytes());
@@ -173,30 +174,13 @@ pub fn label_bytes(labels: &Labels) -> usize {
     labels.iter().map(|label| label.name.len() + label.value.len() + LABEL_BYTES).sum()
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
     fn varint(&mut self) -> Result<u64, &'static str> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.rest.split_first().ok_or("a block cut short")?;
-            self.rest = rest;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err("a number of too many bytes")
+        varint::take(&mut self.rest).ok_or("a number that is cut short or too large")
     }
 
     /// A count of things that take at least a byte each.
@@ -216,8 +200,7 @@ impl<'a> Reader<'a> {
         let count = self.count()?;
         let (mut block, mut before) = (Block::default(), 0i64);
         for _ in 0..count {
-            let zigzag = self.varint()?;
-            let t_ns = before.wrapping_add((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
+            let t_ns = before.wrapping_add(varint::unzigzag(self.varint()?));
             block.is_sorted &= block.t_ns.is_empty() || before <= t_ns;
             block.min_ns = block.min_ns.min(t_ns);
             block.max_ns = block.max_ns.max(t_ns);

@@ -11,6 +11,7 @@ mod matcher;
 mod relabel;
 mod sample;
 mod time;
+pub mod varint;
 
 pub use alert::{Alert, Fingerprint};
 pub use batch::{

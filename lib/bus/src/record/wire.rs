@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::Labels;
+use model::{Labels, varint};
 use xxhash_rust::xxh3::Xxh3Builder;
 
 /// Why a body cannot be read.
@@ -14,15 +14,6 @@ const CUT_SHORT: Malformed = "the body is cut short";
 #[derive(Default)]
 pub struct Writer {
     bytes: Vec<u8>,
-}
-
-/// Small magnitudes of either sign become small numbers.
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 impl Writer {
@@ -43,17 +34,12 @@ impl Writer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// LEB128.
-    pub fn unsigned(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.bytes.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.bytes.push(value as u8);
+    pub fn unsigned(&mut self, value: u64) {
+        varint::put(&mut self.bytes, value);
     }
 
     pub fn signed(&mut self, value: i64) {
-        self.unsigned(zigzag(value));
+        self.unsigned(varint::zigzag(value));
     }
 
     pub fn string(&mut self, text: &str) {
@@ -135,23 +121,11 @@ impl<'a> Reader<'a> {
     }
 
     pub fn unsigned(&mut self) -> Result<u64, Malformed> {
-        let mut value = 0u64;
-        for (i, byte) in self.rest.iter().take(10).enumerate() {
-            let bits = u64::from(byte & 0x7f);
-            if i == 9 && bits > 1 {
-                break;
-            }
-            value |= bits << (7 * i);
-            if byte & 0x80 == 0 {
-                self.rest = &self.rest[i + 1..];
-                return Ok(value);
-            }
-        }
-        Err("a number is malformed")
+        varint::take(&mut self.rest).ok_or("a number is malformed")
     }
 
     pub fn signed(&mut self) -> Result<i64, Malformed> {
-        Ok(unzigzag(self.unsigned()?))
+        Ok(varint::unzigzag(self.unsigned()?))
     }
 
     /// A count of things that take at least `item_bytes` each.

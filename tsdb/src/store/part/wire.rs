@@ -1,17 +1,15 @@
-//! Numbers in a part: LEB128, signed ones zigzag, and a reader that answers `None` where bytes run out.
+//! Numbers in a part ([`model::varint`]), and a reader that answers `None` where bytes run out.
 
-/// Appends a number in LEB128.
-pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
+use model::varint;
+
+/// Appends a number.
+pub fn put_number(out: &mut Vec<u8>, number: u64) {
+    varint::put(out, number);
 }
 
 /// Appends a signed number, zigzag.
 pub fn put_signed(out: &mut Vec<u8>, number: i64) {
-    put_number(out, ((number << 1) ^ (number >> 63)) as u64);
+    varint::put(out, varint::zigzag(number));
 }
 
 /// Reads from bytes that may be anything.
@@ -43,24 +41,11 @@ impl<'a> Reader<'a> {
     }
 
     pub fn number(&mut self) -> Option<u64> {
-        let mut number = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                return None;
-            }
-            number |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
+        varint::take(&mut self.rest)
     }
 
     pub fn signed(&mut self) -> Option<i64> {
-        let number = self.number()?;
-        Some((number >> 1) as i64 ^ -((number & 1) as i64))
+        self.number().map(varint::unzigzag)
     }
 
     /// A number that counts things of at least one byte each in what follows.

@@ -82,7 +82,7 @@ impl Shared {
             indexer.flush().await?;
         }
         if let Some(router) = &self.alertmanager {
-            router.flush_state().await.map_err(|error| error.to_string())?;
+            router.save().map_err(|error| error.to_string())?;
         }
         Ok(())
     }

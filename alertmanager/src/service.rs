@@ -405,11 +405,7 @@ impl Alertmanager {
     }
 
     /// Writes the snapshot and lets the bus drop what it holds.
-    pub async fn flush_state(&self) -> Result<(), AlertmanagerError> {
-        self.save()
-    }
-
-    fn save(&self) -> Result<(), AlertmanagerError> {
+    pub fn save(&self) -> Result<(), AlertmanagerError> {
         let snapshot = {
             let mut core = self.core.lock();
             core.state.forget(now_ms());

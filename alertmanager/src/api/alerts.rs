@@ -4,13 +4,13 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use model::{Alert, Labels, format_rfc3339_ms, now_ms, parse_rfc3339_ns};
+use model::{Alert, Labels, format_rfc3339_ms, matches_all, now_ms, parse_rfc3339_ns};
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service::http::Params;
 
-use super::{App, Failure, filters, passes, wants};
+use super::{App, Failure, filters, wants};
 use crate::service::Core;
 
 /// An alert as it is posted.
@@ -122,7 +122,7 @@ pub async fn list(State(app): State<App>, params: Params) -> Result<Json<Vec<Val
     let (matchers, receiver) = (filters(&params)?, receiver_filter(&params)?);
     let (core, now_ms) = (app.core.lock(), now_ms());
     let mut found = Vec::new();
-    for alert in core.state.firing(now_ms).filter(|alert| passes(&matchers, &alert.labels)) {
+    for alert in core.state.firing(now_ms).filter(|alert| matches_all(&matchers, &alert.labels)) {
         let routes = core.config.root.find(&alert.labels);
         let receivers: Vec<String> = routes.into_iter().map(|route| route.options.receiver.clone()).collect();
         if receiver.as_ref().is_none_or(|regex| receivers.iter().any(|name| regex.is_match(name))) {
@@ -143,7 +143,7 @@ pub async fn groups(State(app): State<App>, params: Params) -> Result<Json<Vec<V
             continue;
         }
         let alerts = group.alerts.iter().filter_map(|fingerprint| core.state.alerts.get(fingerprint));
-        let firing = alerts.filter(|alert| !alert.is_resolved_at(now_ms) && passes(&matchers, &alert.labels));
+        let firing = alerts.filter(|alert| !alert.is_resolved_at(now_ms) && matches_all(&matchers, &alert.labels));
         let alerts: Vec<Value> =
             firing.filter_map(|alert| shown(&core, &params, alert, std::slice::from_ref(name), now_ms)).collect();
         if !alerts.is_empty() {

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use model::{Matcher, matches_all};
+use model::Matcher;
 use serde_json::{Value, json};
 use service::http::Params;
 
@@ -86,9 +86,4 @@ async fn status(State(app): State<App>) -> Json<Value> {
 async fn receivers(State(app): State<App>) -> Json<Value> {
     let core = app.core.lock();
     Json(core.config.receivers.keys().map(|name| json!({"name": name})).collect())
-}
-
-/// Whether labels pass the filters of a request.
-fn passes(matchers: &[Matcher], labels: &model::Labels) -> bool {
-    matches_all(matchers, labels)
 }

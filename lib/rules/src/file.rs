@@ -141,6 +141,7 @@ fn expand(pattern: &Path) -> Result<Vec<PathBuf>, FileError> {
 /// Parses and checks one file's text.
 pub fn parse(file: &str, text: &str, interval_ms: i64, query_offset_ms: i64) -> Result<Vec<GroupSpec>, String> {
     let raw: RuleFile = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let functions = template_functions();
     let mut names = std::collections::HashSet::new();
     let mut groups = Vec::new();
     for group in raw.groups {
@@ -157,7 +158,10 @@ pub fn parse(file: &str, text: &str, interval_ms: i64, query_offset_ms: i64) -> 
         let mut rules = Vec::new();
         for (i, rule) in group.rules.into_iter().enumerate() {
             let place = format!("group {:?}, rule {}", group.name, i + 1);
-            rules.push(check_rule(rule, &group.labels, group.kind).map_err(|message| format!("{place}: {message}"))?);
+            rules.push(
+                check_rule(rule, &group.labels, group.kind, &functions)
+                    .map_err(|message| format!("{place}: {message}"))?,
+            );
         }
         let query_offset_ms = group.query_offset.map_or(query_offset_ms, |offset| offset.0);
         let (name, limit, kind) = (group.name, group.limit, group.kind);
@@ -166,7 +170,12 @@ pub fn parse(file: &str, text: &str, interval_ms: i64, query_offset_ms: i64) -> 
     Ok(groups)
 }
 
-fn check_rule(raw: RawRule, group_labels: &BTreeMap<String, String>, kind: Kind) -> Result<RuleSpec, String> {
+fn check_rule(
+    raw: RawRule,
+    group_labels: &BTreeMap<String, String>,
+    kind: Kind,
+    functions: &Functions,
+) -> Result<RuleSpec, String> {
     let (name, is_alert) = match (raw.record, raw.alert) {
         (Some(_), Some(_)) => return Err("only one of 'record' and 'alert' must be set".to_owned()),
         (Some(name), None) => (name, false),
@@ -180,9 +189,8 @@ fn check_rule(raw: RawRule, group_labels: &BTreeMap<String, String>, kind: Kind)
         return Err(format!("{name}: 'annotations', 'for' and 'keep_firing_for' are for alerts only"));
     }
     check_expr(kind, &raw.expr).map_err(|message| format!("{name}: expr: {message}"))?;
-    let functions = template_functions();
     for (label, text) in raw.labels.iter().chain(&raw.annotations) {
-        let checked = Templates::check(label, text, &functions, &TEMPLATE_VARIABLES);
+        let checked = Templates::check(label, text, functions, &TEMPLATE_VARIABLES);
         checked.map_err(|error| format!("{name}: {label}: {error}"))?;
     }
     if raw.labels.contains_key(model::METRIC_NAME) {

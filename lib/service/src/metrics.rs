@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 pub use prometheus_client::collector::Collector;
+pub use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::EncodeMetric;
-pub use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::ConstCounter;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
-pub use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-pub use prometheus_client::registry::{Registry, Unit};
+pub use prometheus_client::registry::Registry;
 
 /// Counters told apart by labels: `by.get_or_create(&vec![("reason", "full".to_owned())])`.
 pub type CounterBy = Family<Vec<(&'static str, String)>, Counter>;

@@ -6,6 +6,7 @@
 mod alert;
 mod batch;
 mod duration;
+mod histogram;
 mod labels;
 mod matcher;
 mod relabel;
@@ -18,6 +19,7 @@ pub use batch::{
     AlertEvents, Batch, FileId, ForgetFiles, LineRef, LogBatch, LogColumns, MetricBatch, Origin, SeriesSamples,
 };
 pub use duration::{DurationError, DurationMs, format_duration, parse_duration};
+pub use histogram::{BucketSpan, Buckets, CUSTOM_SCHEMA, Histogram, ResetHint};
 pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME, is_label_name, is_metric_name, unescape_name};
 pub use matcher::{MatchOp, Matcher, MatcherError, matches_all};
 pub use relabel::{RelabelAction, RelabelConfig, relabel};

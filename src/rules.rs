@@ -67,7 +67,7 @@ pub fn load(settings: &Settings, config: &Config) -> anyhow::Result<Vec<GroupSpe
 }
 
 /// Where another Alertmanager takes alerts.
-fn alert_urls(config: &AlertmanagerConfig) -> Vec<String> {
+pub fn alert_urls(config: &AlertmanagerConfig) -> Vec<String> {
     let prefix = config.path_prefix.trim_matches('/');
     let slash = if prefix.is_empty() { "" } else { "/" };
     let targets = config.static_configs.iter().flat_map(|group| &group.targets);
@@ -97,7 +97,7 @@ impl Stores {
         let deadline = Instant::now() + self.settings_timeout;
         let work = move || engine.instant(lines.as_ref(), &tenant, &expr, t_ms, Some(deadline));
         match tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())? {
-            Ok(Value::Vector(vector)) => Ok(vector),
+            Ok(Value::Vector(vector)) => Ok(query::float_samples(vector)),
             Ok(Value::Scalar(sample)) => Ok(vec![(Labels::default(), sample)]),
             Ok(_) => Err("a rule's expression must give a vector or a scalar".to_owned()),
             Err(error) => Err(error.to_string()),

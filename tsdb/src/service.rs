@@ -259,7 +259,7 @@ impl Tsdb {
             .await?;
         match answer.value {
             Value::Scalar(sample) => Ok(vec![(Labels::default(), sample)]),
-            Value::Vector(vector) => Ok(vector),
+            Value::Vector(vector) => Ok(query::float_samples(vector)),
             Value::Text(..) | Value::Matrix(_) => {
                 Err(QueryError::Execution("a rule's expression must give a vector or a scalar".to_owned()))
             }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ::query::logql::LogStream;
-use ::query::{Value, format_number};
+use ::query::{Row, Value, format_number};
 use model::{Labels, Sample};
 use serde_json::{Value as Json, json};
 
@@ -55,10 +55,11 @@ pub fn value(value: Value) -> Json {
         Value::Text(t_ms, text) => result("string", json!([t_ms as f64 / 1000.0, text])),
         Value::Vector(rows) => {
             let row = |(labels, sample): (Labels, Sample)| json!({"metric": labels, "value": point(&sample)});
-            result("vector", rows.into_iter().map(row).collect())
+            result("vector", ::query::float_samples(rows).into_iter().map(row).collect())
         }
         Value::Matrix(rows) => {
-            let row = |(labels, samples): (Labels, Vec<Sample>)| json!({"metric": labels, "values": samples.iter().map(point).collect::<Vec<_>>()});
+            let values = |row: &Row| row.values.iter().map(point).collect::<Vec<_>>();
+            let row = |row: Row| json!({"metric": row.labels, "values": values(&row)});
             result("matrix", rows.into_iter().map(row).collect())
         }
     }

@@ -1,7 +1,7 @@
 //! PromQL and LogQL: parsers with source spans, and engines over what a store offers.
 //!
 //! Pure: no I/O, no runtime, no storage. A store fills [`Series`] or [`Lines`]; an engine asks it once per selector and
-//! is handed series, or lines, one after the other.
+//! reads the series that it found one by one, or is handed its lines one after the other.
 
 pub mod logql;
 pub mod promql;
@@ -12,10 +12,14 @@ mod literal;
 mod memory;
 mod source;
 mod span;
+mod value;
 
-pub use engine::{Answer, Engine, Value};
+pub use engine::Engine;
 pub use literal::format_number;
 pub use memory::MemorySeries;
 pub use promql::{Expr, parse, selectors};
-pub use source::{LineSelect, Lines, QueryError, SelectedLine, SelectedSeries, Series, SeriesSelect, Visit};
+pub use source::{
+    LineSelect, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet, Visit, Wants,
+};
 pub use span::Span;
+pub use value::{Answer, Element, Point, Row, Value, float_samples};

@@ -136,7 +136,7 @@ impl Script<'_> {
             let (labels, values) = parse_series(line)?;
             for (i, value) in values.into_iter().enumerate() {
                 if let Some(value) = value {
-                    self.series.push(&labels, Sample { t_ms: i as i64 * step_ms, value });
+                    self.series.push(&labels, i as i64 * step_ms, value, None);
                 }
             }
         }
@@ -156,12 +156,12 @@ impl Script<'_> {
             Value::Text(_, text) if expected.text.as_deref() == Some(&text) => Ok(()),
             Value::Text(_, text) => Err(format!("expected {:?}, got the string {text:?}", expected.text)),
             Value::Vector(vector) => {
-                let rows = vector.into_iter().map(|(labels, sample)| (labels, vec![Some(sample.value)])).collect();
+                let rows = vector.into_iter().map(|row| (row.labels, vec![row.point.float()])).collect();
                 compare(expected.rows, rows, expected.ordered)
             }
             Value::Matrix(matrix) => {
                 let values = |samples: Vec<Sample>| samples.into_iter().map(|sample| Some(sample.value)).collect();
-                compare(expected.rows, matrix.into_iter().map(|(labels, row)| (labels, values(row))).collect(), false)
+                compare(expected.rows, matrix.into_iter().map(|row| (row.labels, values(row.values))).collect(), false)
             }
         }
     }
@@ -174,12 +174,12 @@ impl Script<'_> {
         let Some(answer) = checked(answer, &expected)? else { return Ok(()) };
         let Value::Matrix(matrix) = answer.value else { return Err("expected a matrix".to_owned()) };
         let steps = ((end - start) / step) as usize + 1;
-        let rows = matrix.into_iter().map(|(labels, samples)| {
+        let rows = matrix.into_iter().map(|series| {
             let mut row = vec![None; steps];
-            for sample in samples {
+            for sample in series.values {
                 row[((sample.t_ms - start) / step) as usize] = Some(sample.value);
             }
-            (labels, row)
+            (series.labels, row)
         });
         let mut wanted = expected.rows;
         wanted.iter_mut().for_each(|(_, row)| row.resize(steps, None));

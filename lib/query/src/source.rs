@@ -1,9 +1,10 @@
 //! What a store must offer to be queried.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
-use model::{Labels, Matcher};
+use model::{Histogram, Labels, Matcher};
 
 /// Why a query got no answer. The HTTP edge maps these to Prometheus' error types.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -42,26 +43,83 @@ pub struct SeriesSelect<'a> {
     /// Inclusive bounds of the samples wanted.
     pub start_ms: i64,
     pub end_ms: i64,
+    pub wants: Wants,
     /// Stop with [`QueryError::Timeout`] past this.
     pub deadline: Option<Instant>,
 }
 
-/// One series with its samples in the range, in rising time, each instant once. Staleness markers are kept.
-#[derive(Debug, Clone)]
-pub struct SelectedSeries {
-    pub labels: Labels,
+/// What of the samples will be looked at: a hint that lets a store read less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wants {
+    #[default]
+    Values,
+    /// Timestamps, and whether a value is the staleness marker.
+    Presence,
+}
+
+/// Samples of one series in rising time, each instant once. Staleness markers are kept; of a stale histogram the sum is
+/// the marker, and `values` holds it too.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Samples {
     pub timestamps_ms: Vec<i64>,
     pub values: Vec<f64>,
+    /// Samples that are native histograms, by index, rising; `values` holds a placeholder there.
+    pub histograms: Vec<(u32, Arc<Histogram>)>,
+    /// When counting began, one per sample (0: unknown), or empty where none is known.
+    pub starts_ms: Vec<i64>,
+}
+
+impl Samples {
+    pub fn clear(&mut self) {
+        self.timestamps_ms.clear();
+        self.values.clear();
+        self.histograms.clear();
+        self.starts_ms.clear();
+    }
+
+    pub fn len(&self) -> usize {
+        self.timestamps_ms.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.timestamps_ms.is_empty()
+    }
 }
 
 /// A store of series.
 pub trait Series: Send + Sync {
-    /// Hands every series that matches and has a sample in the range to `visit`, each once, in any order.
-    fn select(
-        &self,
-        request: &SeriesSelect<'_>,
-        visit: &mut dyn FnMut(SelectedSeries) -> Visit,
-    ) -> Result<(), QueryError>;
+    /// Finds the series that match and may have a sample in the range.
+    fn select<'s>(&'s self, request: &SeriesSelect<'_>) -> Result<Box<dyn SeriesSet + 's>, QueryError>;
+}
+
+/// What one selector found: series by rising labels, each once, read one by one, from several threads at once.
+pub trait SeriesSet: Send + Sync {
+    fn len(&self) -> usize;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn labels(&self, i: usize) -> &Labels;
+
+    /// The samples of series `i` in the range, replacing what `into` held. May be none.
+    fn read(&self, i: usize, into: &mut Samples) -> Result<(), QueryError>;
+}
+
+/// A set whose samples are at hand. The rows are in rising order of their labels.
+impl SeriesSet for Vec<(Labels, Samples)> {
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    fn labels(&self, i: usize) -> &Labels {
+        &self[i].0
+    }
+
+    fn read(&self, i: usize, into: &mut Samples) -> Result<(), QueryError> {
+        into.clone_from(&self[i].1);
+        Ok(())
+    }
 }
 
 /// One selector's request to a log store.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use model::{Labels, Sample};
-use query::{Value, format_number};
+use query::{Point, Value, format_number};
 
 /// A successful answer around `data`, which `write_data` writes.
 pub fn success(warnings: &[String], infos: &[String], write_data: impl FnOnce(&mut String)) -> Response {
@@ -101,18 +101,20 @@ pub fn value(out: &mut String, value: &Value) {
             string(out, text);
             out.push(']');
         }
-        Value::Vector(vector) => array(out, vector, |out, (metric, one)| {
+        Value::Vector(vector) => array(out, vector, |out, element| {
             out.push_str("{\"metric\":");
-            labels(out, metric);
-            out.push_str(",\"value\":");
-            sample(out, *one);
+            labels(out, &element.labels);
+            if let Point::Float(value) = element.point {
+                out.push_str(",\"value\":");
+                sample(out, Sample { t_ms: element.t_ms, value });
+            }
             out.push('}');
         }),
-        Value::Matrix(matrix) => array(out, matrix, |out, (metric, samples)| {
+        Value::Matrix(matrix) => array(out, matrix, |out, row| {
             out.push_str("{\"metric\":");
-            labels(out, metric);
+            labels(out, &row.labels);
             out.push_str(",\"values\":");
-            array(out, samples, |out, one| sample(out, *one));
+            array(out, &row.values, |out, one| sample(out, *one));
             out.push('}');
         }),
     }
@@ -121,6 +123,8 @@ pub fn value(out: &mut String, value: &Value) {
 
 #[cfg(test)]
 mod tests {
+    use query::{Element, Row};
+
     use super::*;
 
     fn check(given: Value, expected: &str) {
@@ -137,11 +141,11 @@ mod tests {
         check(Value::Text(-50, "a\"\u{1}".into()), r#"{"resultType":"string","result":[-0.050,"a\"\u0001"]}"#);
         let labels = Labels::from_pairs([("a", "b\\")]);
         check(
-            Value::Vector(vec![(labels.clone(), at(2000, f64::NAN))]),
+            Value::Vector(vec![Element { labels: labels.clone(), t_ms: 2000, point: f64::NAN.into() }]),
             r#"{"resultType":"vector","result":[{"metric":{"a":"b\\"},"value":[2,"NaN"]}]}"#,
         );
         check(
-            Value::Matrix(vec![(labels, vec![at(1, 1e-7), at(2, 0.1)])]),
+            Value::Matrix(vec![Row { labels, values: vec![at(1, 1e-7), at(2, 0.1)], histograms: Vec::new() }]),
             r#"{"resultType":"matrix","result":[{"metric":{"a":"b\\"},"values":[[0.001,"1e-07"],[0.002,"0.1"]]}]}"#,
         );
     }

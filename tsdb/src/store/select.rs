@@ -4,12 +4,11 @@
 //! published or merged meanwhile changes nothing for it.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::{Labels, Matcher};
-use query::{QueryError, SelectedSeries, Series, SeriesSelect, Visit};
+use query::{QueryError, Samples, Series, SeriesSelect, SeriesSet};
 use roaring::RoaringBitmap;
 
 use super::columns::Columns;
@@ -56,14 +55,11 @@ fn frozen_head<'a>(frozen: &'a Option<Arc<Frozen>>, tenant: &str) -> Option<&'a 
 }
 
 impl Series for Store {
-    fn select(
-        &self,
-        request: &SeriesSelect<'_>,
-        visit: &mut dyn FnMut(SelectedSeries) -> Visit,
-    ) -> Result<(), QueryError> {
-        let SeriesSelect { tenant, matchers, start_ms, end_ms, deadline } = *request;
+    fn select<'s>(&'s self, request: &SeriesSelect<'_>) -> Result<Box<dyn SeriesSet + 's>, QueryError> {
+        let SeriesSelect { tenant, matchers, start_ms, end_ms, deadline, .. } = *request;
+        let mut rows: Vec<(Labels, Samples)> = Vec::new();
         if start_ms > end_ms {
-            return Ok(());
+            return Ok(Box::new(rows));
         }
         let (parts, frozen, latest) = {
             let view = self.view.read();
@@ -98,11 +94,11 @@ impl Series for Store {
                 columns.merge_later(read(place)?);
             }
             let Columns { timestamps_ms, values } = columns;
-            if !values.is_empty() && visit(SelectedSeries { labels, timestamps_ms, values }) == ControlFlow::Break(()) {
-                break;
+            if !values.is_empty() {
+                rows.push((labels, Samples { timestamps_ms, values, ..Samples::default() }));
             }
         }
-        Ok(())
+        Ok(Box::new(rows))
     }
 }
 

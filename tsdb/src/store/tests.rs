@@ -41,18 +41,19 @@ fn apply(store: &Store, offset: u64, samples: &[(u8, i64, u64)]) {
 /// Everything that a query sees within a range, each series once.
 fn read(store: &Store, start_ms: i64, end_ms: i64) -> Samples {
     let matchers = [Matcher::new("s", MatchOp::Regex, ".+").expect("a good matcher")];
-    let request = SeriesSelect { tenant: "t", matchers: &matchers, start_ms, end_ms, deadline: None };
+    let wants = query::Wants::Values;
+    let request = SeriesSelect { tenant: "t", matchers: &matchers, start_ms, end_ms, wants, deadline: None };
     let mut found = Samples::new();
-    store
-        .select(&request, &mut |series| {
-            assert!(series.timestamps_ms.is_sorted_by(|a, b| a < b), "each instant once");
-            let id: u8 = series.labels.get("s").expect("labelled").parse().expect("a number");
-            for (t_ms, value) in series.timestamps_ms.iter().zip(&series.values) {
-                assert!(found.insert((id, *t_ms), value.to_bits()).is_none(), "each series once");
-            }
-            std::ops::ControlFlow::Continue(())
-        })
-        .expect("selected");
+    let set = store.select(&request).expect("selected");
+    let mut samples = query::Samples::default();
+    for i in 0..set.len() {
+        set.read(i, &mut samples).expect("read");
+        assert!(samples.timestamps_ms.is_sorted_by(|a, b| a < b), "each instant once");
+        let id: u8 = set.labels(i).get("s").expect("labelled").parse().expect("a number");
+        for (t_ms, value) in samples.timestamps_ms.iter().zip(&samples.values) {
+            assert!(found.insert((id, *t_ms), value.to_bits()).is_none(), "each series once");
+        }
+    }
     found
 }
 

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use model::{Labels, METRIC_NAME};
 
+use super::Engine;
 use super::column::{Column, Grid, is_present, unique};
-use super::{Answer, Engine, Value};
 use crate::promql::{At, DurationExpr, Expr, ExprKind};
-use crate::{QueryError, Series, Span};
+use crate::{Answer, QueryError, Series, Span, Value};
 
 pub(super) enum Columns {
     /// One value per step.

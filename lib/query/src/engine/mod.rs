@@ -26,7 +26,7 @@ use std::time::Instant;
 use model::{Labels, Sample};
 
 use crate::promql::{Expr, ValueType, type_of};
-use crate::{QueryError, Series};
+use crate::{Answer, Element, Point, QueryError, Row, Series, Value};
 use column::is_present;
 use eval::{Columns, Eval};
 
@@ -51,25 +51,6 @@ impl Default for Engine {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    pub value: Value,
-    /// What makes the result doubtful.
-    pub warnings: Vec<String>,
-    /// What makes the query doubtful.
-    pub infos: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    Scalar(Sample),
-    Text(i64, String),
-    /// In the order that `sort` and `topk` gave, otherwise by labels.
-    Vector(Vec<(Labels, Sample)>),
-    /// By labels; samples in rising time.
-    Matrix(Vec<(Labels, Vec<Sample>)>),
-}
-
 impl Engine {
     /// Evaluates at one instant.
     pub fn instant(
@@ -91,7 +72,12 @@ impl Engine {
                 Columns::Text(text) => Value::Text(t_ms, text),
                 Columns::Vector(columns) => {
                     let present = columns.into_iter().filter(|column| is_present(column.values[0]));
-                    Value::Vector(present.map(|column| (column.labels, sample(column.values[0]))).collect())
+                    let element = |column: column::Column| Element {
+                        labels: column.labels,
+                        t_ms,
+                        point: Point::Float(column.values[0]),
+                    };
+                    Value::Vector(present.map(element).collect())
                 }
             }
         };
@@ -133,15 +119,14 @@ impl Engine {
             let all = grid.times().zip(values).map(|(t_ms, value)| Sample { t_ms, value });
             all.filter(|sample| is_present(sample.value)).collect()
         };
-        let mut series: Vec<(Labels, Vec<Sample>)> = match eval.eval(expr, grid)? {
-            Columns::Scalar(values) => vec![(Labels::default(), samples(values))],
+        let row = |labels: Labels, values: Vec<f64>| Row { labels, values: samples(values), histograms: Vec::new() };
+        let mut series: Vec<Row> = match eval.eval(expr, grid)? {
+            Columns::Scalar(values) => vec![row(Labels::default(), values)],
             Columns::Text(_) => Vec::new(),
-            Columns::Vector(columns) => {
-                columns.into_iter().map(|column| (column.labels, samples(column.values))).collect()
-            }
+            Columns::Vector(columns) => columns.into_iter().map(|column| row(column.labels, column.values)).collect(),
         };
-        series.retain(|(_, samples)| !samples.is_empty());
-        series.sort_by(|a, b| a.0.cmp(&b.0));
+        series.retain(|row| !row.is_empty());
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(eval.answer(Value::Matrix(series)))
     }
 }

@@ -1,14 +1,12 @@
 //! Selectors and ranges: from samples to columns and windows.
 
-use std::ops::ControlFlow;
-
 use model::{Labels, Sample, is_stale};
 
 use super::column::{Column, Grid, absent, is_present};
 use super::eval::{Eval, Sink};
 use super::window::Window;
 use crate::promql::{Expr, ExprKind, Shift, Subquery, VectorSelector};
-use crate::{QueryError, SelectedSeries, SeriesSelect};
+use crate::{QueryError, Row, SeriesSelect, Wants};
 
 /// Where the window of each step lies.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +21,13 @@ impl Frame {
     pub fn end_ms(&self, t_ms: i64) -> i64 {
         self.at_ms.unwrap_or(t_ms).saturating_sub(self.offset_ms)
     }
+}
+
+/// One series as the source has it.
+pub(super) struct SelectedSeries {
+    labels: Labels,
+    timestamps_ms: Vec<i64>,
+    values: Vec<f64>,
 }
 
 /// All samples of one series that any step's window may need, without staleness markers.
@@ -91,21 +96,25 @@ impl Eval<'_> {
             matchers: &selector.matchers,
             start_ms: frame.end_ms(grid.start_ms).saturating_sub(frame.range_ms).saturating_add(1),
             end_ms: frame.end_ms(grid.end_ms()),
+            wants: Wants::Values,
             deadline: self.deadline,
         };
-        let mut failure = None;
-        let source = self.source;
-        source.select(&request, &mut |series| {
-            let samples = series.values.len() + grid.steps;
-            match self.check_room(samples).and_then(|()| visit(self, series)) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
+        let set = self.source.select(&request)?;
+        let mut samples = crate::Samples::default();
+        for i in 0..set.len() {
+            set.read(i, &mut samples)?;
+            if samples.is_empty() {
+                continue;
             }
-        })?;
-        failure.map_or(Ok(()), Err)
+            self.check_room(samples.len() + grid.steps)?;
+            let series = SelectedSeries {
+                labels: set.labels(i).clone(),
+                timestamps_ms: samples.timestamps_ms.clone(),
+                values: samples.values.clone(),
+            };
+            visit(self, series)?;
+        }
+        Ok(())
     }
 
     /// The latest value within the lookback at each step; or its time, in seconds.
@@ -186,7 +195,7 @@ impl Eval<'_> {
     }
 
     /// A range vector as the result of an instant query.
-    pub fn matrix(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<(Labels, Vec<Sample>)>, QueryError> {
+    pub fn matrix(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<Row>, QueryError> {
         let mut rows = Vec::new();
         let mut held = 0;
         let limit = self.engine.max_samples;
@@ -196,11 +205,12 @@ impl Eval<'_> {
                 return Err(QueryError::Limit("load too many samples into memory in query execution".to_owned()));
             }
             let row = samples.timestamps_ms.iter().zip(&samples.values);
-            rows.push((samples.labels.clone(), row.map(|(&t_ms, &value)| Sample { t_ms, value }).collect()));
+            let values = row.map(|(&t_ms, &value)| Sample { t_ms, value }).collect();
+            rows.push(Row { labels: samples.labels.clone(), values, histograms: Vec::new() });
             Ok(())
         })?;
-        rows.retain(|(_, samples): &(Labels, Vec<Sample>)| !samples.is_empty());
-        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        rows.retain(|row: &Row| !row.is_empty());
+        rows.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(rows)
     }
 }

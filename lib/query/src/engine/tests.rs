@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use model::{Labels, METRIC_NAME, Sample};
 use proptest::prelude::*;
 
-use super::{Engine, Value};
-use crate::{MemorySeries, QueryError, SelectedSeries, Series, SeriesSelect, Visit, parse, selectors};
+use super::Engine;
+use crate::{MemorySeries, Point, QueryError, Series, SeriesSelect, SeriesSet, Value, parse, selectors};
 
 fn series(count: usize, samples: i64) -> MemorySeries {
     let mut store = MemorySeries::default();
     for i in 0..count {
         let labels = Labels::from_pairs([(METRIC_NAME, "m_total"), ("i", i.to_string().as_str())]);
         for t in 0..samples {
-            store.push(&labels, Sample { t_ms: t * 15_000, value: t as f64 });
+            store.push(&labels, t * 15_000, t as f64, None);
         }
     }
     store
@@ -24,13 +24,9 @@ fn series(count: usize, samples: i64) -> MemorySeries {
 struct Asked(MemorySeries, Mutex<Vec<(i64, i64)>>);
 
 impl Series for Asked {
-    fn select(
-        &self,
-        request: &SeriesSelect<'_>,
-        visit: &mut dyn FnMut(SelectedSeries) -> Visit,
-    ) -> Result<(), QueryError> {
+    fn select<'s>(&'s self, request: &SeriesSelect<'_>) -> Result<Box<dyn SeriesSet + 's>, QueryError> {
         self.1.lock().expect("no test panics while holding it").push((request.start_ms, request.end_ms));
-        self.0.select(request, visit)
+        self.0.select(request)
     }
 }
 
@@ -104,7 +100,7 @@ fn varied() -> MemorySeries {
         let (labels, values) = crate::script::parse_series(line).expect("good notation");
         for (i, value) in values.into_iter().enumerate() {
             if let Some(value) = value {
-                store.push(&labels, Sample { t_ms: i as i64 * 60_000, value });
+                store.push(&labels, i as i64 * 60_000, value, None);
             }
         }
     }
@@ -113,11 +109,12 @@ fn varied() -> MemorySeries {
 
 fn rows_at(value: &Value, t_ms: i64) -> Vec<(Labels, u64)> {
     let bits = |value: f64| if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() };
+    let point = |point: &Point| point.float().map_or(0, bits);
     let mut rows: Vec<(Labels, u64)> = match value {
-        Value::Vector(rows) => rows.iter().map(|(labels, sample)| (labels.clone(), bits(sample.value))).collect(),
+        Value::Vector(rows) => rows.iter().map(|row| (row.labels.clone(), point(&row.point))).collect(),
         Value::Matrix(rows) => {
             let at = |samples: &[Sample]| samples.iter().find(|sample| sample.t_ms == t_ms).map(|sample| sample.value);
-            rows.iter().filter_map(|(labels, row)| Some((labels.clone(), bits(at(row)?)))).collect()
+            rows.iter().filter_map(|row| Some((row.labels.clone(), bits(at(&row.values)?)))).collect()
         }
         Value::Scalar(sample) => vec![(Labels::default(), bits(sample.value))],
         Value::Text(..) => Vec::new(),

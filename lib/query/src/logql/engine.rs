@@ -13,7 +13,7 @@ use super::metric::{MetricExpr, asked_leaf};
 use super::range::{Limits, RangeAggregation};
 use super::selector::LogSelector;
 use crate::engine::Grid;
-use crate::{Engine, LineSelect, Lines, QueryError, SelectedSeries, Series, SeriesSelect, Value, Visit};
+use crate::{Engine, LineSelect, Lines, QueryError, Series, SeriesSelect, SeriesSet, Value};
 
 /// Settings of an evaluation.
 #[derive(Debug, Clone)]
@@ -141,18 +141,11 @@ struct Leaves<'a> {
 }
 
 impl Series for Leaves<'_> {
-    fn select(
-        &self,
-        request: &SeriesSelect<'_>,
-        visit: &mut dyn FnMut(SelectedSeries) -> Visit,
-    ) -> Result<(), QueryError> {
+    fn select<'s>(&'s self, request: &SeriesSelect<'_>) -> Result<Box<dyn SeriesSet + 's>, QueryError> {
         let range = asked_leaf(request).and_then(|index| self.ranges.get(index));
         let range = range.unwrap_or_else(|| unreachable!("the tree holds only selectors that stand for leaves"));
-        for series in range.evaluate(self.source, self.tenant, self.grid, &self.limits)? {
-            if visit(series).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        let mut rows = range.evaluate(self.source, self.tenant, self.grid, &self.limits)?;
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(Box::new(rows))
     }
 }

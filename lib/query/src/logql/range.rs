@@ -11,7 +11,7 @@ use super::row::{ERROR, Row};
 use super::selector::LogSelector;
 use crate::engine::{Grid, counter_rate, mean, quantile, sum, variance};
 use crate::promql::Grouping;
-use crate::{LineSelect, Lines, QueryError, SelectedLine, SelectedSeries};
+use crate::{LineSelect, Lines, QueryError, Samples, SelectedLine};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RangeOp {
@@ -126,7 +126,7 @@ impl RangeAggregation {
         tenant: &str,
         grid: Grid,
         limits: &Limits,
-    ) -> Result<Vec<SelectedSeries>, QueryError> {
+    ) -> Result<Vec<(Labels, Samples)>, QueryError> {
         let out_of_range = || QueryError::BadData("timestamp out of range".to_owned());
         let at_ns = |t_ms: i64| t_ms.checked_mul(NS_PER_MS)?.checked_sub(self.offset_ns);
         let first_ns = at_ns(grid.start_ms).and_then(|t| t.checked_sub(self.range_ns)).ok_or_else(out_of_range)?;
@@ -165,7 +165,7 @@ impl RangeAggregation {
         }
     }
 
-    fn over_steps(&self, series: Vec<(Labels, Points)>, grid: Grid) -> Vec<SelectedSeries> {
+    fn over_steps(&self, series: Vec<(Labels, Points)>, grid: Grid) -> Vec<(Labels, Samples)> {
         let shift_ns = |t_ms: i64| t_ms * NS_PER_MS - self.offset_ns;
         if self.op == RangeOp::Absent {
             let mut t_ns: Vec<i64> = series.into_iter().flat_map(|(_, points)| points.t_ns).collect();
@@ -176,7 +176,7 @@ impl RangeAggregation {
             };
             let timestamps_ms: Vec<i64> = grid.times().filter(is_absent).collect();
             let values = vec![1.0; timestamps_ms.len()];
-            return vec![SelectedSeries { labels: self.absent_labels(), timestamps_ms, values }];
+            return vec![(self.absent_labels(), Samples { timestamps_ms, values, ..Samples::default() })];
         }
         let mut result = Vec::with_capacity(series.len());
         for (labels, points) in series {
@@ -191,7 +191,7 @@ impl RangeAggregation {
                     values.push(value);
                 }
             }
-            result.push(SelectedSeries { labels, timestamps_ms, values });
+            result.push((labels, Samples { timestamps_ms, values, ..Samples::default() }));
         }
         result
     }

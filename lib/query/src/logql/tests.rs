@@ -126,12 +126,13 @@ fn metric(memory: &Memory, query: &str, grid: [i64; 3]) -> Result<Rows, String> 
     };
     Ok(match value.map_err(|error| describe(&error))? {
         Value::Scalar(sample) => vec![(Labels::default(), vec![Some(sample.value)])],
-        Value::Vector(rows) => rows.into_iter().map(|(labels, sample)| (labels, vec![Some(sample.value)])).collect(),
+        Value::Vector(rows) => rows.into_iter().map(|row| (row.labels, vec![row.point.float()])).collect(),
         Value::Matrix(rows) => rows
             .into_iter()
-            .map(|(labels, samples)| {
-                let at = |t: i64| samples.iter().find(|sample: &&Sample| sample.t_ms == t).map(|sample| sample.value);
-                (labels, (0..=(end - start) / step).map(|i| at(start + i * step)).collect())
+            .map(|row| {
+                let at =
+                    |t: i64| row.values.iter().find(|sample: &&Sample| sample.t_ms == t).map(|sample| sample.value);
+                (row.labels.clone(), (0..=(end - start) / step).map(|i| at(start + i * step)).collect())
             })
             .collect(),
         Value::Text(..) => return Err("a string".to_owned()),

@@ -19,7 +19,10 @@ pub use batch::{
     AlertEvents, Batch, FileId, ForgetFiles, LineRef, LogBatch, LogColumns, MetricBatch, Origin, SeriesSamples,
 };
 pub use duration::{DurationError, DurationMs, format_duration, parse_duration};
-pub use histogram::{BucketSpan, Buckets, CUSTOM_SCHEMA, Histogram, ResetHint};
+pub use histogram::{
+    Bucket, BucketSpan, Buckets, CUSTOM_SCHEMA, ClassicHistogram, Combined, Histogram, HistogramError, Indexed,
+    MAX_SCHEMA, MIN_SCHEMA, ResetHint, WireCounts, WireHistogram,
+};
 pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME, is_label_name, is_metric_name, unescape_name};
 pub use matcher::{MatchOp, Matcher, MatcherError, matches_all};
 pub use relabel::{RelabelAction, RelabelConfig, relabel};

@@ -100,7 +100,7 @@ fn varied() -> MemorySeries {
         let (labels, values) = crate::script::parse_series(line).expect("good notation");
         for (i, value) in values.into_iter().enumerate() {
             if let Some(value) = value {
-                store.push(&labels, i as i64 * 60_000, value, None);
+                store.push(&labels, i as i64 * 60_000, value.point, None);
             }
         }
     }

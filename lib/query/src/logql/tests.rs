@@ -22,7 +22,7 @@ use model::{Labels, Sample};
 use super::*;
 use crate::literal::{quoted_len, unquote};
 use crate::promql::parse_series_name;
-use crate::script::parse_series;
+use crate::script::{Written, WrittenSeries, parse_series};
 use crate::{LineSelect, Lines, SelectedLine, Value, Visit};
 
 struct Line {
@@ -170,7 +170,11 @@ fn eval(memory: &Memory, command: &str, block: &[&str]) -> Result<(), String> {
         };
         metric(memory, query, grid).and_then(|got| {
             let rows = block.iter().filter(|line| !line.starts_with("expect")).map(|line| parse_series(line));
-            let wanted = rows.collect::<Result<Vec<_>, String>>()?;
+            let floats = |(labels, values): WrittenSeries| {
+                let float = |value: Option<Written>| value.and_then(|value| value.point.float());
+                (labels, values.into_iter().map(float).collect::<Vec<_>>())
+            };
+            let wanted = rows.map(|row| row.map(floats)).collect::<Result<Vec<_>, String>>()?;
             let found = |(labels, values): &(Labels, Vec<_>)| {
                 got.iter().any(|(other, row)| other == labels && is_close(row, values))
             };

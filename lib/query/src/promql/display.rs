@@ -5,8 +5,8 @@ use std::fmt::{Display, Formatter, Result};
 use model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::ast::{
-    Aggregate, At, Binary, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, ExtendedRange, Matching, Shift,
-    VectorSelector,
+    Aggregate, At, Binary, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, ExtendedRange, Grouping, Matching,
+    Shift, Subquery, VectorSelector,
 };
 use super::parser::{is_plain_label, is_plain_metric};
 use crate::literal::{format_number, format_seconds, quote};
@@ -15,11 +15,11 @@ impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match &self.kind {
             ExprKind::Number { value, is_duration: true } => f.write_str(&format_seconds(*value)),
-            ExprKind::Number { value, .. } => f.write_str(&format_number(*value)),
+            ExprKind::Number { value, .. } => f.write_str(&plain_number(*value)),
             ExprKind::Text(text) => f.write_str(&quote(text)),
             ExprKind::Paren(inner) => write!(f, "({inner})"),
             ExprKind::Unary { negative, operand } => write!(f, "{}{operand}", if *negative { '-' } else { '+' }),
-            ExprKind::Binary(binary) => print_binary(binary, f),
+            ExprKind::Binary(binary) => write!(f, "{} {} {}", binary.left, matching(binary), binary.right),
             ExprKind::Aggregate(aggregate) => print_aggregate(aggregate, f),
             ExprKind::Call(call) => {
                 let args: Vec<String> = call.args.iter().map(Expr::to_string).collect();
@@ -27,27 +27,39 @@ impl Display for Expr {
             }
             ExprKind::Selector(selector) => write!(f, "{}{}", Series(selector), Modifiers(selector)),
             ExprKind::Range { selector, range } => write!(f, "{}[{range}]{}", Series(selector), Modifiers(selector)),
-            ExprKind::Subquery(subquery) => {
-                let step = subquery.step.as_ref().map(DurationExpr::to_string).unwrap_or_default();
-                write!(f, "{}[{}:{step}]{}", subquery.operand, subquery.range, subquery.shift)
-            }
+            ExprKind::Subquery(subquery) => write!(f, "{}{}", subquery.operand, subquery_suffix(subquery)),
         }
     }
 }
 
-fn print_binary(binary: &Binary, f: &mut Formatter<'_>) -> Result {
+/// An operator with all that says how its sides find each other.
+pub(super) fn matching(binary: &Binary) -> String {
     let bool_word = if binary.returns_bool { " bool" } else { "" };
-    write!(f, "{} {}{bool_word}{} {}", binary.left, binary.op.as_str(), binary.matching, binary.right)
+    format!("{}{bool_word}{}", binary.op.as_str(), binary.matching)
+}
+
+/// The grouping between an aggregation's name and its parenthesis.
+pub(super) fn grouping(grouping: &Grouping) -> String {
+    match (grouping.without, grouping.labels.is_empty()) {
+        (true, _) => format!(" without ({}) ", label_list(&grouping.labels)),
+        (false, false) => format!(" by ({}) ", label_list(&grouping.labels)),
+        (false, true) => String::new(),
+    }
+}
+
+/// `[range:step] @ … offset …`.
+pub(super) fn subquery_suffix(subquery: &Subquery) -> String {
+    let step = subquery.step.as_ref().map(DurationExpr::to_string).unwrap_or_default();
+    format!("[{}:{step}]{}", subquery.range, subquery.shift)
+}
+
+/// Without exponent, however long.
+fn plain_number(value: f64) -> String {
+    if value.is_finite() { value.to_string() } else { format_number(value) }
 }
 
 fn print_aggregate(aggregate: &Aggregate, f: &mut Formatter<'_>) -> Result {
-    f.write_str(aggregate.op.as_str())?;
-    let grouping = &aggregate.grouping;
-    if grouping.without {
-        write!(f, " without ({}) ", label_list(&grouping.labels))?;
-    } else if !grouping.labels.is_empty() {
-        write!(f, " by ({}) ", label_list(&grouping.labels))?;
-    }
+    write!(f, "{}{}", aggregate.op.as_str(), grouping(&aggregate.grouping))?;
     match &aggregate.param {
         Some(param) => write!(f, "({param}, {})", aggregate.operand),
         None => write!(f, "({})", aggregate.operand),
@@ -103,6 +115,7 @@ impl Display for Series<'_> {
                 parts.push(quote(name));
             }
         }
+        let quoted = parts.len();
         for matcher in &self.0.matchers {
             if skip_name && is_name(matcher) {
                 skip_name = false;
@@ -110,6 +123,7 @@ impl Display for Series<'_> {
             }
             parts.push(format!("{}{}{}", label_name(&matcher.name), matcher.op.as_str(), quote(&matcher.value)));
         }
+        parts[quoted..].sort_unstable();
         let is_bare = parts.is_empty() && self.0.name.is_some();
         if is_bare { Ok(()) } else { write!(f, "{{{}}}", parts.join(",")) }
     }

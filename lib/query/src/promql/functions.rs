@@ -21,6 +21,11 @@ pub enum Arity {
     LastRepeated(usize),
 }
 
+/// All functions, by name.
+pub fn functions() -> impl Iterator<Item = &'static Function> {
+    TABLE.iter()
+}
+
 /// The function of this name.
 pub fn function(name: &str) -> Option<&'static Function> {
     TABLE.iter().find(|function| function.name == name)

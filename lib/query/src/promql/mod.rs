@@ -6,6 +6,7 @@ mod functions;
 mod lexer;
 mod modifiers;
 mod parser;
+mod pretty;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
@@ -15,8 +16,9 @@ pub use ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, DurationOp, Expr, ExprKind,
     ExtendedRange, Fill, Grouping, Matching, Shift, Subquery, ValueType, VectorSelector,
 };
-pub use functions::{Function, function};
+pub use functions::{Function, function, functions};
 pub use parser::{parse, parse_series_name};
+pub use pretty::pretty;
 pub(crate) use types::check_types;
 pub use types::type_of;
 

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use query::script::run;
-use query::{Engine, MemorySeries};
+use binnacle_query::script::run;
+use binnacle_query::{Engine, MemorySeries};
 
 fn main() -> ExitCode {
     let mut failed = false;

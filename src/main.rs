@@ -22,13 +22,14 @@ use crate::settings::Settings;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+    let args: Vec<String> = std::env::args().collect();
+    let cli = Cli::parse_from(&args);
     let format = match cli.log_format {
         cli::LogFormat::Text => LogFormat::Text,
         cli::LogFormat::Json => LogFormat::Json,
     };
     logging::init(&cli.log_level, format).map_err(anyhow::Error::msg)?;
-    let settings = Settings::new(cli)?;
+    let settings = Settings::new(cli, args)?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(settings))
 }
 

@@ -13,17 +13,18 @@ use bus::{Bus, EmbeddedBus, EmbeddedOptions, KafkaBus, KafkaOptions, Producer};
 use disk::{Disk, RealDisk};
 use indexer::{Indexer, IndexerOptions};
 use model::{DEFAULT_TENANT, NS_PER_MS};
+use parking_lot::RwLock;
 use service::config::{ScrapeConfig, StaticConfig};
 use service::metrics::{Gauge, Metrics};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tsdb::Tsdb;
 
 use crate::cli::Role;
 use crate::settings::Settings;
-use crate::shared::{RunningAgent, Shared};
+use crate::shared::{LoadedConfig, RunningAgent, Shared};
 use crate::{rules, web};
 
 const COLLECT_INTERVAL_MS: u64 = 15_000;
@@ -182,7 +183,23 @@ async fn open(settings: Settings) -> anyhow::Result<Shared> {
     });
     let rules = rules::manager(&settings, tsdb.clone(), indexer.clone(), alertmanager.clone(), &metrics)?;
     let (started, agent) = (Instant::now(), parking_lot::Mutex::default());
-    Ok(Shared { settings, metrics, started, bus, embedded, tsdb, indexer, alertmanager, rules, agent, reload_ok })
+    let loaded = LoadedConfig::new((settings.config.clone(), settings.config_text.clone()));
+    let (config, reloads) = (RwLock::new(Arc::new(loaded)), watch::Sender::new(true));
+    Ok(Shared {
+        settings,
+        metrics,
+        started,
+        bus,
+        embedded,
+        tsdb,
+        indexer,
+        alertmanager,
+        rules,
+        agent,
+        reload_ok,
+        reloads,
+        config,
+    })
 }
 
 type OpenBus = (Option<Arc<dyn Bus>>, Option<Arc<EmbeddedBus>>);

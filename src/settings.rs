@@ -23,7 +23,10 @@ pub struct Parts {
 pub struct Settings {
     pub cli: Cli,
     pub parts: Parts,
+    /// What was typed, the program's name first.
+    pub args: Vec<String>,
     pub config: Config,
+    pub config_text: String,
     pub node: String,
     pub alertmanager_config: Option<PathBuf>,
     pub tsdb_retention_ms: i64,
@@ -31,9 +34,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn new(cli: Cli) -> anyhow::Result<Settings> {
+    pub fn new(cli: Cli, args: Vec<String>) -> anyhow::Result<Settings> {
         let parts = parts_of(&cli);
-        let config = load_config(&cli)?;
+        let (config, config_text) = load_config(&cli)?;
         let node = match &cli.node {
             Some(name) => name.clone(),
             None => host_name(&cli.procfs)?,
@@ -47,7 +50,17 @@ impl Settings {
         };
         let tsdb_retention_ms = retention(cli.tsdb_retention, config.storage.tsdb.retention.time, 15);
         let logs_retention_ms = retention(cli.logs_retention, config.storage.logs.retention.time, 7);
-        Ok(Settings { parts, config, node, alertmanager_config, tsdb_retention_ms, logs_retention_ms, cli })
+        Ok(Settings {
+            parts,
+            args,
+            config,
+            config_text,
+            node,
+            alertmanager_config,
+            tsdb_retention_ms,
+            logs_retention_ms,
+            cli,
+        })
     }
 
     /// Brokers of the Kafka bus, if that is what carries records.
@@ -98,10 +111,10 @@ fn parts_of(cli: &Cli) -> Parts {
     }
 }
 
-/// The file as it is now; also what a reload reads.
-pub fn load_config(cli: &Cli) -> anyhow::Result<Config> {
+/// The file as it is now, and its text; also what a reload reads.
+pub fn load_config(cli: &Cli) -> anyhow::Result<(Config, String)> {
     let Some(path) = cli.config_file.as_ref().filter(|_| cli.role != Some(Role::Alertmanager)) else {
-        return Ok(Config::default());
+        return Ok((Config::default(), String::new()));
     };
     Ok(config::load_config(path)?)
 }

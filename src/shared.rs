@@ -1,5 +1,6 @@
 //! What requests see of the running parts, and what is done to all of them at once.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,8 +8,10 @@ use agent::{AgentHandle, AgentStatus};
 use alertmanager::Alertmanager;
 use bus::{Bus, EmbeddedBus};
 use indexer::Indexer;
-use service::config::Config;
+use parking_lot::RwLock;
+use service::config::{self, Config};
 use service::metrics::{Gauge, Metrics};
+use tokio::sync::watch;
 use tsdb::Tsdb;
 
 use crate::rules;
@@ -28,6 +31,31 @@ pub struct Shared {
     pub agent: parking_lot::Mutex<Option<RunningAgent>>,
     /// Exposed as `binnacle_config_last_reload_successful`.
     pub reload_ok: Gauge,
+    /// Told of every reload's outcome.
+    pub reloads: watch::Sender<bool>,
+    pub config: RwLock<Arc<LoadedConfig>>,
+}
+
+/// The configuration in force.
+pub struct LoadedConfig {
+    config: Config,
+    /// The file's text, its secrets masked.
+    pub masked_text: String,
+    pub loaded_at_ms: i64,
+}
+
+impl LoadedConfig {
+    pub fn new((config, text): (Config, String)) -> LoadedConfig {
+        LoadedConfig { config, masked_text: config::mask_secrets(&text), loaded_at_ms: model::now_ms() }
+    }
+}
+
+impl Deref for LoadedConfig {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        &self.config
+    }
 }
 
 /// What is known of the agent in this process, and what can be told to it.
@@ -37,10 +65,16 @@ pub struct RunningAgent {
 }
 
 impl Shared {
+    /// The configuration in force: that of the last reload that was taken.
+    pub fn config(&self) -> Arc<LoadedConfig> {
+        self.config.read().clone()
+    }
+
     /// Reads the configuration again: scrape jobs, rules and the router's file. A mistake keeps everything as it was.
     pub async fn reload(&self) -> Result<(), String> {
         let outcome = self.try_reload().await;
         self.reload_ok.set(i64::from(outcome.is_ok()));
+        self.reloads.send_replace(outcome.is_ok());
         match &outcome {
             Ok(()) => tracing::info!("configuration reloaded"),
             Err(error) => tracing::warn!(error, "reload refused; the old configuration stays"),
@@ -49,7 +83,8 @@ impl Shared {
     }
 
     async fn try_reload(&self) -> Result<(), String> {
-        let config: Config = load_config(&self.settings.cli).map_err(|error| format!("{error:#}"))?;
+        let config = load_config(&self.settings.cli).map_err(|error| format!("{error:#}"))?;
+        let config = Arc::new(LoadedConfig::new(config));
         let groups = match &self.rules {
             Some(_) => rules::load(&self.settings, &config).map_err(|error| format!("{error:#}"))?,
             None => Vec::new(),
@@ -63,6 +98,7 @@ impl Shared {
         if let Some(manager) = &self.rules {
             manager.reload(groups).await;
         }
+        *self.config.write() = config;
         Ok(())
     }
 

@@ -68,6 +68,8 @@ pub use logs::discover::default_sources;
 pub struct Status {
     pub files: Vec<FileStatus>,
     pub targets: Vec<TargetStatus>,
+    /// Targets that relabelling dropped: the job, and the labels before it.
+    pub dropped: Vec<(String, Labels)>,
 }
 
 /// A handle on the status that outlives [`Agent::run`].
@@ -75,12 +77,13 @@ pub struct Status {
 pub struct AgentStatus {
     files: Arc<Mutex<Vec<FileStatus>>>,
     targets: TargetList,
+    scrape: ScrapeControl,
 }
 
 impl AgentStatus {
     pub fn get(&self) -> Status {
         let targets = self.targets.lock().iter().map(|target| target.lock().clone()).collect();
-        Status { files: self.files.lock().clone(), targets }
+        Status { files: self.files.lock().clone(), targets, dropped: self.scrape.dropped() }
     }
 }
 
@@ -130,7 +133,7 @@ impl Agent {
         let (global, configs) = &options.scrape;
         let scraper = Scraper::new(global, configs, options.tenant.clone(), producer.clone());
         let files = logs.as_ref().map(|logs| logs.status.clone()).unwrap_or_default();
-        let status = AgentStatus { files, targets: scraper.status.clone() };
+        let status = AgentStatus { files, targets: scraper.status.clone(), scrape: scraper.control.clone() };
         Ok(Agent { options, logs, journal, scraper, producer, status })
     }
 

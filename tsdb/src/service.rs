@@ -151,6 +151,13 @@ impl Tsdb {
         if behind == 0 { Ok(()) } else { Err(format!("tsdb: {behind} records to apply")) }
     }
 
+    /// Of what the bus held at the start: how many records are applied, and how many there were.
+    pub fn replay(&self) -> (u64, u64) {
+        let next = &self.progress.borrow().next;
+        let applied = self.ends_at_start.iter().zip(next).map(|(end, next)| *next.min(end)).sum();
+        (applied, self.ends_at_start.iter().sum())
+    }
+
     /// Runs until stopped. Ends early only when the bus is closed or a task panics.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<(), TsdbError> {
         let mut tasks = JoinSet::new();

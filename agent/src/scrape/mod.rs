@@ -26,6 +26,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use target::Target;
+use target::Targets;
 use text::{TextFormat, TextSample};
 
 const MAX_BODY_BYTES: usize = 64 << 20;
@@ -55,13 +56,18 @@ pub type TargetList = Arc<Mutex<Vec<Arc<Mutex<TargetStatus>>>>>;
 
 /// Tells a scraper what to scrape, before and while it runs.
 #[derive(Clone)]
-pub struct ScrapeControl(Arc<watch::Sender<Vec<Target>>>);
+pub struct ScrapeControl(Arc<watch::Sender<Targets>>);
 
 impl ScrapeControl {
     /// Replaces the targets. One that stays as it was goes on undisturbed; one that is gone or changed is ended with
     /// staleness markers.
     pub fn set(&self, global: &Global, configs: &[ScrapeConfig]) {
         self.0.send_replace(target::targets(global, configs));
+    }
+
+    /// What relabelling dropped: the job, and the labels before it.
+    pub fn dropped(&self) -> Vec<(String, Labels)> {
+        self.0.borrow().dropped.clone()
     }
 }
 
@@ -96,7 +102,7 @@ impl Scraper {
         let mut wanted = self.control.0.subscribe();
         let (mut running, mut loops) = (HashMap::new(), JoinSet::new());
         while !stop.is_cancelled() {
-            let targets = wanted.borrow_and_update().clone();
+            let targets = wanted.borrow_and_update().kept.clone();
             self.apply(targets, &client, &stop, &mut running, &mut loops);
             loop {
                 tokio::select! {

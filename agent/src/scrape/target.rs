@@ -35,20 +35,36 @@ impl Target {
     }
 }
 
-/// All targets of the configuration that relabelling keeps.
-pub fn targets(global: &Global, configs: &[ScrapeConfig]) -> Vec<Target> {
+/// What a configuration asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Targets {
+    pub kept: Vec<Target>,
+    /// What relabelling dropped: the job, and the labels before it.
+    pub dropped: Vec<(String, Labels)>,
+}
+
+/// All targets of the configuration.
+pub fn targets(global: &Global, configs: &[ScrapeConfig]) -> Targets {
     let groups = configs.iter().flat_map(|config| config.static_configs.iter().map(move |group| (config, group)));
     let addresses =
         groups.flat_map(|(config, group)| group.targets.iter().map(move |address| (config, group, address)));
-    addresses.filter_map(|(config, group, address)| target(global, config, &group.labels, address)).collect()
+    let mut targets = Targets::default();
+    for (config, group, address) in addresses {
+        match target(global, config, &group.labels, address) {
+            Ok(target) => targets.kept.push(target),
+            Err(discovered) => targets.dropped.push((config.job_name.clone(), discovered)),
+        }
+    }
+    targets
 }
 
+/// One target, or, where relabelling drops it, the labels before.
 fn target(
     global: &Global,
     config: &ScrapeConfig,
     added: &std::collections::BTreeMap<String, String>,
     address: &str,
-) -> Option<Target> {
+) -> Result<Target, Labels> {
     let interval = config.scrape_interval.unwrap_or(global.scrape_interval);
     let timeout = config.scrape_timeout.unwrap_or(global.scrape_timeout).min(interval);
     let mut labels = LabelsBuilder::default();
@@ -64,8 +80,13 @@ fn target(
     }
     labels.set("__address__", address);
     let discovered = labels.build();
-    let labels = relabel(&discovered, &config.relabel_configs)?;
-    let address = labels.get("__address__")?.to_owned();
+    let relabelled = relabel(&discovered, &config.relabel_configs);
+    let Some((labels, address)) = relabelled.and_then(|labels| {
+        let address = labels.get("__address__")?.to_owned();
+        Some((labels, address))
+    }) else {
+        return Err(discovered);
+    };
     let url = url(&labels, config);
     let mut public = LabelsBuilder::default();
     for label in labels.iter().filter(|label| !label.name.starts_with("__")) {
@@ -77,7 +98,7 @@ fn target(
     let (interval, timeout) = (interval.as_std(), timeout.as_std());
     let mut config = config.clone();
     config.sample_limit = config.sample_limit.or(global.sample_limit);
-    Some(Target { url, labels: public.build(), discovered, interval, timeout, config })
+    Ok(Target { url, labels: public.build(), discovered, interval, timeout, config })
 }
 
 fn url(labels: &Labels, config: &ScrapeConfig) -> String {
@@ -119,7 +140,8 @@ mod tests {
     fn check(yaml: &str, expected: &[(&str, &str)]) {
         let config: service::config::Config = serde_saphyr::from_str(yaml).expect("good YAML");
         let got = targets(&config.global, &config.scrape_configs);
-        let got: Vec<_> = got.iter().map(|target| (target.url.clone(), target.labels.to_string())).collect();
+        assert!(got.dropped.iter().all(|(job, labels)| job == "j" && labels.get("__address__") == Some("drop:2")));
+        let got: Vec<_> = got.kept.iter().map(|target| (target.url.clone(), target.labels.to_string())).collect();
         let expected: Vec<_> = expected.iter().map(|(url, labels)| ((*url).to_owned(), (*labels).to_owned())).collect();
         assert_eq!(got, expected);
     }

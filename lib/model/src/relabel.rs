@@ -2,11 +2,11 @@
 
 use md5::{Digest, Md5};
 use regex::Regex;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Labels, is_label_name};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RelabelAction {
     #[default]
@@ -24,13 +24,13 @@ pub enum RelabelAction {
 }
 
 /// One step, as written in `relabel_configs`. The regex is anchored at both ends.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RelabelConfig {
     pub source_labels: Vec<String>,
     pub separator: String,
     pub target_label: String,
-    #[serde(deserialize_with = "anchored_regex")]
+    #[serde(deserialize_with = "anchored_regex", serialize_with = "bare_regex")]
     pub regex: Regex,
     pub modulus: u64,
     pub replacement: String,
@@ -54,6 +54,12 @@ impl Default for RelabelConfig {
 fn anchored_regex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Regex, D::Error> {
     let pattern = String::deserialize(deserializer)?;
     Regex::new(&format!("^(?s:{pattern})$")).map_err(serde::de::Error::custom)
+}
+
+/// As it was written.
+fn bare_regex<S: Serializer>(regex: &Regex, serializer: S) -> Result<S::Ok, S::Error> {
+    let pattern = regex.as_str();
+    serializer.serialize_str(pattern.strip_prefix("^(?s:").and_then(|p| p.strip_suffix(")$")).unwrap_or(pattern))
 }
 
 /// Applies the steps in order; `None` means the set was dropped.

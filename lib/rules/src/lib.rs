@@ -20,6 +20,7 @@ mod status;
 use futures::future::BoxFuture;
 use model::{Alert, Labels, Sample, SeriesSamples};
 
+pub use alerting::State;
 pub use file::{FileError, GroupSpec, Kind, RuleSpec, load_files, parse};
 pub use manager::{Manager, Options};
 pub use status::{AlertStatus, GroupStatus, RuleStatus, Stats};

@@ -21,8 +21,11 @@ pub enum ConfigError {
 
 /// Reads a YAML file into `T`, with file, line and column in the error.
 pub fn load<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    parse(path, &text)
+    parse(path, &read(path)?)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
 /// Parses YAML text that came from `path`.
@@ -475,11 +478,29 @@ impl Config {
     }
 }
 
-/// Loads and validates a configuration file.
-pub fn load_config(path: &Path) -> Result<Config, ConfigError> {
-    let config: Config = load(path)?;
+/// Loads and validates a configuration file; answers its text too.
+pub fn load_config(path: &Path) -> Result<(Config, String), ConfigError> {
+    let text = read(path)?;
+    let config: Config = parse(path, &text)?;
     config.validate().map_err(|message| ConfigError::Parse { path: path.to_owned(), message })?;
-    Ok(config)
+    Ok((config, text))
+}
+
+/// Keys whose values nobody should see.
+const SECRETS: [&str; 8] =
+    ["password", "bearer_token", "credentials", "client_secret", "secret_key", "access_key", "token", "sasl.password"];
+
+/// The text of a configuration with every secret's value replaced.
+pub fn mask_secrets(text: &str) -> String {
+    let mask = |line: &str| {
+        let key = line.trim_start().trim_start_matches("- ").split(':').next().unwrap_or("").trim_matches(['"', '\'']);
+        match line.find(':') {
+            Some(colon) if SECRETS.contains(&key) => format!("{}: <secret>", &line[..colon]),
+            _ => line.to_owned(),
+        }
+    };
+    let lines: Vec<String> = text.lines().map(mask).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -496,6 +517,13 @@ mod tests {
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error} does not say {part:?}"),
             (got, expected) => panic!("{text}: {got:?} instead of {expected:?}"),
         }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = "basic_auth:\n  username: u\n  password: p\n  password_file: /f\n- bearer_token: 'x'";
+        let masked = "basic_auth:\n  username: u\n  password: <secret>\n  password_file: /f\n- bearer_token: <secret>";
+        assert_eq!(mask_secrets(text), masked);
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! The one port: every part's API, the page, and what belongs to the process as a whole.
 
+mod rules;
+mod runtime;
+mod targets;
+
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -26,9 +30,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(metrics))
         .route("/binnacle/v1/push/{topic}/{partition}", post(push))
         .route("/binnacle/v1/status", get(status))
-        .route("/api/v1/rules", get(rules))
-        .route("/api/v1/alerts", get(alerts))
-        .route("/api/v1/targets", get(targets))
+        .merge(rules::router())
+        .merge(targets::router())
+        .merge(runtime::router())
         .with_state(shared.clone());
     let parts = [
         shared.tsdb.clone().map(|tsdb| tsdb.router()),
@@ -39,11 +43,16 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let merged = parts.into_iter().flatten().fold(own, Router::merge);
     merged
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(CompressionLayer::new().gzip(true))
+        .layer(CompressionLayer::new().gzip(true).zstd(true))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
 }
 
 type Process = State<Arc<Shared>>;
+
+/// A successful answer in Prometheus' envelope.
+fn success(data: Value) -> Json<Value> {
+    Json(json!({"status": "success", "data": data}))
+}
 
 async fn ready(State(shared): Process) -> Response {
     match shared.ready() {
@@ -69,40 +78,6 @@ async fn reload(State(shared): Process) -> Response {
 async fn metrics(State(shared): Process) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     (kind, Body::from(shared.metrics.encode())).into_response()
-}
-
-fn success(data: Value) -> Json<Value> {
-    Json(json!({"status": "success", "data": data}))
-}
-
-async fn rules(State(shared): Process) -> Json<Value> {
-    let groups = shared.rules.as_ref().map(|rules| rules.groups()).unwrap_or_default();
-    success(json!({"groups": groups}))
-}
-
-async fn alerts(State(shared): Process) -> Json<Value> {
-    let alerts = shared.rules.as_ref().map(|rules| rules.alerts()).unwrap_or_default();
-    success(json!({"alerts": alerts}))
-}
-
-async fn targets(State(shared): Process) -> Json<Value> {
-    let targets = shared.agent.lock().as_ref().map(|agent| agent.status.get().targets).unwrap_or_default();
-    let shown = targets.iter().map(|target| {
-        json!({
-            "discoveredLabels": target.discovered_labels,
-            "labels": target.labels,
-            "scrapePool": target.scrape_pool,
-            "scrapeUrl": target.scrape_url,
-            "globalUrl": target.scrape_url,
-            "lastError": target.last_error,
-            "lastScrape": model::format_rfc3339_ms(target.last_scrape_ms),
-            "lastScrapeDuration": target.last_scrape_duration_seconds,
-            "health": target.health,
-            "scrapeInterval": model::format_duration(target.scrape_interval_ms),
-            "scrapeTimeout": model::format_duration(target.scrape_timeout_ms),
-        })
-    });
-    success(json!({"activeTargets": shown.collect::<Vec<_>>(), "droppedTargets": [], "droppedTargetCounts": {}}))
 }
 
 /// What the page's status view shows.

@@ -47,7 +47,7 @@ fn admit(shared: &Shared, topic: Topic, batch: Batch) -> Result<(Option<Batch>, 
         (Batch::Metrics(mut batch), Topic::Metrics) => {
             check_tenant(&batch.tenant)?;
             let refused = shared.tsdb.as_ref().ok_or_else(absent)?.admit_batch(&mut batch);
-            Ok(((!batch.series.is_empty()).then_some(Batch::Metrics(batch)), refused))
+            Ok(((!batch.series.is_empty() || !batch.metadata.is_empty()).then_some(Batch::Metrics(batch)), refused))
         }
         (Batch::Logs(batch), Topic::Logs) => {
             check_tenant(&batch.tenant)?;
@@ -55,7 +55,7 @@ fn admit(shared: &Shared, topic: Topic, batch: Batch) -> Result<(Option<Batch>, 
             Ok((admitted.map(Batch::Logs), refused))
         }
         (Batch::ForgetFiles(batch), Topic::Logs) => Ok((Some(Batch::ForgetFiles(batch)), Vec::new())),
-        (Batch::Metrics(_) | Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_), _) => {
+        (Batch::Metrics(_) | Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_) | Batch::Deletes(_), _) => {
             Err(ApiError::bad_data("the record does not belong to this topic"))
         }
     }

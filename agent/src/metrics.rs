@@ -24,7 +24,7 @@ impl Gathered {
         for (label, value) in labels {
             builder.set(*label, *value);
         }
-        self.series.push(SeriesSamples { labels: builder.build(), samples: vec![Sample { t_ms: self.t_ms, value }] });
+        self.series.push(SeriesSamples::new(builder.build(), vec![Sample { t_ms: self.t_ms, value }]));
     }
 
     pub fn series(&self) -> &[SeriesSamples] {
@@ -45,7 +45,7 @@ impl Gathered {
     }
 
     pub fn into_batch(self, tenant: &str) -> MetricBatch {
-        MetricBatch { tenant: tenant.to_owned(), series: self.series }
+        MetricBatch::new(tenant, self.series)
     }
 }
 

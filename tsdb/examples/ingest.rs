@@ -69,9 +69,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let began = Instant::now();
     for step in 0..steps {
         let t_ms = start_ms + step as i64 * INTERVAL_MS;
-        let one = |(i, labels): (usize, &Labels)| SeriesSamples {
-            labels: labels.clone(),
-            samples: vec![Sample { t_ms, value: value(i, step) }],
+        let one = |(i, labels): (usize, &Labels)| {
+            SeriesSamples::new(labels.clone(), vec![Sample { t_ms, value: value(i, step) }])
         };
         tsdb.append("default", names.iter().enumerate().map(one).collect()).await?;
     }

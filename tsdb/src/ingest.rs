@@ -121,7 +121,7 @@ impl Admission<'_> {
     fn drop_untimely(&self, series: &mut SeriesSamples, refusals: &mut Refusals) {
         let oldest_ms = self.now_ms.saturating_sub(self.retention_ms);
         let newest_ms = self.now_ms.saturating_add(MAX_AHEAD_MS);
-        let SeriesSamples { labels, samples } = series;
+        let SeriesSamples { labels, samples, .. } = series;
         samples.retain(|sample| {
             let reason = match sample.t_ms {
                 t if t < oldest_ms => "older than the retention",
@@ -147,10 +147,7 @@ mod tests {
         let is_active = |labels: &Labels| labels.get(METRIC_NAME) == Some("known");
         let admission =
             Admission { limits: &limits, retention_ms: MS_PER_DAY, now_ms: NOW_MS, room, is_active: &is_active };
-        let series = SeriesSamples {
-            labels: Labels::from_pairs(labels.iter().copied()),
-            samples: vec![Sample { t_ms, value: 1.0 }],
-        };
+        let series = SeriesSamples::new(Labels::from_pairs(labels.iter().copied()), vec![Sample { t_ms, value: 1.0 }]);
         let mut refusals = Refusals::default();
         let taken = admission.admit(vec![series], &mut refusals).len();
         let said = refusals.lines().collect::<String>();

@@ -212,11 +212,11 @@ mod tests {
     fn a_head_that_failed_stays_due() {
         let disk = disk::FakeDisk::new();
         let store = Store::open(Arc::new(disk.clone()), "tsdb".as_ref(), "bus").expect("opened");
-        let one = model::SeriesSamples {
-            labels: model::Labels::from_pairs([("__name__", "x")]),
-            samples: vec![model::Sample { t_ms: 1, value: 1.0 }],
-        };
-        store.apply(0, 0, &model::MetricBatch { tenant: "t".to_owned(), series: vec![one] }, i64::MIN, 1);
+        let one = model::SeriesSamples::new(
+            model::Labels::from_pairs([("__name__", "x")]),
+            vec![model::Sample { t_ms: 1, value: 1.0 }],
+        );
+        store.apply(0, 0, &model::MetricBatch::new("t", vec![one]), i64::MIN, 1);
         let start = Instant::now();
         let mut age = HeadAge::new(start);
         assert!(!age.is_due(store.head_stats(), start));

@@ -213,7 +213,7 @@ impl Tsdb {
         mut refusals: Refusals,
     ) -> Result<(), AppendError> {
         let series = self.admit(tenant, series, &mut refusals);
-        let batch = MetricBatch { tenant: tenant.to_owned(), series };
+        let batch = MetricBatch::new(tenant, series);
         let samples = batch.sample_count();
         if samples > 0 {
             append_all(self.bus.as_ref(), Topic::Metrics, Batch::Metrics(batch)).await?;

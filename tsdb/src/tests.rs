@@ -104,11 +104,11 @@ async fn open(bus: Arc<FaultyBus>, disk: &FakeDisk, accept_loss: bool) -> Arc<Ts
 }
 
 fn series(name: &str, t_ms: i64) -> SeriesSamples {
-    SeriesSamples { labels: Labels::from_pairs([("__name__", name)]), samples: vec![Sample { t_ms, value: 1.0 }] }
+    SeriesSamples::new(Labels::from_pairs([("__name__", name)]), vec![Sample { t_ms, value: 1.0 }])
 }
 
 fn batch(name: &str, t_ms: i64) -> MetricBatch {
-    MetricBatch { tenant: "t".to_owned(), series: vec![series(name, t_ms)] }
+    MetricBatch::new("t", vec![series(name, t_ms)])
 }
 
 /// A disk with a store that has read this bus up to an offset and holds one sample of `old`.
@@ -245,7 +245,7 @@ async fn batches_of_agents_are_admitted_like_any_write() {
     let long = "x".repeat(Limits::default().max_label_value_bytes + 1);
     let all = [("a", now_ms), ("b", now_ms), ("c", now_ms), ("d", now_ms), ("a", 5), ("a", i64::MAX), (&long, now_ms)];
     let mut batch =
-        MetricBatch { tenant: "t".to_owned(), series: all.iter().map(|(name, t_ms)| series(name, *t_ms)).collect() };
+        MetricBatch::new("t", all.iter().map(|(name, t_ms)| series(name, *t_ms)).collect());
     let reasons = tsdb.admit_batch(&mut batch);
     let kept: Vec<_> = batch.series.iter().filter_map(|one| one.labels.get("__name__")).collect();
     assert_eq!(kept, ["a", "b", "c"]);

@@ -227,7 +227,7 @@ impl Loop {
             }
         }
         let ends = self.history.ends(model::now_ms(), &HashMap::new());
-        let batch = MetricBatch { tenant: self.history.tenant.clone(), series: ends };
+        let batch = MetricBatch::new(self.history.tenant.clone(), ends);
         crate::metrics::ship(self.producer.as_ref(), batch, "the end of a target", LAST_SHIPMENT).await;
     }
 
@@ -287,7 +287,7 @@ impl History {
             // Of repeated series Prometheus takes the first.
             if once.insert((sample.labels.clone(), sample.t_ms)) {
                 let point = Sample { t_ms: sample.t_ms.unwrap_or(t_ms), value: sample.value };
-                series.push(SeriesSamples { labels: sample.labels, samples: vec![point] });
+                series.push(SeriesSamples::new(sample.labels, vec![point]));
             }
         }
         self.seen = now;
@@ -300,19 +300,16 @@ impl History {
         ];
         for (name, value) in about {
             let labels = self.target.labels.with(METRIC_NAME, name);
-            series.push(SeriesSamples { labels, samples: vec![Sample { t_ms, value }] });
+            series.push(SeriesSamples::new(labels, vec![Sample { t_ms, value }]));
         }
-        MetricBatch { tenant: self.tenant.clone(), series }
+        MetricBatch::new(self.tenant.clone(), series)
     }
 
     /// Markers for the series that were there and are not in `now`.
     fn ends(&self, t_ms: i64, now: &HashMap<Labels, bool>) -> Vec<SeriesSamples> {
         let gone = self.seen.iter().filter(|(labels, has_marker)| **has_marker && !now.contains_key(*labels));
-        gone.map(|(labels, _)| SeriesSamples {
-            labels: labels.clone(),
-            samples: vec![Sample { t_ms, value: stale_marker() }],
-        })
-        .collect()
+        let marker = Sample { t_ms, value: stale_marker() };
+        gone.map(|(labels, _)| SeriesSamples::new(labels.clone(), vec![marker])).collect()
     }
 }
 

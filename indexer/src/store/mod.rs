@@ -214,7 +214,7 @@ impl LogStore {
                 }
             }
             Batch::ForgetFiles(forget) => forget.files.iter().for_each(|file| state.ranges.forget(*file)),
-            Batch::Metrics(_) | Batch::Alerts(_) => {}
+            Batch::Metrics(_) | Batch::Alerts(_) | Batch::Deletes(_) => {}
         }
         // Last: should this panic, what was not applied is not passed over.
         state.next_offset.insert(partition, offset + 1);

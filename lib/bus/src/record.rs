@@ -8,6 +8,7 @@
 //!   is larger than that by itself; appending such a one answers [`BusError::TooLarge`].
 
 mod body;
+mod rich;
 mod split;
 mod wire;
 
@@ -20,7 +21,10 @@ use wire::{Reader, Writer};
 /// The largest encoded record: Kafka brokers take 1,048,588 bytes by default, and leave room for their own headers.
 pub const MAX_RECORD_BYTES: usize = 900_000;
 
+/// Batches of floats and lines; records are written in the lowest version that can hold them.
 const VERSION: u8 = 1;
+/// Metrics with histograms, start times, exemplars and metadata; deletes.
+const RICH_VERSION: u8 = 2;
 /// Version, kind, compression, CRC32.
 const HEADER_BYTES: usize = 7;
 /// The largest body before compression: with its header it is a record even when it does not compress.
@@ -60,7 +64,7 @@ fn encode_weighed(batch: &Batch) -> Encoded {
     let compressed = compress(&frame[HEADER_BYTES..]);
     let compression = if compressed.is_some() { ZSTD } else { STORED };
     frame = compressed.unwrap_or(frame);
-    frame[..3].copy_from_slice(&[VERSION, kind, compression]);
+    frame[..3].copy_from_slice(&[body::version(batch), kind, compression]);
     let crc = checksum(&frame);
     frame[3..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
     Encoded { frame, body_bytes }
@@ -100,7 +104,7 @@ pub(crate) fn decode_weighed(frame: &[u8]) -> Result<(Batch, usize), BusError> {
         return Err(corrupt("no frame has this length"));
     }
     let [version, kind, compression] = [frame[0], frame[1], frame[2]];
-    if version != VERSION {
+    if !(VERSION..=RICH_VERSION).contains(&version) {
         return Err(BusError::Corrupt(format!("record version {version} is not known")));
     }
     if frame[3..HEADER_BYTES] != checksum(frame).to_le_bytes() {
@@ -108,10 +112,10 @@ pub(crate) fn decode_weighed(frame: &[u8]) -> Result<(Batch, usize), BusError> {
     }
     let body = &frame[HEADER_BYTES..];
     match compression {
-        STORED => Ok((body::read(kind, Reader::new(body)).map_err(corrupt)?, body.len())),
+        STORED => Ok((body::read(version, kind, Reader::new(body)).map_err(corrupt)?, body.len())),
         ZSTD => {
             let body = zstd::bulk::decompress(body, MAX_BODY_BYTES).map_err(|error| corrupt(&error.to_string()))?;
-            Ok((body::read(kind, Reader::new(&body)).map_err(corrupt)?, body.len()))
+            Ok((body::read(version, kind, Reader::new(&body)).map_err(corrupt)?, body.len()))
         }
         _ => Err(corrupt("the compression is not known")),
     }

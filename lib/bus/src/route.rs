@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Batch, ForgetFiles, LogBatch, MetricBatch, Origin};
+use model::{Batch, Deletes, ForgetFiles, Labels, LogBatch, METRIC_NAME, MetricBatch, Origin};
 
 use crate::{BusError, Offset, Producer, Topic, partition_for, split};
 
@@ -20,6 +20,7 @@ pub fn route(batch: Batch, partitions: u32) -> Vec<(u32, Batch)> {
         Batch::Logs(batch) => by_origin(batch, partitions),
         Batch::ForgetFiles(batch) => by_file(batch, partitions),
         Batch::Alerts(_) => vec![(0, batch)],
+        Batch::Deletes(batch) => to_all(batch, partitions),
     };
     parts.into_iter().flat_map(|(partition, batch)| split(batch).into_iter().map(move |cut| (partition, cut))).collect()
 }
@@ -33,6 +34,12 @@ pub async fn append_all(producer: &dyn Producer, topic: Topic, batch: Batch) -> 
     futures::future::try_join_all(appends).await
 }
 
+/// One copy for the series of each partition.
+fn to_all(batch: Deletes, partitions: u32) -> Vec<(u32, Batch)> {
+    let of = |partition| Batch::Deletes(Deletes { partitions, partition, ..batch.clone() });
+    (0..partitions).map(|partition| (partition, of(partition))).collect()
+}
+
 fn by_series(batch: MetricBatch, partitions: u32) -> Vec<(u32, Batch)> {
     if partitions == 1 {
         return vec![(0, Batch::Metrics(batch))];
@@ -40,8 +47,14 @@ fn by_series(batch: MetricBatch, partitions: u32) -> Vec<(u32, Batch)> {
     let mut parts: BTreeMap<u32, MetricBatch> = BTreeMap::new();
     for series in batch.series {
         let partition = partition_for(series.labels.partition_hash(&batch.tenant), partitions);
-        let empty = || MetricBatch { tenant: batch.tenant.clone(), series: Vec::new() };
+        let empty = || MetricBatch::new(batch.tenant.clone(), Vec::new());
         parts.entry(partition).or_insert_with(empty).series.push(series);
+    }
+    for metadata in batch.metadata {
+        let partition =
+            partition_for(Labels::from_pairs([(METRIC_NAME, metadata.name.as_str())]).hash(&batch.tenant), partitions);
+        let empty = || MetricBatch::new(batch.tenant.clone(), Vec::new());
+        parts.entry(partition).or_insert_with(empty).metadata.push(metadata);
     }
     parts.into_iter().map(|(partition, part)| (partition, Batch::Metrics(part))).collect()
 }
@@ -81,18 +94,18 @@ fn by_file(batch: ForgetFiles, partitions: u32) -> Vec<(u32, Batch)> {
 
 #[cfg(test)]
 mod tests {
-    use model::{Labels, Sample, SeriesSamples};
+    use model::{Sample, SeriesSamples};
 
     use super::*;
 
     #[test]
     fn every_series_and_line_goes_to_one_partition_and_none_is_lost() {
-        let mut metrics = MetricBatch { tenant: "t".into(), series: Vec::new() };
+        let mut metrics = MetricBatch::new("t", Vec::new());
         let mut logs = LogBatch::new("t", Origin::Pushed);
         for i in 0..100u32 {
             let labels = Labels::from_pairs([("n", i.to_string())]);
             let samples = vec![Sample { t_ms: 1, value: f64::from(i) }];
-            metrics.series.push(SeriesSamples { labels: labels.clone(), samples });
+            metrics.series.push(SeriesSamples::new(labels.clone(), samples));
             logs.streams.push(labels);
             logs.push(i, 1, "x", 0, 0);
         }

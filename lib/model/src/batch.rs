@@ -3,10 +3,11 @@
 //! `lib/bus` encodes them; producers fill them; stores consume them behind an `Arc`, never copied.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Labels, Sample};
+use crate::{Histogram, Labels, Matcher, Sample};
 
 /// The content of one record.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,8 @@ pub enum Batch {
     /// Tailed files that no longer exist: a store may drop the byte ranges it kept for them.
     ForgetFiles(ForgetFiles),
     Alerts(AlertEvents),
+    /// Samples to be forgotten that came before this record.
+    Deletes(Deletes),
 }
 
 /// What a label costs in memory beside its text: two shared strings with their counts.
@@ -30,8 +33,9 @@ impl Batch {
         let sets = |sets: &[Labels]| sets.iter().map(set_bytes).sum::<usize>();
         match self {
             Batch::Metrics(batch) => {
-                let of = |one: &SeriesSamples| set_bytes(&one.labels) + one.samples.len() * size_of::<Sample>();
-                batch.series.iter().map(of).sum()
+                let metadata = |one: &MetricMetadata| SET_BYTES + one.name.len() + one.unit.len() + one.help.len();
+                batch.series.iter().map(SeriesSamples::memory_bytes).sum::<usize>()
+                    + batch.metadata.iter().map(metadata).sum::<usize>()
             }
             Batch::Logs(batch) => {
                 let columns = 2 * size_of::<u64>() + 3 * size_of::<u32>();
@@ -39,6 +43,10 @@ impl Batch {
             }
             Batch::ForgetFiles(batch) => batch.files.len() * size_of::<FileId>(),
             Batch::Alerts(batch) => batch.events.iter().map(|event| SET_BYTES + event.len()).sum(),
+            Batch::Deletes(batch) => {
+                let matcher = |one: &Matcher| SET_BYTES + one.name.len() + one.value.len();
+                SET_BYTES + batch.selectors.iter().flatten().map(matcher).sum::<usize>()
+            }
         }
     }
 }
@@ -52,19 +60,135 @@ fn set_bytes(labels: &Labels) -> usize {
 pub struct MetricBatch {
     pub tenant: String,
     pub series: Vec<SeriesSamples>,
+    /// What is known of metrics, by their names.
+    pub metadata: Vec<MetricMetadata>,
 }
 
-/// Samples of one series, in the order they were sent (not sorted, duplicates possible: the later wins).
-#[derive(Debug, Clone, PartialEq)]
+/// Samples of one series, in the order they were sent (not sorted, duplicates possible: the later wins, and of a float and
+/// a histogram of one instant the histogram).
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SeriesSamples {
     pub labels: Labels,
     pub samples: Vec<Sample>,
+    /// When the counting of each sample began (0: unknown), or empty where none is known.
+    pub starts_ms: Vec<i64>,
+    pub histograms: Vec<HistogramSample>,
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// One native histogram of a series at an instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramSample {
+    pub t_ms: i64,
+    /// When its counting began; 0: unknown.
+    pub start_ms: i64,
+    pub histogram: Arc<Histogram>,
+}
+
+/// A single observation behind a sample, with labels of its own (a trace id).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    pub labels: Labels,
+    pub value: f64,
+    pub t_ms: i64,
+}
+
+/// What a metric is, as its source says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MetricMetadata {
+    /// Of the metric family: without `_bucket`, `_count` and `_sum` of a histogram.
+    pub name: String,
+    pub kind: MetricKind,
+    pub help: String,
+    pub unit: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricKind {
+    #[default]
+    Unknown,
+    Counter,
+    Gauge,
+    Histogram,
+    GaugeHistogram,
+    Summary,
+    Info,
+    StateSet,
+}
+
+impl MetricKind {
+    /// In the order of the numbers that protocols and records give them.
+    pub const ALL: [MetricKind; 8] = [
+        MetricKind::Unknown,
+        MetricKind::Counter,
+        MetricKind::Gauge,
+        MetricKind::Histogram,
+        MetricKind::GaugeHistogram,
+        MetricKind::Summary,
+        MetricKind::Info,
+        MetricKind::StateSet,
+    ];
+
+    /// As Prometheus' API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MetricKind::Unknown => "unknown",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+            MetricKind::GaugeHistogram => "gaugehistogram",
+            MetricKind::Summary => "summary",
+            MetricKind::Info => "info",
+            MetricKind::StateSet => "stateset",
+        }
+    }
 }
 
 impl MetricBatch {
-    pub fn sample_count(&self) -> usize {
-        self.series.iter().map(|series| series.samples.len()).sum()
+    pub fn new(tenant: impl Into<String>, series: Vec<SeriesSamples>) -> MetricBatch {
+        MetricBatch { tenant: tenant.into(), series, metadata: Vec::new() }
     }
+
+    pub fn sample_count(&self) -> usize {
+        self.series.iter().map(SeriesSamples::len).sum()
+    }
+}
+
+impl SeriesSamples {
+    /// A series of floats.
+    pub fn new(labels: Labels, samples: Vec<Sample>) -> SeriesSamples {
+        SeriesSamples { labels, samples, ..SeriesSamples::default() }
+    }
+
+    /// Samples of both kinds.
+    pub fn len(&self) -> usize {
+        self.samples.len() + self.histograms.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let histograms = self.histograms.iter().map(|one| SET_BYTES + one.histogram.size_bytes()).sum::<usize>();
+        let exemplars = self.exemplars.iter().map(|one| SET_BYTES + set_bytes(&one.labels)).sum::<usize>();
+        let floats = self.samples.len() * size_of::<Sample>() + self.starts_ms.len() * size_of::<i64>();
+        set_bytes(&self.labels) + floats + histograms + exemplars
+    }
+}
+
+/// Samples of one tenant that are to be forgotten: those of series that a selector accepts, within an inclusive range,
+/// which came before this record in its partition. Every partition gets one, for its own series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deletes {
+    pub tenant: String,
+    pub selectors: Vec<Vec<Matcher>>,
+    pub start_ms: i64,
+    pub end_ms: i64,
+    /// How many partitions there were when it was written, and for the series of which one it is.
+    pub partitions: u32,
+    pub partition: u32,
 }
 
 /// A tailed file's identity: random, minted once, durable in the agent's checkpoint before its first record ships.
@@ -264,8 +388,8 @@ mod tests {
     #[test]
     fn short_series_weigh_their_labels() {
         let labels = Labels::from_pairs([("__name__", "m"), ("s", "1")]);
-        let series = vec![SeriesSamples { labels, samples: vec![Sample { t_ms: 1, value: 1.0 }] }; 10];
-        let batch = Batch::Metrics(MetricBatch { tenant: "t".into(), series });
+        let series = vec![SeriesSamples::new(labels, vec![Sample { t_ms: 1, value: 1.0 }]); 10];
+        let batch = Batch::Metrics(MetricBatch::new("t", series));
         assert!(batch.memory_bytes() > 10 * 200, "{}", batch.memory_bytes());
     }
 

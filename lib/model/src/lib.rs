@@ -16,7 +16,8 @@ pub mod varint;
 
 pub use alert::{Alert, Fingerprint};
 pub use batch::{
-    AlertEvents, Batch, FileId, ForgetFiles, LineRef, LogBatch, LogColumns, MetricBatch, Origin, SeriesSamples,
+    AlertEvents, Batch, Deletes, Exemplar, FileId, ForgetFiles, HistogramSample, LineRef, LogBatch, LogColumns,
+    MetricBatch, MetricKind, MetricMetadata, Origin, SeriesSamples,
 };
 pub use duration::{DurationError, DurationMs, format_duration, parse_duration};
 pub use histogram::{

@@ -138,7 +138,7 @@ impl AlertingState {
         for alert in self.active.values().filter(|alert| alert.state != State::Inactive) {
             let state = if alert.state == State::Firing { "firing" } else { "pending" };
             let mut one = |labels: Labels, value: f64| {
-                series.push(SeriesSamples { labels, samples: vec![Sample { t_ms, value }] });
+                series.push(SeriesSamples::new(labels, vec![Sample { t_ms, value }]));
             };
             one(alert.labels.with(METRIC_NAME, "ALERTS").with("alertstate", state), 1.0);
             let since_s = (alert.active_at_ms as f64 / 1000.0).floor();

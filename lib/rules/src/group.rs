@@ -190,7 +190,7 @@ fn recorded(
     }
     Ok(series
         .into_iter()
-        .map(|(labels, value)| SeriesSamples { labels, samples: vec![Sample { t_ms, value }] })
+        .map(|(labels, value)| SeriesSamples::new(labels, vec![Sample { t_ms, value }]))
         .collect())
 }
 
@@ -208,7 +208,7 @@ async fn append(state: &mut RuleState, mut series: Vec<SeriesSamples>, t_ms: i64
 /// Stale markers for series.
 pub fn stale<'a>(series: impl Iterator<Item = &'a Labels>, t_ms: i64) -> Vec<SeriesSamples> {
     let marker = Sample { t_ms, value: stale_marker() };
-    series.map(|labels| SeriesSamples { labels: labels.clone(), samples: vec![marker] }).collect()
+    series.map(|labels| SeriesSamples::new(labels.clone(), vec![marker])).collect()
 }
 
 /// Fills in labels and annotations of every element. Runs off the async threads, for a template may itself query.

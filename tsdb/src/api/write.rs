@@ -92,5 +92,5 @@ fn read_series(series: TimeSeries, refusals: &mut Refusals) -> Option<SeriesSamp
         return None;
     }
     let samples = samples.into_iter().map(|SamplePair { t_ms, value }| Sample { t_ms, value }).collect();
-    Some(SeriesSamples { labels, samples })
+    Some(SeriesSamples::new(labels, samples))
 }

@@ -204,8 +204,8 @@ mod tests {
         let labels = Labels::from_pairs([("__name__", "x")]);
         for (t_ms, value) in arrivals {
             let samples = vec![Sample { t_ms: *t_ms, value: *value }];
-            let series = vec![SeriesSamples { labels: labels.clone(), samples }];
-            head.apply(&MetricBatch { tenant: "t".into(), series }, 0, |_| {});
+            let series = vec![SeriesSamples::new(labels.clone(), samples)];
+            head.apply(&MetricBatch::new("t", series), 0, |_| {});
         }
         let tenant = head.tenant("t").expect("the tenant");
         let found = tenant.gather(&[Matcher::equal("__name__", "x")], 0, 100);
@@ -225,9 +225,9 @@ mod tests {
     fn tenants_do_not_see_each_other() {
         let mut head = Head::default();
         let labels = Labels::from_pairs([("__name__", "x")]);
-        let series = vec![SeriesSamples { labels, samples: vec![Sample { t_ms: 1, value: 1.0 }] }];
+        let series = vec![SeriesSamples::new(labels, vec![Sample { t_ms: 1, value: 1.0 }])];
         let mut new = 0;
-        head.apply(&MetricBatch { tenant: "a".into(), series }, 0, |_| new += 1);
+        head.apply(&MetricBatch::new("a", series), 0, |_| new += 1);
         assert!(head.tenant("b").is_none());
         assert_eq!((new, head.series(), head.samples()), (1, 1, 1));
     }

@@ -29,9 +29,9 @@ fn open(disk: &FakeDisk) -> Store {
 fn batch(samples: &[(u8, i64, u64)]) -> MetricBatch {
     let one = |(series, t_ms, bits): &(u8, i64, u64)| {
         let samples = vec![Sample { t_ms: *t_ms, value: f64::from_bits(*bits) }];
-        SeriesSamples { labels: labels(*series), samples }
+        SeriesSamples::new(labels(*series), samples)
     };
-    MetricBatch { tenant: "t".to_owned(), series: samples.iter().map(one).collect() }
+    MetricBatch::new("t", samples.iter().map(one).collect())
 }
 
 fn apply(store: &Store, offset: u64, samples: &[(u8, i64, u64)]) {

@@ -4,21 +4,36 @@ use model::{
     AlertEvents, Batch, FileId, ForgetFiles, LogBatch, LogColumns, MetricBatch, Origin, Sample, SeriesSamples,
 };
 
+use super::rich;
 use super::wire::{Malformed, Reader, Writer};
+use super::{RICH_VERSION, VERSION};
 
 const METRICS: u8 = 0;
 const LOGS: u8 = 1;
 const FORGET_FILES: u8 = 2;
 const ALERTS: u8 = 3;
+const DELETES: u8 = 4;
 
 const PUSHED: u8 = 0;
 const TAILED: u8 = 1;
+
+/// The lowest version that can hold a batch.
+pub fn version(batch: &Batch) -> u8 {
+    match batch {
+        Batch::Deletes(_) => RICH_VERSION,
+        Batch::Metrics(batch) if rich::is_rich(batch) => RICH_VERSION,
+        Batch::Metrics(_) | Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_) => VERSION,
+    }
+}
 
 /// Writes a batch's body and says which kind it is.
 pub fn write(batch: &Batch, writer: &mut Writer) -> u8 {
     match batch {
         Batch::Metrics(batch) => {
             write_metrics(batch, writer);
+            if rich::is_rich(batch) {
+                rich::write(batch, writer);
+            }
             METRICS
         }
         Batch::Logs(batch) => {
@@ -37,13 +52,24 @@ pub fn write(batch: &Batch, writer: &mut Writer) -> u8 {
             batch.events.iter().for_each(|event| writer.string(event));
             ALERTS
         }
+        Batch::Deletes(batch) => {
+            rich::write_deletes(batch, writer);
+            DELETES
+        }
     }
 }
 
-pub fn read(kind: u8, mut reader: Reader<'_>) -> Result<Batch, Malformed> {
+pub fn read(version: u8, kind: u8, mut reader: Reader<'_>) -> Result<Batch, Malformed> {
     let tenant = reader.string()?.to_owned();
     let batch = match kind {
-        METRICS => Batch::Metrics(read_metrics(tenant, &mut reader)?),
+        METRICS => {
+            let mut batch = read_metrics(tenant, &mut reader)?;
+            if version == RICH_VERSION {
+                rich::read(&mut batch, &mut reader)?;
+            }
+            Batch::Metrics(batch)
+        }
+        DELETES if version == RICH_VERSION => Batch::Deletes(rich::read_deletes(tenant, &mut reader)?),
         LOGS => Batch::Logs(read_logs(tenant, &mut reader)?),
         FORGET_FILES => {
             let count = reader.count(16)?;
@@ -65,8 +91,9 @@ fn write_metrics(batch: &MetricBatch, writer: &mut Writer) {
     writer.string(&batch.tenant);
     writer.label_sets(batch.series.iter().map(|series| &series.labels));
     let samples = || batch.series.iter().flat_map(|series| &series.samples);
-    writer.reserve(batch.sample_count() * 10);
-    writer.unsigned(batch.sample_count() as u64);
+    let count = batch.series.iter().map(|series| series.samples.len()).sum::<usize>();
+    writer.reserve(count * 10);
+    writer.unsigned(count as u64);
     writer.runs(batch.series.iter().map(|series| series.samples.len() as i64));
     let mut before = 0;
     for sample in samples() {
@@ -105,9 +132,9 @@ fn read_metrics(tenant: String, reader: &mut Reader<'_>) -> Result<MetricBatch, 
         for t_ms in times.by_ref().take(count) {
             samples.push(Sample { t_ms, value: f64::from_bits(u64::from_le_bytes(reader.array()?)) });
         }
-        series.push(SeriesSamples { labels, samples });
+        series.push(SeriesSamples::new(labels, samples));
     }
-    Ok(MetricBatch { tenant, series })
+    Ok(MetricBatch::new(tenant, series))
 }
 
 fn write_logs(batch: &LogBatch, writer: &mut Writer) {

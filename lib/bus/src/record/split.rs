@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use model::{AlertEvents, Batch, ForgetFiles, Labels, LogBatch, MetricBatch, Origin, SeriesSamples};
+use model::{
+    AlertEvents, Batch, Exemplar, ForgetFiles, HistogramSample, Labels, LogBatch, MetricBatch, Origin, SeriesSamples,
+};
 
 use super::MAX_BODY_BYTES;
 
@@ -14,6 +16,10 @@ const NUMBER_BYTES: usize = 5;
 const LINE_BYTES: usize = 50;
 /// Time and value.
 const SAMPLE_BYTES: usize = 18;
+/// A start time and how often it repeats.
+const START_BYTES: usize = 11;
+/// Counts of histograms and exemplars, each with how often it repeats.
+const SERIES_BYTES: usize = 24;
 
 /// Cuts a batch so that each part is one record. Parts keep the order; the ranges of a tailed batch stay contiguous and
 /// together are the original one.
@@ -37,6 +43,7 @@ pub fn split(batch: Batch) -> Vec<Batch> {
             }
             parts.into_iter().map(|events| Batch::Alerts(AlertEvents { tenant: tenant.clone(), events })).collect()
         }
+        Batch::Deletes(_) => vec![batch],
     }
 }
 
@@ -83,24 +90,84 @@ fn set_bytes(labels: &Labels) -> usize {
 
 fn split_metrics(batch: MetricBatch) -> Vec<MetricBatch> {
     let tenant = batch.tenant;
-    let mut parts: Vec<Vec<SeriesSamples>> = Vec::new();
+    let mut parts: Vec<MetricBatch> = Vec::new();
     let mut meter = Meter::new(tenant.len());
-    for mut series in batch.series {
-        let labels_bytes = set_bytes(&series.labels);
-        // A series too long for any record is cut in time.
-        let room = MAX_BODY_BYTES.saturating_sub(meter.start_bytes + labels_bytes) / SAMPLE_BYTES;
-        while series.samples.len() > room.max(1) {
-            let rest = series.samples.split_off(room.max(1));
-            parts.push(vec![SeriesSamples { labels: series.labels.clone(), samples: series.samples }]);
-            meter.bytes = MAX_BODY_BYTES;
-            series.samples = rest;
+    let begin = |parts: &mut Vec<MetricBatch>| parts.push(MetricBatch::new(tenant.clone(), Vec::new()));
+    for series in batch.series {
+        for cut in cut_series(series, MAX_BODY_BYTES.saturating_sub(meter.start_bytes)) {
+            if meter.add(series_bytes(&cut)) || parts.is_empty() {
+                begin(&mut parts);
+            }
+            parts.last_mut().expect("one was begun").series.push(cut);
         }
-        if meter.add(labels_bytes + series.samples.len() * SAMPLE_BYTES) || parts.is_empty() {
-            parts.push(Vec::new());
-        }
-        parts.extend_last(series);
     }
-    parts.into_iter().map(|series| MetricBatch { tenant: tenant.clone(), series }).collect()
+    for one in batch.metadata {
+        let bytes = one.name.len() + one.help.len() + one.unit.len() + 4 * NUMBER_BYTES;
+        if meter.add(bytes) || parts.is_empty() {
+            begin(&mut parts);
+        }
+        parts.last_mut().expect("one was begun").metadata.push(one);
+    }
+    parts
+}
+
+fn series_bytes(series: &SeriesSamples) -> usize {
+    let exemplars = series.exemplars.iter().map(exemplar_bytes).sum::<usize>();
+    let histograms = series.histograms.iter().map(histogram_bytes).sum::<usize>();
+    SERIES_BYTES + set_bytes(&series.labels) + series.samples.len() * float_bytes(series) + histograms + exemplars
+}
+
+fn float_bytes(series: &SeriesSamples) -> usize {
+    if series.starts_ms.is_empty() { SAMPLE_BYTES } else { SAMPLE_BYTES + START_BYTES }
+}
+
+fn exemplar_bytes(one: &Exemplar) -> usize {
+    set_bytes(&one.labels) + SAMPLE_BYTES
+}
+
+/// As if its layout were that of no other.
+fn histogram_bytes(one: &HistogramSample) -> usize {
+    const FIXED_BYTES: usize = 100;
+    let histogram = &one.histogram;
+    let spans = histogram.positive.spans.len() + histogram.negative.spans.len();
+    let counts = histogram.positive.counts.len() + histogram.negative.counts.len();
+    FIXED_BYTES + spans * 2 * NUMBER_BYTES + counts * 10 + histogram.custom_bounds.len() * 8
+}
+
+/// Cuts a series that is too long for any record: floats first, then histograms, then exemplars.
+fn cut_series(mut series: SeriesSamples, room: usize) -> Vec<SeriesSamples> {
+    if series_bytes(&series) <= room {
+        return vec![series];
+    }
+    let room = room.saturating_sub(SERIES_BYTES + set_bytes(&series.labels));
+    let mut cuts = Vec::new();
+    let at_once = (room / float_bytes(&series)).max(1);
+    let mut starts = series.starts_ms.chunks(at_once);
+    for samples in series.samples.chunks(at_once) {
+        let starts_ms = starts.next().map_or_else(Vec::new, <[i64]>::to_vec);
+        cuts.push(SeriesSamples { starts_ms, ..SeriesSamples::new(series.labels.clone(), samples.to_vec()) });
+    }
+    let empty = || SeriesSamples::new(series.labels.clone(), Vec::new());
+    // The first begins a cut of its own, behind the floats.
+    let mut used = room;
+    let mut adds = |bytes: usize| {
+        let begins = used + bytes > room;
+        used = bytes + if begins { 0 } else { used };
+        begins
+    };
+    for one in std::mem::take(&mut series.histograms) {
+        if adds(histogram_bytes(&one)) || cuts.is_empty() {
+            cuts.push(empty());
+        }
+        cuts.last_mut().expect("one was begun").histograms.push(one);
+    }
+    for one in std::mem::take(&mut series.exemplars) {
+        if adds(exemplar_bytes(&one)) || cuts.is_empty() {
+            cuts.push(empty());
+        }
+        cuts.last_mut().expect("one was begun").exemplars.push(one);
+    }
+    cuts
 }
 
 fn split_logs(batch: LogBatch) -> Vec<LogBatch> {

@@ -1,9 +1,11 @@
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use model::{
-    AlertEvents, Batch, FileId, ForgetFiles, Labels, LogBatch, MAX_LINE_BYTES, MetricBatch, Origin, Sample,
-    SeriesSamples,
+    AlertEvents, Batch, BucketSpan, Buckets, CUSTOM_SCHEMA, Deletes, Exemplar, FileId, ForgetFiles, Histogram,
+    HistogramSample, Labels, LogBatch, MAX_LINE_BYTES, MatchOp, Matcher, MetricBatch, MetricKind, MetricMetadata,
+    Origin, ResetHint, Sample, SeriesSamples,
 };
 use proptest::prelude::*;
 
@@ -19,12 +21,61 @@ fn labels() -> impl Strategy<Value = Labels> {
     prop::collection::vec(("[a-d]{1,2}", ".{0,6}"), 0..5).prop_map(Labels::from_pairs)
 }
 
+fn histogram() -> impl Strategy<Value = HistogramSample> {
+    let buckets = || {
+        prop::collection::btree_map(-9i32..9, 0u32..300, 0..5)
+            .prop_map(|filled| Buckets::from_indexed(filled.into_iter().map(|(index, count)| (index, count.into()))))
+    };
+    let hint = prop::sample::select(vec![ResetHint::Unknown, ResetHint::Reset, ResetHint::NotReset, ResetHint::Gauge]);
+    let numbers = (any::<i64>(), any::<i64>(), 0i8..4, prop::sample::select(vec![0.0, 3.0, 0.25, 1e300]));
+    (numbers, buckets(), buckets(), hint, any::<u64>()).prop_map(|(numbers, positive, negative, reset_hint, sum)| {
+        let (t_ms, start_ms, schema, count) = numbers;
+        let (zero_threshold, zero_count, sum) = (1e-9, count / 2.0, f64::from_bits(sum));
+        let histogram = Histogram {
+            schema,
+            reset_hint,
+            zero_threshold,
+            zero_count,
+            count,
+            sum,
+            positive,
+            negative,
+            ..Histogram::default()
+        };
+        HistogramSample { t_ms, start_ms, histogram: Arc::new(histogram) }
+    })
+}
+
+fn exemplar() -> impl Strategy<Value = Exemplar> {
+    (labels(), any::<u64>(), any::<i64>()).prop_map(|(labels, bits, t_ms)| Exemplar {
+        labels,
+        value: f64::from_bits(bits),
+        t_ms,
+    })
+}
+
+fn metadata() -> impl Strategy<Value = MetricMetadata> {
+    let kind = prop::sample::select(MetricKind::ALL.to_vec());
+    ("[a-c]{1,3}", kind, ".{0,9}", "[a-z]{0,3}").prop_map(|(name, kind, help, unit)| MetricMetadata {
+        name,
+        kind,
+        help,
+        unit,
+    })
+}
+
 fn metrics() -> impl Strategy<Value = Batch> {
     let sample = (any::<i64>(), any::<u64>()).prop_map(|(t_ms, bits)| Sample { t_ms, value: f64::from_bits(bits) });
+    let starts = prop::option::of(1i64..9);
+    let more = prop::option::of((prop::collection::vec(histogram(), 0..4), prop::collection::vec(exemplar(), 0..3)));
     let series =
-        (labels(), prop::collection::vec(sample, 0..4)).prop_map(|(labels, samples)| SeriesSamples { labels, samples });
-    (".{0,5}", prop::collection::vec(series, 0..6))
-        .prop_map(|(tenant, series)| Batch::Metrics(MetricBatch { tenant, series }))
+        (labels(), prop::collection::vec(sample, 0..4), starts, more).prop_map(|(labels, samples, start, more)| {
+            let (histograms, exemplars) = more.unwrap_or_default();
+            let starts = |start: i64| samples.iter().map(move |sample| start + (sample.t_ms & 1)).collect();
+            SeriesSamples { labels, starts_ms: start.map_or_else(Vec::new, starts), samples, histograms, exemplars }
+        });
+    (".{0,5}", prop::collection::vec(series, 0..6), prop::collection::vec(metadata(), 0..2))
+        .prop_map(|(tenant, series, metadata)| Batch::Metrics(MetricBatch { tenant, series, metadata }))
 }
 
 fn logs() -> impl Strategy<Value = Batch> {
@@ -62,10 +113,10 @@ proptest! {
 
     /// The checksum is put right, so that the decoder behind it is reached.
     #[test]
-    fn arbitrary_bytes_never_panic(mut frame in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..5, packed in 0u8..2) {
+    fn arbitrary_bytes_never_panic(mut frame in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..6, packed in 0u8..2, version in 1u8..3) {
         let _ = decode(&frame);
         if frame.len() >= HEADER_BYTES {
-            frame[..3].copy_from_slice(&[VERSION, kind, packed]);
+            frame[..3].copy_from_slice(&[version, kind, packed]);
             let crc = checksum(&frame);
             frame[3..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
             let _ = decode(&frame);
@@ -105,12 +156,12 @@ fn golden() -> Vec<(&'static str, Batch)> {
     let up = |instance| Labels::from_pairs([("__name__", "up"), ("instance", instance)]);
     let samples = vec![Sample { t_ms: 1_700_000_000_000, value: 1.0 }, Sample { t_ms: 1_700_000_015_000, value: -0.5 }];
     let series = vec![
-        SeriesSamples { labels: up("a:9100"), samples },
-        SeriesSamples { labels: up("b:9100"), samples: vec![Sample { t_ms: 1_700_000_000_001, value: 0.0 }] },
+        SeriesSamples::new(up("a:9100"), samples),
+        SeriesSamples::new(up("b:9100"), vec![Sample { t_ms: 1_700_000_000_001, value: 0.0 }]),
     ];
     let alerts = AlertEvents { tenant: "t".into(), events: vec![r#"{"v":1}"#.into(), "{}".into()] };
     vec![
-        ("metrics", Batch::Metrics(MetricBatch { tenant: "default".into(), series })),
+        ("metrics", Batch::Metrics(MetricBatch::new("default", series))),
         ("logs-tailed", Batch::Logs(sample_logs(tailed, 5, "hello"))),
         ("logs-pushed", Batch::Logs(sample_logs(Origin::Pushed, 3, "wörld"))),
         ("logs-zstd", Batch::Logs(sample_logs(tailed, 50, "GET /index.html HTTP/1.1 200"))),
@@ -136,6 +187,76 @@ fn golden_records() {
         if frame[2] == STORED {
             assert_eq!(encode(&batch), frame, "{name}");
         }
+    }
+}
+
+fn golden_rich() -> Vec<(&'static str, Batch)> {
+    let t_ms = 1_700_000_000_000;
+    let spans = vec![BucketSpan { offset: -1, length: 2 }, BucketSpan { offset: 3, length: 1 }];
+    let counter = Histogram {
+        zero_threshold: 0.001,
+        zero_count: 1.0,
+        count: 10.0,
+        sum: 12.5,
+        reset_hint: ResetHint::NotReset,
+        positive: Buckets { spans, counts: vec![2.0, 3.0, 4.0] },
+        ..Histogram::default()
+    };
+    let custom = Histogram {
+        schema: CUSTOM_SCHEMA,
+        count: 1.5,
+        sum: 0.75,
+        positive: Buckets { spans: vec![BucketSpan { offset: 1, length: 1 }], counts: vec![1.5] },
+        custom_bounds: vec![0.5, 2.5],
+        ..Histogram::default()
+    };
+    let at = |i: i64, histogram: &Histogram| HistogramSample {
+        t_ms: t_ms + i,
+        start_ms: t_ms - 5,
+        histogram: Arc::new(histogram.clone()),
+    };
+    let labels = Labels::from_pairs([("__name__", "h"), ("job", "a")]);
+    let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "4bf9")]), value: 0.25, t_ms };
+    let series = vec![
+        SeriesSamples {
+            labels: Labels::from_pairs([("__name__", "c")]),
+            samples: vec![Sample { t_ms, value: 1.0 }, Sample { t_ms: t_ms + 9, value: 2.0 }],
+            starts_ms: vec![t_ms - 5, 0],
+            ..SeriesSamples::default()
+        },
+        SeriesSamples {
+            labels,
+            histograms: vec![at(0, &counter), at(1, &counter), at(2, &custom), at(3, &Histogram::stale())],
+            exemplars: vec![exemplar],
+            ..SeriesSamples::default()
+        },
+    ];
+    let kind = MetricKind::Histogram;
+    let metadata = vec![MetricMetadata { name: "h".into(), kind, help: "a \"b\"".into(), unit: "s".into() }];
+    let matchers = vec![Matcher::equal("a", "b"), Matcher::new("c", MatchOp::NotRegex, "x.*").expect("a good matcher")];
+    let selectors = vec![matchers, vec![Matcher::equal("d", "")]];
+    let deletes =
+        Deletes { tenant: "t".into(), selectors, start_ms: -1, end_ms: i64::MAX, partitions: 3, partition: 2 };
+    vec![
+        ("metrics", Batch::Metrics(MetricBatch { tenant: "default".into(), series, metadata })),
+        ("deletes", Batch::Deletes(deletes)),
+    ]
+}
+
+/// Version 2 is readable for ever too.
+#[test]
+fn golden_rich_records() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    for (name, batch) in golden_rich() {
+        let path = dir.join(format!("record-v2-{name}.bin"));
+        if std::env::var_os("BINNACLE_WRITE_GOLDEN").is_some() {
+            std::fs::write(&path, encode(&batch)).expect("written");
+        }
+        let frame = std::fs::read(&path).expect("the fixture is there");
+        assert_eq!(frame[0], RICH_VERSION);
+        check(&batch);
+        assert_eq!(format!("{:?}", decode(&frame).expect("it decodes")), format!("{batch:?}"), "{name}");
+        assert_eq!(encode(&batch), frame, "{name}");
     }
 }
 
@@ -174,17 +295,25 @@ fn every_kind_splits() {
     check_split(Batch::Logs(sample_logs(Origin::Pushed, 3, &long)), 3..=3);
     check_split(Batch::Logs(sample_logs(Origin::Pushed, 0, "")), 1..=1);
     let sample = |i: usize| Sample { t_ms: i as i64 * 15_000, value: (i as f64).sqrt() };
-    let series = |name: String, samples: usize| SeriesSamples {
-        labels: Labels::from_pairs([("__name__", name)]),
-        samples: (0..samples).map(sample).collect(),
+    let series = |name: String, samples: usize| {
+        SeriesSamples::new(Labels::from_pairs([("__name__", name)]), (0..samples).map(sample).collect())
     };
     let few = (0..30_000).map(|i| series(format!("m{i}"), 1)).collect();
-    let parts = check_split(Batch::Metrics(MetricBatch { tenant: "t".into(), series: few }), 2..=4);
+    let parts = check_split(Batch::Metrics(MetricBatch::new("t", few)), 2..=4);
     let total: usize =
         parts.iter().map(|part| if let Batch::Metrics(part) = part { part.sample_count() } else { 0 }).sum();
     assert_eq!(total, 30_000);
     let wide = vec![series("a".into(), 3), series("b".into(), 150_000), series("c".into(), 3)];
-    check_split(Batch::Metrics(MetricBatch { tenant: "t".into(), series: wide }), 4..=5);
+    check_split(Batch::Metrics(MetricBatch::new("t", wide)), 4..=5);
+    let counts: Vec<(i32, f64)> = (0..1000).map(|i| (i, 0.1)).collect();
+    let histogram = Arc::new(Histogram { positive: Buckets::from_indexed(counts), ..Histogram::default() });
+    let histograms: Vec<_> =
+        (0..300).map(|t_ms| HistogramSample { t_ms, start_ms: 0, histogram: histogram.clone() }).collect();
+    let one = SeriesSamples { histograms, ..series("h".into(), 100_000) };
+    let parts = check_split(Batch::Metrics(MetricBatch::new("t", vec![one])), 5..=8);
+    let total: usize =
+        parts.iter().map(|part| if let Batch::Metrics(part) = part { part.sample_count() } else { 0 }).sum();
+    assert_eq!(total, 100_300);
     check_split(Batch::ForgetFiles(ForgetFiles { tenant: "t".into(), files: vec![FileId(1); 100_000] }), 2..=2);
     let events = vec!["e".repeat(1000); 2000];
     check_split(Batch::Alerts(AlertEvents { tenant: "t".into(), events }), 3..=3);

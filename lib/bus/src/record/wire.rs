@@ -108,6 +108,10 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() { Ok(()) } else { Err("bytes are left over") }
     }
 
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(CUT_SHORT)?;
         self.rest = rest;

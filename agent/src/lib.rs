@@ -62,6 +62,7 @@ pub struct AgentOptions {
 }
 
 pub use logs::discover::default_sources;
+pub use scrape::text as exposition;
 
 /// What the agent is doing, for people.
 #[derive(Debug, Clone, Default)]

@@ -12,6 +12,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use model::Matcher;
+use query::promql::{ExprKind, Shift};
 use serde_json::{Value, json};
 use service::http::{ApiError, MAX_BODY_BYTES};
 use tower_http::compression::CompressionLayer;
@@ -48,6 +50,19 @@ pub fn router(shared: Arc<Shared>) -> Router {
 }
 
 type Process = State<Arc<Shared>>;
+
+/// 400, as Prometheus says it of a parameter.
+fn invalid(name: &str, reason: impl std::fmt::Display) -> ApiError {
+    ApiError::bad_data(format!("invalid parameter \"{name}\": {reason}"))
+}
+
+/// The matchers of a bare selector.
+fn selector(text: &str, parameter: &str) -> Result<Vec<Matcher>, ApiError> {
+    match query::parse(text).map_err(|error| invalid(parameter, error))?.kind {
+        ExprKind::Selector(selector) if selector.shift == Shift::default() => Ok(selector.matchers),
+        _ => Err(invalid(parameter, format_args!("{text:?} is not a series selector"))),
+    }
+}
 
 /// A successful answer in Prometheus' envelope.
 fn success(data: Value) -> Json<Value> {

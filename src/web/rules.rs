@@ -7,12 +7,11 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use model::{Labels, Matcher, matches_all};
-use query::promql::{ExprKind, Shift};
 use rules::{GroupStatus, RuleStatus};
 use serde_json::{Value, json};
 use service::http::{ApiError, Params};
 
-use super::{Process, success};
+use super::{Process, invalid, selector, success};
 use crate::rules::alert_urls;
 use crate::shared::Shared;
 
@@ -42,10 +41,6 @@ struct Page {
     token: Option<String>,
 }
 
-fn invalid(name: &str, reason: impl std::fmt::Display) -> ApiError {
-    ApiError::bad_data(format!("invalid parameter \"{name}\": {reason}"))
-}
-
 impl Filter {
     fn parse(params: &Params) -> Result<Filter, ApiError> {
         let all = |name: &'static str| params.get_all(name).map(str::to_owned).collect::<Vec<_>>();
@@ -67,7 +62,7 @@ impl Filter {
             names: all("rule_name[]"),
             groups: all("rule_group[]"),
             files: all("file[]"),
-            selectors: params.get_all("match[]").map(selector).collect::<Result<_, _>>()?,
+            selectors: params.get_all("match[]").map(|text| selector(text, "match[]")).collect::<Result<_, _>>()?,
             page: page(params)?,
         })
     }
@@ -92,13 +87,6 @@ impl Filter {
             group.rules.iter_mut().for_each(|rule| rule.alerts.clear());
         }
         (!group.rules.is_empty()).then_some(group)
-    }
-}
-
-fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
-    match query::parse(text).map_err(|error| invalid("match[]", error))?.kind {
-        ExprKind::Selector(selector) if selector.shift == Shift::default() => Ok(selector.matchers),
-        _ => Err(invalid("match[]", format_args!("{text:?} is not a series selector"))),
     }
 }
 

@@ -7,7 +7,7 @@ use agent::TargetStatus;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use model::{Labels, RelabelConfig, relabel};
+use model::{Labels, RelabelConfig, matches_all, relabel};
 use serde_json::{Value, json};
 use service::config::ScrapeConfig;
 use service::http::{ApiError, Params};
@@ -18,6 +18,7 @@ use crate::shared::Shared;
 pub fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/api/v1/targets", get(list))
+        .route("/api/v1/targets/metadata", get(metadata))
         .route("/api/v1/targets/relabel_steps", get(relabel_steps))
         .route("/api/v1/scrape_pools", get(pools))
 }
@@ -56,6 +57,37 @@ fn to_json(target: &TargetStatus) -> Value {
         "scrapeInterval": model::format_duration(target.scrape_interval_ms),
         "scrapeTimeout": model::format_duration(target.scrape_timeout_ms),
     })
+}
+
+/// What targets say of their metrics, by target.
+async fn metadata(State(shared): Process, params: Params) -> Result<Json<Value>, ApiError> {
+    let limit = match params.get("limit") {
+        Some(text) => text.parse::<i64>().map_err(|_| ApiError::bad_data("limit must be a number"))?,
+        None => -1,
+    };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let matchers = match params.get("match_target") {
+        Some(text) => super::selector(text, "match_target")?,
+        None => Vec::new(),
+    };
+    let metric = params.get("metric");
+    let status = shared.agent.lock().as_ref().map(|agent| agent.status.get()).unwrap_or_default();
+    let mut found = Vec::new();
+    for target in status.targets.iter().filter(|target| matches_all(&matchers, &target.labels)) {
+        for one in target.metadata.iter().filter(|one| metric.is_none_or(|metric| metric == one.name)) {
+            let mut item =
+                json!({"target": target.labels, "type": one.kind.as_str(), "help": one.help, "unit": one.unit});
+            if metric.is_none() {
+                item["metric"] = one.name.as_str().into();
+            }
+            found.push(item);
+        }
+        if found.len() >= limit {
+            break;
+        }
+    }
+    found.truncate(limit);
+    Ok(success(found.into()))
 }
 
 async fn pools(State(shared): Process) -> Json<Value> {

@@ -10,14 +10,14 @@
 
 mod auth;
 mod target;
-mod text;
+pub mod text;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::Producer;
-use model::{Labels, METRIC_NAME, MetricBatch, Sample, SeriesSamples, relabel, stale_marker};
+use model::{Exemplar, Labels, METRIC_NAME, MetricBatch, MetricMetadata, Sample, SeriesSamples, relabel, stale_marker};
 use parking_lot::Mutex;
 use serde::Serialize;
 use service::config::{Global, ScrapeConfig};
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use target::Target;
 use target::Targets;
-use text::{TextFormat, TextSample};
+use text::{Exposition, TextFormat, TextSample};
 
 const MAX_BODY_BYTES: usize = 64 << 20;
 /// How long the last samples of a target may take, when stopping too.
@@ -49,6 +49,9 @@ pub struct TargetStatus {
     pub last_scrape_duration_seconds: f64,
     pub scrape_interval_ms: i64,
     pub scrape_timeout_ms: i64,
+    /// What the last scrape said of its metrics.
+    #[serde(skip)]
+    pub metadata: Arc<[MetricMetadata]>,
 }
 
 /// The states of the targets that are scraped now.
@@ -138,7 +141,8 @@ impl Scraper {
             let one = running.remove(&identity).unwrap_or_else(|| {
                 let status = Arc::new(Mutex::new(TargetStatus::new(&target)));
                 let one = Running { stop: stop.child_token(), status };
-                let history = History { target, tenant: self.tenant.clone(), seen: HashMap::new() };
+                let history =
+                    History { target, tenant: self.tenant.clone(), seen: HashMap::new(), metadata: Arc::default() };
                 let beat = Loop { client: client.clone(), producer: self.producer.clone(), history };
                 loops.spawn(beat.run(one.status.clone(), one.stop.clone()));
                 one
@@ -171,6 +175,7 @@ impl TargetStatus {
             last_scrape_duration_seconds: 0.0,
             scrape_interval_ms: target.interval.as_millis() as i64,
             scrape_timeout_ms: target.timeout.as_millis() as i64,
+            metadata: Arc::default(),
         }
     }
 }
@@ -188,6 +193,17 @@ struct History {
     tenant: String,
     /// Series of the last scrape; whether a marker would end them.
     seen: HashMap<Labels, bool>,
+    /// What was said of the metrics last, which is shipped when it changes.
+    metadata: Arc<[MetricMetadata]>,
+}
+
+/// The samples of a scrape that are kept.
+#[derive(Default)]
+struct Accepted {
+    /// How many there were before filtering.
+    scraped: usize,
+    samples: Vec<TextSample>,
+    metadata: Vec<MetricMetadata>,
 }
 
 impl Loop {
@@ -210,15 +226,17 @@ impl Loop {
                 () = stop.cancelled() => break,
             };
             let took = start.elapsed();
-            let result = result.and_then(|samples| self.history.accept(samples));
+            let result = result.and_then(|exposition| self.history.accept(exposition));
+            let error = result.as_ref().err().cloned();
+            let batch = self.history.batch(result, t_ms, took);
             {
                 let mut status = status.lock();
-                status.health = if result.is_ok() { "up" } else { "down" };
-                status.last_error = result.as_ref().err().cloned().unwrap_or_default();
+                status.health = if error.is_none() { "up" } else { "down" };
+                status.last_error = error.unwrap_or_default();
                 status.last_scrape_ms = t_ms;
                 status.last_scrape_duration_seconds = took.as_secs_f64();
+                status.metadata = self.history.metadata.clone();
             }
-            let batch = self.history.batch(result, t_ms, took);
             let shipped = crate::metrics::ship(self.producer.as_ref(), batch, "a scrape", self.history.target.interval);
             tokio::select! {
                 biased;
@@ -231,7 +249,7 @@ impl Loop {
         crate::metrics::ship(self.producer.as_ref(), batch, "the end of a target", LAST_SHIPMENT).await;
     }
 
-    async fn fetch(&self) -> Result<Vec<TextSample>, String> {
+    async fn fetch(&self) -> Result<Exposition, String> {
         let request = self.client.get(&self.history.target.url).header("accept", ACCEPT);
         let timeout_seconds = self.history.target.timeout.as_secs_f64().to_string();
         let request = request.header("x-prometheus-scrape-timeout-seconds", timeout_seconds);
@@ -255,8 +273,9 @@ impl Loop {
 }
 
 impl History {
-    /// Names and filters samples. How many there were before filtering comes with them.
-    fn accept(&self, samples: Vec<TextSample>) -> Result<(usize, Vec<TextSample>), String> {
+    /// Names and filters samples.
+    fn accept(&self, exposition: Exposition) -> Result<Accepted, String> {
+        let Exposition { samples, metadata } = exposition;
         let scraped = samples.len();
         let config = &self.target.config;
         let mut kept = Vec::with_capacity(scraped);
@@ -271,13 +290,13 @@ impl History {
             Some(limit) if limit > 0 && kept.len() as u64 > limit => {
                 Err(format!("sample limit exceeded: {} samples, limit {limit}", kept.len()))
             }
-            _ => Ok((scraped, kept)),
+            _ => Ok(Accepted { scraped, samples: kept, metadata }),
         }
     }
 
-    fn batch(&mut self, result: Result<(usize, Vec<TextSample>), String>, t_ms: i64, took: Duration) -> MetricBatch {
+    fn batch(&mut self, result: Result<Accepted, String>, t_ms: i64, took: Duration) -> MetricBatch {
         let is_up = result.is_ok();
-        let (scraped, samples) = result.unwrap_or_default();
+        let Accepted { scraped, samples, metadata } = result.unwrap_or_default();
         let now: HashMap<Labels, bool> = samples.iter().map(|s| (s.labels.clone(), s.t_ms.is_none())).collect();
         let added = now.keys().filter(|labels| !self.seen.contains_key(*labels)).count();
         let mut series = self.ends(t_ms, &now);
@@ -287,7 +306,12 @@ impl History {
             // Of repeated series Prometheus takes the first.
             if once.insert((sample.labels.clone(), sample.t_ms)) {
                 let point = Sample { t_ms: sample.t_ms.unwrap_or(t_ms), value: sample.value };
-                series.push(SeriesSamples::new(sample.labels, vec![point]));
+                let exemplar = sample.exemplar.map(|exemplar| Exemplar {
+                    t_ms: if exemplar.t_ms == 0 { point.t_ms } else { exemplar.t_ms },
+                    ..exemplar
+                });
+                let exemplars = exemplar.into_iter().collect();
+                series.push(SeriesSamples { exemplars, ..SeriesSamples::new(sample.labels, vec![point]) });
             }
         }
         self.seen = now;
@@ -302,7 +326,12 @@ impl History {
             let labels = self.target.labels.with(METRIC_NAME, name);
             series.push(SeriesSamples::new(labels, vec![Sample { t_ms, value }]));
         }
-        MetricBatch::new(self.tenant.clone(), series)
+        let mut batch = MetricBatch::new(self.tenant.clone(), series);
+        if is_up && *self.metadata != *metadata {
+            self.metadata = metadata.clone().into();
+            batch.metadata = metadata;
+        }
+        batch
     }
 
     /// Markers for the series that were there and are not in `now`.

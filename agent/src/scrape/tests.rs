@@ -6,7 +6,7 @@ fn history(extra: &str) -> History {
     let yaml = format!("scrape_configs:\n- job_name: j\n  static_configs: [{{targets: ['h:1']}}]\n{extra}");
     let config: service::config::Config = serde_saphyr::from_str(&yaml).expect("good YAML");
     let target = target::targets(&config.global, &config.scrape_configs).kept.remove(0);
-    History { target, tenant: "t".into(), seen: HashMap::new() }
+    History { target, tenant: "t".into(), seen: HashMap::new(), metadata: Arc::default() }
 }
 
 /// One scrape of `text` (`None`: the target is down) gives these series, but for the `scrape_*` ones.

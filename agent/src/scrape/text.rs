@@ -1,10 +1,10 @@
 //! The text formats: Prometheus 0.0.4 and OpenMetrics 1.0, one sample per line.
 //!
 //! `name{label="value",…} value [timestamp]`; 0.0.4 timestamps are milliseconds, OpenMetrics' are seconds and its samples
-//! may have exemplars behind ` # `. Comments carry types and help, which are not needed here. One bad line refuses the whole
-//! exposition, as Prometheus does.
+//! may have exemplars behind ` # `. Comments carry types, help and units. One bad line refuses the whole exposition, as
+//! Prometheus does; a comment that says nothing known is passed over.
 
-use model::{Labels, LabelsBuilder, METRIC_NAME, is_label_name};
+use model::{Exemplar, Labels, LabelsBuilder, METRIC_NAME, MetricKind, MetricMetadata, is_label_name};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextFormat {
@@ -24,6 +24,16 @@ pub struct TextSample {
     pub labels: Labels,
     pub value: f64,
     pub t_ms: Option<i64>,
+    /// Its time is 0 where it has none.
+    pub exemplar: Option<Exemplar>,
+}
+
+/// What a text says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Exposition {
+    pub samples: Vec<TextSample>,
+    /// Of the families that have a type, help or unit, in the text's order.
+    pub metadata: Vec<MetricMetadata>,
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -33,23 +43,50 @@ pub struct TextError {
     pub reason: &'static str,
 }
 
-pub fn parse(text: &str, format: TextFormat) -> Result<Vec<TextSample>, TextError> {
-    let mut samples = Vec::new();
+pub fn parse(text: &str, format: TextFormat) -> Result<Exposition, TextError> {
+    let mut exposition = Exposition::default();
     for (i, line) in text.lines().enumerate() {
         if format == TextFormat::OpenMetrics && line == "# EOF" {
-            return Ok(samples);
+            return Ok(exposition);
         }
         let line = line.trim_start_matches([' ', '\t']);
-        if line.is_empty() || line.starts_with('#') {
-            continue;
+        if let Some(comment) = line.strip_prefix('#') {
+            describe(comment, &mut exposition.metadata);
+        } else if !line.is_empty() {
+            exposition.samples.push(sample(line, format).map_err(|reason| TextError { line: i + 1, reason })?);
         }
-        samples.push(sample(line, format).map_err(|reason| TextError { line: i + 1, reason })?);
     }
     match format {
-        TextFormat::Prometheus => Ok(samples),
+        TextFormat::Prometheus => Ok(exposition),
         TextFormat::OpenMetrics => {
             Err(TextError { line: text.lines().count(), reason: "data does not end with # EOF" })
         }
+    }
+}
+
+/// `TYPE name kind`, `HELP name text`, `UNIT name unit`; the comments of a family stand together.
+fn describe(comment: &str, metadata: &mut Vec<MetricMetadata>) {
+    let Some((what @ ("TYPE" | "HELP" | "UNIT"), rest)) = comment.trim_start().split_once([' ', '\t']) else { return };
+    let rest = rest.trim_start();
+    let (name, text) = match rest.strip_prefix('"').map(quoted) {
+        Some(Ok((name, text))) => (name, text),
+        Some(Err(_)) => return,
+        None => {
+            let (name, text) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
+            (name.to_owned(), text)
+        }
+    };
+    if metadata.last().is_none_or(|last| last.name != name) {
+        metadata.push(MetricMetadata { name, kind: MetricKind::Unknown, help: String::new(), unit: String::new() });
+    }
+    let Some(family) = metadata.last_mut() else { return };
+    match what {
+        "TYPE" => {
+            let named = |kind: &&MetricKind| kind.as_str() == text.trim();
+            family.kind = MetricKind::ALL.iter().find(named).copied().unwrap_or_default();
+        }
+        "HELP" => family.help = text.replace("\\n", "\n").replace("\\\\", "\\"),
+        _ => family.unit = text.trim().to_owned(),
     }
 }
 
@@ -70,8 +107,11 @@ fn sample(line: &str, format: TextFormat) -> Result<TextSample, &'static str> {
     if labels.get(METRIC_NAME).is_none() {
         return Err("a sample without a metric name");
     }
-    if format == TextFormat::OpenMetrics {
-        rest = rest.split(" # ").next().unwrap_or(rest);
+    let mut exemplar = None;
+    if format == TextFormat::OpenMetrics
+        && let Some((before, after)) = rest.split_once(" # ")
+    {
+        (rest, exemplar) = (before, Some(exemplar_of(after)?));
     }
     let mut fields = rest.split_ascii_whitespace();
     let value = number(fields.next().ok_or("expected a value")?).ok_or("not a number")?;
@@ -86,7 +126,17 @@ fn sample(line: &str, format: TextFormat) -> Result<TextSample, &'static str> {
     if fields.next().is_some() {
         return Err("unexpected text after the timestamp");
     }
-    Ok(TextSample { labels: labels.build(), value, t_ms })
+    Ok(TextSample { labels: labels.build(), value, t_ms, exemplar })
+}
+
+/// `{labels} value [seconds]`.
+fn exemplar_of(text: &str) -> Result<Exemplar, &'static str> {
+    let mut labels = LabelsBuilder::default();
+    let inside = text.trim_start().strip_prefix('{').ok_or("an exemplar begins with its labels")?;
+    let mut fields = label_set(inside, &mut labels)?.split_ascii_whitespace();
+    let value = number(fields.next().ok_or("an exemplar without a value")?).ok_or("not a number")?;
+    let seconds: f64 = fields.next().unwrap_or("0").parse().map_err(|_| "not a timestamp in seconds")?;
+    Ok(Exemplar { labels: labels.build(), value, t_ms: (seconds * 1000.0).round() as i64 })
 }
 
 /// Reads labels up to the closing brace and returns what follows it. A quoted name alone is the metric's.
@@ -168,8 +218,8 @@ mod tests {
 
     fn check(text: &str, format: TextFormat, expected: Expected<'_>) {
         match (parse(text, format), expected) {
-            (Ok(samples), Ok(expected)) => {
-                let got: Vec<_> = samples.iter().map(|s| (s.labels.to_string(), s.value, s.t_ms)).collect();
+            (Ok(exposition), Ok(expected)) => {
+                let got: Vec<_> = exposition.samples.iter().map(|s| (s.labels.to_string(), s.value, s.t_ms)).collect();
                 let expected: Vec<_> = expected.iter().map(|(l, v, t)| ((*l).to_owned(), *v, *t)).collect();
                 assert_eq!(got, expected, "{text}");
             }
@@ -204,6 +254,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn comments_and_exemplars_are_read() {
+        let text = "# HELP a_total Things\\ndone.\n# TYPE a_total counter\n# UNIT a_total seconds\n# TYPE \"b.c\" gauge\n\
+                    # nothing\na_total 1 # {trace_id=\"x\"} 0.5 1.5\n# EOF\n";
+        let exposition = parse(text, TextFormat::OpenMetrics).expect("good text");
+        let shown: Vec<_> = exposition
+            .metadata
+            .iter()
+            .map(|m| (m.name.as_str(), m.kind.as_str(), m.help.as_str(), m.unit.as_str()))
+            .collect();
+        assert_eq!(shown, [("a_total", "counter", "Things\ndone.", "seconds"), ("b.c", "gauge", "", "")]);
+        let exemplar = exposition.samples[0].exemplar.clone().expect("an exemplar");
+        assert_eq!((exemplar.labels.get("trace_id"), exemplar.value, exemplar.t_ms), (Some("x"), 0.5, 1500));
+        assert!(parse("a 1 # x\n# EOF", TextFormat::OpenMetrics).is_err());
+    }
+
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in "[a-b{}\"=\\\\, 0-9.#\n]{0,60}|.{0,60}") {
@@ -214,7 +280,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(value in any::<f64>(), label in "[^\"\\\\\n]{1,10}") {
             let text = format!("m{{l=\"{label}\"}} {value}");
-            let samples = parse(&text.replace("inf", "Inf"), TextFormat::Prometheus).expect("good text");
+            let samples = parse(&text.replace("inf", "Inf"), TextFormat::Prometheus).expect("good text").samples;
             prop_assert_eq!(samples[0].value.to_bits(), if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() });
             prop_assert_eq!(samples[0].labels.get("l"), Some(label.as_str()));
         }

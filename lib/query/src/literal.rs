@@ -21,11 +21,16 @@ pub fn quoted_len(text: &str) -> Result<usize, &'static str> {
 
 /// The text that a quoted string stands for. Escaped bytes that are not UTF-8 become U+FFFD.
 pub fn unquote(raw: &str) -> Result<String, String> {
+    unquoted_bytes(raw).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The same, byte by byte.
+pub fn unquoted_bytes(raw: &str) -> Result<Vec<u8>, String> {
     let (Some(quote), Some(inner)) = (raw.chars().next(), raw.get(1..raw.len().saturating_sub(1))) else {
         return Err("invalid string".to_owned());
     };
     if quote == '`' {
-        return Ok(inner.replace('\r', ""));
+        return Ok(inner.replace('\r', "").into_bytes());
     }
     let mut out = Vec::with_capacity(inner.len());
     let mut rest = inner;
@@ -34,7 +39,7 @@ pub fn unquote(raw: &str) -> Result<String, String> {
         rest = unescape(&rest[at + 1..], quote, &mut out)?;
     }
     out.extend_from_slice(rest.as_bytes());
-    Ok(String::from_utf8_lossy(&out).into_owned())
+    Ok(out)
 }
 
 /// Decodes one escape (after its backslash) into `out` and returns what follows it.
@@ -76,6 +81,17 @@ fn unescape<'a>(text: &'a str, quote: char, out: &mut Vec<u8>) -> Result<&'a str
         _ => out.push(u8::try_from(code).map_err(|_| "octal escape value > 255")?),
     }
     Ok(&text[skip + digits..])
+}
+
+/// Prints bytes as [`quote`] prints text; those that are not UTF-8 as escapes.
+pub fn quote_bytes(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes.utf8_chunks() {
+        let quoted = quote(chunk.valid());
+        out.push_str(&quoted[1..quoted.len() - 1]);
+        out.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    format!("\"{out}\"")
 }
 
 /// Prints a string literal that [`unquote`] reads back.
@@ -144,6 +160,26 @@ pub fn format_number(value: f64) -> String {
     format!("{value}")
 }
 
+/// Prints a float as Go's `%g` does, with as many digits as are needed, or this many.
+pub fn go_general(value: f64, digits: Option<usize>) -> String {
+    if !value.is_finite() || value == 0.0 {
+        return format_number(value);
+    }
+    let text = match digits {
+        Some(digits) => format!("{value:.*e}", digits.saturating_sub(1)),
+        None => format!("{value:e}"),
+    };
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let mantissa = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if exponent < -4 || exponent >= digits.map_or(6, |digits| digits as i32) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{mantissa}e{sign}{:02}", exponent.abs());
+    }
+    let kept = (mantissa.trim_start_matches('-').len().saturating_sub(2) as i32 - exponent).max(0) as usize;
+    format!("{value:.kept$}")
+}
+
 /// Prints a length of time in seconds as a duration literal.
 pub fn format_seconds(seconds: f64) -> String {
     format_duration((seconds * 1000.0).round() as i64)
@@ -175,6 +211,19 @@ mod tests {
         check(1e-7, "1e-07");
         check(-1.5e300, "-1.5e+300");
         check(123456789.0, "123456789");
+    }
+
+    #[test]
+    fn general_format() {
+        let check = |value: f64, digits, expected: &str| assert_eq!(go_general(value, digits), expected);
+        check(1e6, None, "1e+06");
+        check(100_000.0, None, "100000");
+        check(-0.25, None, "-0.25");
+        check(0.00001, None, "1e-05");
+        check(f64::INFINITY, None, "+Inf");
+        check(0.1234, Some(2), "0.12");
+        check(99.9, Some(2), "1e+02");
+        check(10.0, Some(2), "10");
     }
 
     #[test]

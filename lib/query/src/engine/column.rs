@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
-use model::{Labels, is_stale, stale_marker};
+use model::{Histogram, Labels, is_stale, stale_marker};
 
 use crate::QueryError;
 
@@ -33,11 +34,31 @@ impl Grid {
     }
 }
 
-/// One series' value at every step. Where it has none stands the staleness marker, which no operation results in.
+/// What a series has at one step.
+#[derive(Debug, Clone)]
+pub(super) enum Item {
+    Absent,
+    Float(f64),
+    Histogram(Arc<Histogram>),
+}
+
+impl From<Histogram> for Item {
+    fn from(histogram: Histogram) -> Item {
+        Item::Histogram(Arc::new(histogram))
+    }
+}
+
+/// One series' floats and histograms at every step.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
+    /// With the metric's name even where the result has none: what is computed from it may still ask for the name.
     pub labels: Labels,
+    /// Whether the result has no metric name: it goes in the end.
+    pub drop_name: bool,
+    /// Where there is no float stands the staleness marker, which no operation results in.
     pub values: Vec<f64>,
+    /// One place per step; `None` for the many columns that are all floats.
+    pub histograms: Option<Vec<Option<Arc<Histogram>>>>,
 }
 
 pub(super) fn absent() -> f64 {
@@ -48,26 +69,67 @@ pub(super) fn is_present(value: f64) -> bool {
     !is_stale(value)
 }
 
-pub(super) fn or_absent(value: Option<f64>) -> f64 {
-    value.unwrap_or_else(absent)
-}
-
 impl Column {
     pub fn empty(labels: Labels, steps: usize) -> Column {
-        Column { labels, values: vec![absent(); steps] }
+        Column::of_floats(labels, vec![absent(); steps])
+    }
+
+    pub fn of_floats(labels: Labels, values: Vec<f64>) -> Column {
+        Column { labels, drop_name: false, values, histograms: None }
+    }
+
+    pub fn without_name(self) -> Column {
+        Column { drop_name: true, ..self }
     }
 
     pub fn is_empty(&self) -> bool {
         self.values.iter().all(|value| is_stale(*value))
+            && self.histograms.iter().flatten().all(|histogram| histogram.is_none())
     }
 
-    /// Replaces every value that is there.
-    pub fn map(&mut self, mut change: impl FnMut(usize, f64) -> f64) {
+    pub fn histogram(&self, step: usize) -> Option<&Arc<Histogram>> {
+        self.histograms.as_ref()?[step].as_ref()
+    }
+
+    pub fn has(&self, step: usize) -> bool {
+        is_present(self.values[step]) || self.histogram(step).is_some()
+    }
+
+    pub fn item(&self, step: usize) -> Item {
+        match (self.values[step], self.histogram(step)) {
+            (value, _) if is_present(value) => Item::Float(value),
+            (_, Some(histogram)) => Item::Histogram(histogram.clone()),
+            _ => Item::Absent,
+        }
+    }
+
+    pub fn set(&mut self, step: usize, item: Item) {
+        let (value, histogram) = match item {
+            Item::Absent => (absent(), None),
+            Item::Float(value) => (value, None),
+            Item::Histogram(histogram) => (absent(), Some(histogram)),
+        };
+        self.values[step] = value;
+        if histogram.is_some() || self.histograms.is_some() {
+            let steps = self.values.len();
+            self.histograms.get_or_insert_with(|| vec![None; steps])[step] = histogram;
+        }
+    }
+
+    /// Replaces every float; histograms vanish.
+    pub fn map_floats(&mut self, mut change: impl FnMut(usize, f64) -> f64) {
+        self.histograms = None;
         for (step, value) in self.values.iter_mut().enumerate() {
             if is_present(*value) {
                 *value = change(step, *value);
             }
         }
+    }
+
+    /// What it counts as among the samples that a query may hold.
+    pub fn weight(&self) -> usize {
+        let histograms = self.histograms.iter().flatten().flatten();
+        self.values.len() + histograms.map(|histogram| histogram.size_bytes() / 16).sum::<usize>()
     }
 }
 
@@ -82,15 +144,13 @@ pub(super) fn unique(columns: Vec<Column>) -> Result<Vec<Column>, QueryError> {
                 kept.push(column);
             }
             Entry::Occupied(place) => {
-                let into = &mut kept[*place.get()].values;
-                for (old, new) in into.iter_mut().zip(column.values) {
-                    if is_present(*old) && is_present(new) {
+                let into = &mut kept[*place.get()];
+                for step in (0..column.values.len()).filter(|step| column.has(*step)) {
+                    if into.has(step) {
                         let message = "vector cannot contain metrics with the same labelset";
                         return Err(QueryError::Execution(message.to_owned()));
                     }
-                    if is_present(new) {
-                        *old = new;
-                    }
+                    into.set(step, column.item(step));
                 }
             }
         }

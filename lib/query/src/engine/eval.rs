@@ -1,14 +1,18 @@
 //! Walks the tree: every node becomes columns over a grid of steps.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
-use model::{Labels, METRIC_NAME};
+use model::METRIC_NAME;
 
 use super::Engine;
-use super::column::{Column, Grid, is_present, unique};
+use super::column::{Column, Grid, unique};
+use super::notes::{Note, Notes};
+use super::select::Depth;
 use crate::promql::{At, DurationExpr, Expr, ExprKind};
-use crate::{Answer, QueryError, Series, Span, Value};
+use crate::{Answer, QueryError, Series, Value};
+
+/// Labels that say what a metric is; what changes that drops them with the name.
+pub(super) const METADATA: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 
 pub(super) enum Columns {
     /// One value per step.
@@ -27,10 +31,13 @@ pub(super) struct Eval<'a> {
     pub query: Grid,
     /// 0 for an instant query.
     pub query_step_ms: i64,
+    /// From the start to the end that were asked for: the last step may lie before that.
+    pub query_range_ms: i64,
     pub deadline: Option<Instant>,
+    pub notes: Notes,
+    /// What the calls around ask of histograms.
+    pub depth: Depth,
     live_samples: usize,
-    warnings: BTreeSet<String>,
-    infos: BTreeSet<String>,
 }
 
 impl<'a> Eval<'a> {
@@ -42,20 +49,31 @@ impl<'a> Eval<'a> {
         query_step_ms: i64,
         deadline: Option<Instant>,
     ) -> Eval<'a> {
-        let (warnings, infos) = Default::default();
-        Eval { engine, source, tenant, query, query_step_ms, deadline, live_samples: 0, warnings, infos }
+        let (notes, query_range_ms, live_samples) = Default::default();
+        let depth = Depth::Unknown;
+        Eval { engine, source, tenant, query, query_step_ms, query_range_ms, deadline, notes, depth, live_samples }
     }
 
     pub fn answer(self, value: Value) -> Answer {
-        Answer { value, warnings: self.warnings.into_iter().collect(), infos: self.infos.into_iter().collect() }
+        let (warnings, infos) = self.notes.into_texts();
+        Answer { value, warnings, infos }
     }
 
-    pub fn warn(&mut self, message: &str, span: Span) {
-        self.warnings.insert(format!("PromQL warning: {message} ({span})"));
+    pub fn note(&mut self, note: Note) {
+        self.notes.add(note);
     }
 
-    pub fn inform(&mut self, message: &str, span: Span) {
-        self.infos.insert(format!("PromQL info: {message} ({span})"));
+    /// Evaluates what stands within something that asks for totals or for buckets.
+    pub fn deeper<T>(
+        &mut self,
+        inner: Depth,
+        evaluate: impl FnOnce(&mut Self) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        let outer = self.depth;
+        self.depth = outer.within(inner);
+        let result = evaluate(self);
+        self.depth = outer;
+        result
     }
 
     /// Counts samples that stay in memory.
@@ -71,7 +89,7 @@ impl<'a> Eval<'a> {
     /// Whether this many more could be held for a moment, and the deadline has not passed.
     pub fn check_room(&self, samples: usize) -> Result<(), QueryError> {
         if self.live_samples.saturating_add(samples) > self.engine.max_samples {
-            return Err(QueryError::Limit("load too many samples into memory in query execution".to_owned()));
+            return Err(too_many_samples());
         }
         match self.deadline {
             Some(deadline) if Instant::now() > deadline => Err(QueryError::Timeout("expression evaluation")),
@@ -80,10 +98,16 @@ impl<'a> Eval<'a> {
     }
 
     pub fn duration_ms(&self, duration: &DurationExpr) -> Result<i64, QueryError> {
-        let range_ms = self.query.end_ms() - self.query.start_ms;
-        let seconds = duration.seconds(self.query_step_ms as f64 / 1000.0, range_ms as f64 / 1000.0);
-        let ms = seconds.map(|seconds| (seconds * 1000.0).round()).filter(|ms| ms.abs() < 9.2e15);
-        ms.map(|ms| ms as i64).ok_or_else(|| QueryError::Execution("duration out of range".to_owned()))
+        let failed = |message: &str| QueryError::Execution(message.to_owned());
+        let seconds = duration.seconds(self.query_step_ms as f64 / 1000.0, self.query_range_ms as f64 / 1000.0);
+        let ms = seconds.ok_or_else(|| failed("division by zero"))? * 1000.0;
+        if !ms.is_finite() {
+            return Err(failed("duration is NaN or infinite"));
+        }
+        // Literals are whole milliseconds that seconds only approximate; what is computed is cut.
+        let ms =
+            if matches!(duration, DurationExpr::Seconds(_)) { ms.round() } else { (ms + 1e-6 * ms.signum()).trunc() };
+        if ms.abs() < 9.2e12 { Ok(ms as i64) } else { Err(failed("duration is out of range")) }
     }
 
     /// As [`Eval::duration_ms`], for what must be longer than nothing.
@@ -96,7 +120,7 @@ impl<'a> Eval<'a> {
         at.map(|at| match at {
             At::TimeMs(ms) => ms,
             At::Start => self.query.start_ms,
-            At::End => self.query.end_ms(),
+            At::End => self.query.start_ms + self.query_range_ms,
         })
     }
 
@@ -110,26 +134,30 @@ impl<'a> Eval<'a> {
             ExprKind::Text(text) => Ok(Columns::Text(text.clone())),
             ExprKind::Paren(inner) => self.eval(inner, grid),
             ExprKind::Unary { negative, operand } => self.unary(*negative, operand, grid),
-            ExprKind::Binary(binary) => self.binary(binary, grid),
-            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, grid).map(Columns::Vector),
+            ExprKind::Binary(binary) => self.binary(expr, binary, grid),
+            ExprKind::Aggregate(aggregate) => self.aggregate(expr, aggregate, grid).map(Columns::Vector),
             ExprKind::Call(call) => self.call(expr, call, grid),
             ExprKind::Selector(selector) => {
                 let mut columns = Vec::new();
-                self.stream_selector(selector, grid, false, &mut |column| {
+                self.stream_selector(selector, grid, &mut |column| {
                     columns.push(column);
                     Ok(())
                 })?;
-                self.kept(columns, grid)
+                self.kept(columns)
             }
             ExprKind::Range { .. } | ExprKind::Subquery(_) => unreachable!("ranges are evaluated by their function"),
         }
     }
 
-    /// Counts columns from a source, and puts them in order.
-    pub fn kept(&mut self, mut columns: Vec<Column>, grid: Grid) -> Result<Columns, QueryError> {
-        self.charge(columns.len() * grid.steps)?;
-        columns.sort_by(|a, b| a.labels.cmp(&b.labels));
+    /// Counts columns from a source, which are in order.
+    pub fn kept(&mut self, columns: Vec<Column>) -> Result<Columns, QueryError> {
+        self.charge(columns.iter().map(Column::weight).sum())?;
         Ok(Columns::Vector(columns))
+    }
+
+    /// Joins columns that have the same labels now. An instant query does so only in the end, as Prometheus does.
+    pub fn joined(&self, columns: Vec<Column>, grid: Grid) -> Result<Vec<Column>, QueryError> {
+        if grid.steps == 1 { Ok(columns) } else { unique(columns) }
     }
 
     fn repeat(&mut self, once: Columns, steps: usize) -> Result<Columns, QueryError> {
@@ -138,7 +166,11 @@ impl<'a> Eval<'a> {
             Columns::Text(text) => Columns::Text(text),
             Columns::Vector(columns) => {
                 self.charge(columns.len() * steps)?;
-                let spread = |column: Column| Column { values: vec![column.values[0]; steps], ..column };
+                let spread = |column: Column| Column {
+                    values: vec![column.values[0]; steps],
+                    histograms: column.histograms.map(|histograms| vec![histograms[0].clone(); steps]),
+                    ..column
+                };
                 Columns::Vector(columns.into_iter().map(spread).collect())
             }
         })
@@ -149,11 +181,13 @@ impl<'a> Eval<'a> {
         let from_source = grid.steps == 1 || !is_invariant(expr);
         match &expr.kind {
             ExprKind::Paren(inner) => self.stream(inner, grid, sink),
-            ExprKind::Selector(selector) if from_source => self.stream_selector(selector, grid, false, sink),
-            ExprKind::Call(call) if from_source && self.can_stream(call) => self.stream_windows(expr, call, grid, sink),
+            ExprKind::Selector(selector) if from_source => self.stream_selector(selector, grid, sink),
+            ExprKind::Call(call) if from_source && Self::is_window_function(call.function.name) => {
+                self.stream_windows(call, grid, sink)
+            }
             _ => {
                 let columns = self.vector(expr, grid)?;
-                self.release(columns.len() * grid.steps);
+                self.release(columns.iter().map(Column::weight).sum());
                 columns.into_iter().try_for_each(sink)
             }
         }
@@ -173,46 +207,42 @@ impl<'a> Eval<'a> {
         }
     }
 
+    pub fn text(&mut self, expr: &Expr, grid: Grid) -> Result<String, QueryError> {
+        match self.eval(expr, grid)? {
+            Columns::Text(text) => Ok(text),
+            Columns::Scalar(_) | Columns::Vector(_) => unreachable!("the type check saw a string"),
+        }
+    }
+
     fn unary(&mut self, negative: bool, operand: &Expr, grid: Grid) -> Result<Columns, QueryError> {
         let mut columns = self.eval(operand, grid)?;
         match &mut columns {
             _ if !negative => {}
             Columns::Scalar(values) => values.iter_mut().for_each(|value| *value = -*value),
-            Columns::Vector(vector) => {
-                for column in vector.iter_mut() {
-                    column.map(|_, value| -value);
-                    column.labels = without_name(&column.labels);
-                }
-                return unique(std::mem::take(vector)).map(Columns::Vector);
-            }
+            Columns::Vector(vector) => vector.iter_mut().for_each(negate),
             Columns::Text(_) => unreachable!("the type check refuses signs before strings"),
         }
         Ok(columns)
     }
-
-    /// The one value of each step, for `scalar()`.
-    pub fn only_value(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<f64>, QueryError> {
-        let mut only = vec![(0usize, f64::NAN); grid.steps];
-        self.stream(expr, grid, &mut |column| {
-            for (slot, value) in only.iter_mut().zip(column.values) {
-                if is_present(value) {
-                    *slot = (slot.0 + 1, value);
-                }
-            }
-            Ok(())
-        })?;
-        Ok(only.into_iter().map(|(count, value)| if count == 1 { value } else { f64::NAN }).collect())
-    }
 }
 
-pub(super) fn without_name(labels: &Labels) -> Labels {
-    labels.without(&[METRIC_NAME])
+pub(super) fn too_many_samples() -> QueryError {
+    QueryError::Limit("load too many samples into memory in query execution".to_owned())
+}
+
+fn negate(column: &mut Column) {
+    let histograms = column.histograms.take();
+    column.map_floats(|_, value| -value);
+    column.histograms = histograms;
+    for histogram in column.histograms.iter_mut().flatten().flatten() {
+        std::sync::Arc::make_mut(histogram).mul(-1.0);
+    }
+    column.drop_name = true;
 }
 
 /// Functions whose result depends on the instant even where their arguments do not.
-const TIMELY: [&str; 12] = [
+const TIMELY: [&str; 10] = [
     "time",
-    "timestamp",
     "predict_linear",
     "days_in_month",
     "day_of_month",
@@ -222,18 +252,20 @@ const TIMELY: [&str; 12] = [
     "minute",
     "month",
     "year",
-    "info",
 ];
 
 /// Whether every step gives the same: all selectors are pinned by `@`, and nothing asks for the time.
-fn is_invariant(expr: &Expr) -> bool {
-    let all = |exprs: &[&Expr]| exprs.iter().all(|expr| is_invariant(expr));
+pub(super) fn is_invariant(expr: &Expr) -> bool {
     match &expr.kind {
         ExprKind::Number { .. } | ExprKind::Text(_) => true,
         ExprKind::Paren(inner) | ExprKind::Unary { operand: inner, .. } => is_invariant(inner),
-        ExprKind::Binary(binary) => all(&[&binary.left, &binary.right]),
+        ExprKind::Binary(binary) => is_invariant(&binary.left) && is_invariant(&binary.right),
         ExprKind::Aggregate(aggregate) => {
             is_invariant(&aggregate.operand) && aggregate.param.as_ref().is_none_or(is_invariant)
+        }
+        ExprKind::Call(call) if call.function.name == "timestamp" => {
+            let is_selector = matches!(call.args[0].unwrapped().kind, ExprKind::Selector(_));
+            is_selector && is_invariant(&call.args[0])
         }
         ExprKind::Call(call) => !TIMELY.contains(&call.function.name) && call.args.iter().all(is_invariant),
         ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => selector.shift.at.is_some(),

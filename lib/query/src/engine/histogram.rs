@@ -1,129 +1,231 @@
-//! `histogram_quantile` over classic buckets (Prometheus `promql/quantile.go`, `bucketQuantile`).
+//! `histogram_*`: native histograms, and classic ones as groups of series that differ in `le` only.
 
 use std::collections::HashMap;
 
-use model::{Labels, METRIC_NAME};
+use model::{Histogram, Labels};
 
 use super::column::{Column, Grid, is_present};
-use super::eval::Eval;
-use crate::QueryError;
-use crate::literal::parse_number;
-use crate::promql::Expr;
+use super::eval::{Columns, Eval};
+use super::math::KahanSum;
+use super::notes::{Note, Notes};
+use super::quantile::{Buckets, native_fraction, native_quantile};
+use super::select::Depth;
+use crate::literal::go_general;
+use crate::promql::{Call, Expr};
+use crate::{QueryError, Span};
 
-/// A bucket's upper bound and the count of observations up to it.
-type Bucket = (f64, f64);
+/// What is asked of a histogram.
+#[derive(Debug, Clone, Copy)]
+enum Ask {
+    Quantile(f64),
+    /// Between two bounds.
+    Fraction(f64, f64),
+}
 
-struct Histogram {
+/// Where annotations point: at the histograms, and at what is asked of them.
+#[derive(Clone, Copy)]
+struct Places {
+    histograms: Span,
+    asked: Span,
+}
+
+/// A classic histogram: upper bounds, and the columns that count up to them.
+struct Classic {
     labels: Labels,
-    /// Upper bound and place among the columns.
     bounds: Vec<(f64, usize)>,
 }
 
 impl Eval<'_> {
-    /// For each group of buckets that differ in `le` only, the quantile at each step.
-    pub fn classic_quantile(
-        &mut self,
-        quantiles: &[f64],
-        buckets: &[Column],
-        expr: &Expr,
-        grid: Grid,
-    ) -> Result<Vec<Column>, QueryError> {
-        let histograms = self.histograms(buckets, expr);
-        let mut result = Vec::with_capacity(histograms.len());
-        let mut was_fixed = false;
-        for Histogram { labels, bounds } in histograms {
-            self.check_room(0)?;
-            let mut column = Column::empty(labels, grid.steps);
-            for (step, q) in quantiles.iter().enumerate() {
-                let at_step = bounds.iter().map(|(bound, place)| (*bound, buckets[*place].values[step]));
-                let mut present: Vec<Bucket> = at_step.filter(|(_, count)| is_present(*count)).collect();
-                if !present.is_empty() {
-                    column.values[step] = bucket_quantile(*q, &mut present, &mut was_fixed);
+    /// `histogram_count` and its kin: a number of every native histogram.
+    pub fn of_histograms(&mut self, name: &str, arg: &Expr, grid: Grid) -> Result<Columns, QueryError> {
+        let compute: fn(&Histogram) -> f64 = match name {
+            "histogram_count" => |histogram| histogram.count,
+            "histogram_sum" => |histogram| histogram.sum,
+            "histogram_avg" => |histogram| histogram.sum / histogram.count,
+            "histogram_stdvar" => variance,
+            "histogram_stddev" => |histogram| variance(histogram).sqrt(),
+            name => return Err(QueryError::Execution(format!("{name}() is not evaluated"))),
+        };
+        let depth = if name.starts_with("histogram_std") { Depth::Unknown } else { Depth::Totals };
+        let columns = self.deeper(depth, |eval| eval.vector(arg, grid))?;
+        let numbers = columns.into_iter().filter(|column| column.histograms.is_some()).map(|column| {
+            let mut numbers = Column::empty(column.labels.clone(), grid.steps).without_name();
+            for step in 0..grid.steps {
+                if let Some(histogram) = column.histogram(step) {
+                    numbers.values[step] = compute(histogram);
                 }
             }
-            result.push(column);
-        }
-        if was_fixed {
-            let message = "input to histogram_quantile needed to be fixed for monotonicity \
-                           (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
-            self.inform(message, expr.span);
-        }
-        result.retain(|column| !column.is_empty());
-        Ok(result)
+            numbers
+        });
+        let numbers = numbers.filter(|column| !column.is_empty()).collect();
+        self.joined(numbers, grid).map(Columns::Vector)
     }
 
-    fn histograms(&mut self, buckets: &[Column], expr: &Expr) -> Vec<Histogram> {
-        let mut places: HashMap<Labels, usize> = HashMap::new();
-        let mut histograms: Vec<Histogram> = Vec::new();
-        for (i, bucket) in buckets.iter().enumerate() {
-            let le = bucket.labels.get("le").unwrap_or("");
-            let Some(bound) = parse_number(le) else {
-                let message = format!("bucket label \"le\" is missing or has a malformed value of {le:?}");
-                self.warn(&message, expr.span);
-                continue;
-            };
-            let labels = bucket.labels.without(&[METRIC_NAME, "le"]);
-            let place = *places.entry(labels.clone()).or_insert(histograms.len());
-            if place == histograms.len() {
-                histograms.push(Histogram { labels, bounds: Vec::new() });
+    /// `histogram_quantile(q, v)`, `histogram_fraction(lower, upper, v)`, `histogram_quantiles(v, label, q…)`.
+    pub fn bucketed(&mut self, call: &Call, grid: Grid) -> Result<Columns, QueryError> {
+        let span = |i: usize| call.args[i].unwrapped().span;
+        let mut scalar = |i: usize| self.scalar(&call.args[i], grid);
+        let mut asks: Vec<(Option<String>, Vec<Ask>)> = Vec::new();
+        let quantiles = |values: Vec<f64>| values.into_iter().map(Ask::Quantile).collect();
+        let (histograms, places) = match call.function.name {
+            "histogram_quantile" => {
+                let values = scalar(0)?;
+                self.check_quantiles(&values, span(0));
+                asks.push((None, quantiles(values)));
+                (1, Places { histograms: span(1), asked: span(0) })
             }
-            histograms[place].bounds.push((bound, i));
+            "histogram_fraction" => {
+                let bounds = scalar(0)?.into_iter().zip(scalar(1)?);
+                asks.push((None, bounds.map(|(lower, upper)| Ask::Fraction(lower, upper)).collect()));
+                (2, Places { histograms: span(2), asked: span(0) })
+            }
+            _ => {
+                let label = self.text(&call.args[1], grid)?;
+                for i in 2..call.args.len() {
+                    let values = self.scalar(&call.args[i], grid)?;
+                    self.check_quantiles(&values, span(i));
+                    asks.push((Some(label.clone()), quantiles(values)));
+                }
+                (0, Places { histograms: span(0), asked: span(0) })
+            }
+        };
+        let columns = self.deeper(Depth::Buckets, |eval| eval.vector(&call.args[histograms], grid))?;
+        let mut result = Vec::new();
+        for (label, asks) in asks {
+            let found = answers(&columns, &asks, grid, places, &mut self.notes);
+            self.check_room((result.len() + found.len()) * grid.steps)?;
+            match label {
+                None => result.extend(found),
+                Some(label) => found.into_iter().for_each(|column| labelled(column, &label, &asks, &mut result)),
+            }
         }
-        for histogram in &mut histograms {
-            histogram.bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
+        result.retain(|column| !column.is_empty());
+        self.joined(result, grid).map(Columns::Vector)
+    }
+
+    pub fn check_quantiles(&mut self, quantiles: &[f64], span: Span) {
+        for wrong in quantiles.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
+            self.note(Note::invalid_quantile(*wrong, span));
         }
-        histograms
     }
 }
 
-/// Sorted buckets in; interpolates linearly within the bucket that holds the rank. `was_fixed` is set where counts fell
-/// by more than rounding explains.
-fn bucket_quantile(q: f64, buckets: &mut Vec<Bucket>, was_fixed: &mut bool) -> f64 {
-    if q.is_nan() {
-        return f64::NAN;
+/// Splits a column by the quantile asked for at each step, which stands in a label.
+fn labelled(column: Column, label: &str, asks: &[Ask], into: &mut Vec<Column>) {
+    let text = |ask: &Ask| match ask {
+        Ask::Quantile(q) => with_point(*q),
+        Ask::Fraction(..) => unreachable!("only quantiles are labelled"),
+    };
+    let steps = asks.len();
+    let mut from = 0;
+    while from < steps {
+        let name = text(&asks[from]);
+        let past = (from..steps).find(|step| text(&asks[*step]) != name).unwrap_or(steps);
+        let mut part = Column::empty(column.labels.with(label, &name), steps).without_name();
+        part.values[from..past].copy_from_slice(&column.values[from..past]);
+        into.push(part);
+        from = past;
     }
-    if q < 0.0 {
-        return f64::NEG_INFINITY;
-    }
-    if q > 1.0 {
-        return f64::INFINITY;
-    }
-    buckets.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        if same {
-            kept.1 += next.1;
+}
+
+/// As OpenMetrics writes numbers: whole ones with a point.
+fn with_point(value: f64) -> String {
+    let text = go_general(value, None);
+    if value.is_finite() && !text.contains(['.', 'e']) { text + ".0" } else { text }
+}
+
+/// The classic histograms among columns.
+fn classics(columns: &[Column], span: Span, notes: &mut Notes) -> (Vec<Classic>, HashMap<Labels, usize>) {
+    let mut places: HashMap<Labels, usize> = HashMap::new();
+    let mut classics: Vec<Classic> = Vec::new();
+    for (i, column) in columns.iter().enumerate() {
+        if !column.values.iter().any(|value| is_present(*value)) {
+            continue;
         }
-        same
-    });
-    let mut highest = f64::NEG_INFINITY;
-    for bucket in buckets.iter_mut() {
-        let tolerance = 1e-12 * highest.abs().max(bucket.1.abs());
-        if bucket.1 < highest {
-            *was_fixed |= highest - bucket.1 > tolerance;
-            bucket.1 = highest;
+        let le = column.labels.get("le").unwrap_or("");
+        let Ok(bound) = le.parse::<f64>() else {
+            notes.add(Note::bad_bucket_label(column.labels.metric_name().unwrap_or(""), le, span));
+            continue;
+        };
+        let labels = column.labels.without(&["le"]);
+        let place = *places.entry(labels.clone()).or_insert(classics.len());
+        if place == classics.len() {
+            classics.push(Classic { labels, bounds: Vec::new() });
         }
-        highest = bucket.1;
+        classics[place].bounds.push((bound, i));
     }
-    let last = buckets.len() - 1;
-    let observations = buckets[last].1;
-    if buckets[last].0 != f64::INFINITY || last == 0 || observations == 0.0 || observations.is_nan() {
-        return f64::NAN;
+    for classic in &mut classics {
+        classic.bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
-    let mut rank = q * observations;
-    let at = buckets[..last].partition_point(|(_, count)| *count < rank);
-    if at == last {
-        return buckets[last - 1].0;
+    (classics, places)
+}
+
+/// What is asked of every histogram. Where a native and a classic one of the same labels meet, neither answers.
+fn answers(columns: &[Column], asks: &[Ask], grid: Grid, places: Places, notes: &mut Notes) -> Vec<Column> {
+    let (classics, by_labels) = classics(columns, places.histograms, notes);
+    let mut results = Vec::new();
+    let mut hidden: HashMap<usize, Vec<bool>> = HashMap::new();
+    for column in columns.iter().filter(|column| column.histograms.is_some()) {
+        let metric = column.labels.metric_name().unwrap_or("");
+        let rival = by_labels.get(&column.labels).copied();
+        let mut result = Column::empty(column.labels.clone(), grid.steps).without_name();
+        for (step, ask) in asks.iter().enumerate() {
+            let Some(histogram) = column.histogram(step) else { continue };
+            let has_rival = |classic: usize| {
+                classics[classic].bounds.iter().any(|(_, bucket)| is_present(columns[*bucket].values[step]))
+            };
+            if let Some(classic) = rival.filter(|classic| has_rival(*classic)) {
+                notes.add(Note::mixed_classic_native(metric, places.histograms));
+                hidden.entry(classic).or_insert_with(|| vec![false; grid.steps])[step] = true;
+                continue;
+            }
+            result.values[step] = match ask {
+                Ask::Quantile(q) => native_quantile(*q, histogram, metric, places.asked, notes),
+                Ask::Fraction(lower, upper) => native_fraction(*lower, *upper, histogram, metric, places.asked, notes),
+            };
+        }
+        results.push(result);
     }
-    let (end, mut count) = buckets[at];
-    if at == 0 && end <= 0.0 {
-        return end;
+    let mut buckets = Buckets::default();
+    for (i, classic) in classics.into_iter().enumerate() {
+        let mut result = Column::empty(classic.labels, grid.steps).without_name();
+        for (step, ask) in asks.iter().enumerate() {
+            let at_step = classic.bounds.iter().map(|(bound, place)| (*bound, columns[*place].values[step]));
+            buckets.fill(at_step.filter(|(_, count)| is_present(*count)));
+            let is_hidden = hidden.get(&i).is_some_and(|hidden| hidden[step]);
+            if is_hidden || buckets.is_empty() {
+                continue;
+            }
+            result.values[step] = match ask {
+                Ask::Fraction(lower, upper) => buckets.fraction(*lower, *upper),
+                Ask::Quantile(q) => {
+                    let (value, fixed) = buckets.quantile(*q, grid.time(step));
+                    if let Some(fixed) = fixed {
+                        let metric = result.labels.metric_name().unwrap_or("");
+                        notes.add(Note::made_monotonic(metric, fixed, places.histograms));
+                    }
+                    value
+                }
+            };
+        }
+        results.push(result);
     }
-    let mut start = 0.0;
-    if at > 0 {
-        let below = buckets[at - 1];
-        start = below.0;
-        count -= below.1;
-        rank -= below.1;
+    results
+}
+
+/// Around the mean; a bucket's observations are taken to lie at its middle: the arithmetic one of custom buckets, zero in
+/// the zero bucket, else the geometric one.
+fn variance(histogram: &Histogram) -> f64 {
+    let mean = histogram.sum / histogram.count;
+    let mut total = KahanSum::default();
+    for bucket in histogram.all_buckets().filter(|bucket| bucket.count != 0.0) {
+        let middle = match () {
+            () if histogram.uses_custom_buckets() => (bucket.upper + bucket.lower) / 2.0,
+            () if bucket.lower <= 0.0 && bucket.upper >= 0.0 => 0.0,
+            () if bucket.upper < 0.0 => -(bucket.upper * bucket.lower).sqrt(),
+            () => (bucket.upper * bucket.lower).sqrt(),
+        };
+        total.add(bucket.count * (middle - mean) * (middle - mean));
     }
-    start + (end - start) * (rank / count)
+    (total.sum + total.lost) / histogram.count
 }

@@ -10,10 +10,10 @@ pub(super) struct KahanSum {
 impl KahanSum {
     pub fn add(&mut self, value: f64) {
         let total = self.sum + value;
-        self.lost += match () {
+        self.lost = match () {
             () if total.is_infinite() => 0.0,
-            () if self.sum.abs() >= value.abs() => (self.sum - total) + value,
-            () => (value - total) + self.sum,
+            () if self.sum.abs() >= value.abs() => self.lost + ((self.sum - total) + value),
+            () => self.lost + ((value - total) + self.sum),
         };
         self.sum = total;
     }
@@ -23,23 +23,61 @@ impl KahanSum {
     }
 }
 
+/// A mean over what is added: of the sum while that is finite, of weighted means once it is not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Mean {
+    /// The sum, or the mean once `is_weighted`.
+    pub total: KahanSum,
+    pub count: f64,
+    pub is_weighted: bool,
+}
+
+impl Mean {
+    pub fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        if !self.is_weighted {
+            let mut next = self.total;
+            next.add(value);
+            if self.count == 1.0 || next.sum.is_finite() || next.sum.is_nan() {
+                self.total = next;
+                return;
+            }
+            self.is_weighted = true;
+            let before = self.count - 1.0;
+            self.total = KahanSum { sum: self.total.sum / before, lost: self.total.lost / before };
+        }
+        let weight = (self.count - 1.0) / self.count;
+        self.total = KahanSum { sum: weight * self.total.sum, lost: weight * self.total.lost };
+        self.total.add(value / self.count);
+    }
+
+    pub fn result(self) -> f64 {
+        let KahanSum { sum, lost } = self.total;
+        if self.is_weighted { sum + lost } else { sum / self.count + lost / self.count }
+    }
+}
+
 pub(crate) fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut total = KahanSum::default();
     values.into_iter().for_each(|value| total.add(value));
     total.total()
 }
 
-/// Means are summed at this scale, so that only a mean that is itself too large overflows. A power of two loses nothing.
-pub(super) const MEAN_SCALE: f64 = 1.0 / 18_446_744_073_709_551_616.0;
-
 pub(crate) fn mean(values: &[f64]) -> f64 {
-    sum(values.iter().map(|value| value * MEAN_SCALE)) / values.len() as f64 / MEAN_SCALE
+    let mut mean = Mean::default();
+    values.iter().for_each(|value| mean.add(*value));
+    mean.result()
 }
 
-/// The population variance.
+/// The population variance, by Welford's method.
 pub(crate) fn variance(values: &[f64]) -> f64 {
-    let mean = mean(values);
-    sum(values.iter().map(|value| (value - mean) * (value - mean))) / values.len() as f64
+    let (mut mean, mut squares) = (KahanSum::default(), KahanSum::default());
+    for (i, value) in values.iter().enumerate() {
+        let deviation = value - (mean.sum + mean.lost);
+        mean.add(deviation / (i + 1) as f64);
+        squares.add(deviation * (value - (mean.sum + mean.lost)));
+    }
+    (squares.sum + squares.lost) / values.len() as f64
 }
 
 /// The quantile by linear interpolation between ranks. Sorts the values, NaN first.
@@ -84,6 +122,15 @@ pub(super) fn regression(timestamps_ms: &[i64], values: &[f64], from_ms: i64) ->
     (slope, y / n - slope * x / n)
 }
 
+/// Go's `math.Max` and `math.Min`: NaN wins.
+pub(super) fn go_max(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+pub(super) fn go_min(a: f64, b: f64) -> f64 {
+    -go_max(-a, -b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +140,14 @@ mod tests {
         assert_eq!(sum([1e100, 1.0, -1e100]), 1.0);
         assert_eq!(mean(&[f64::MAX, f64::MAX]), f64::MAX);
         assert_eq!(mean(&[f64::INFINITY, 1.0]), f64::INFINITY);
+        assert_eq!(mean(&[5e-324, 5e-324]), 5e-324);
         assert_eq!(variance(&[1.0, 3.0]), 1.0);
+    }
+
+    #[test]
+    fn nan_wins_over_bounds() {
+        assert!(go_max(f64::NAN, 1.0).is_nan() && go_min(1.0, f64::NAN).is_nan());
+        assert_eq!((go_max(1.0, 2.0), go_min(1.0, 2.0)), (2.0, 1.0));
     }
 
     #[test]

@@ -4,18 +4,27 @@
 //! query's steps while they are at hand, and are dropped; aggregations fold columns into groups as they arrive. What does
 //! not depend on the step is evaluated once.
 //!
-//! Semantics are those of Prometheus 3 (`promql/engine.go`, `docs/querying`): selectors reach over `(t - lookback, t]`,
-//! ranges over `(t - range, t]`, a staleness marker ends a series at once, and functions that change the meaning of a
-//! value drop the metric's name.
+//! Semantics are those of Prometheus 3.14 with its experimental features on (`promql/engine.go`, `docs/querying`):
+//! selectors reach over `(t - lookback, t]`, ranges over `(t - range, t]`, a staleness marker ends a series at once.
+//! Functions that change the meaning of a value drop the metric's name, but only in the end: until then labels, grouping
+//! and matching still see it ([`column::Column`]).
 
 mod aggregate;
 mod binary;
 mod column;
 mod eval;
+mod extended;
 mod functions;
 mod histogram;
+mod info;
+mod join;
 mod labels;
 mod math;
+mod notes;
+mod over_time;
+mod quantile;
+mod rank;
+mod rate;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -25,14 +34,14 @@ use std::time::Instant;
 
 use model::{Labels, Sample};
 
-use crate::promql::{Expr, ValueType, type_of};
+use crate::promql::{Expr, ExprKind, ExtendedRange, ValueType, type_of};
 use crate::{Answer, Element, Point, QueryError, Row, Series, Value};
-use column::is_present;
-use eval::{Columns, Eval};
+use column::{Column, Item, is_present, unique};
+use eval::{Columns, Eval, METADATA};
 
 pub(crate) use column::Grid;
 pub(crate) use math::{mean, quantile, sum, variance};
-pub(crate) use window::counter_rate;
+pub(crate) use rate::counter_rate;
 
 /// Settings of an evaluation.
 #[derive(Debug, Clone)]
@@ -64,21 +73,12 @@ impl Engine {
         let grid = Grid::instant(t_ms);
         let mut eval = Eval::new(self, source, tenant, grid, 0, deadline);
         let value = if type_of(expr) == ValueType::Matrix {
-            Value::Matrix(eval.matrix(expr, grid)?)
+            Value::Matrix(matrix(&mut eval, expr, grid)?)
         } else {
-            let sample = |value| Sample { t_ms, value };
             match eval.eval(expr, grid)? {
-                Columns::Scalar(values) => Value::Scalar(sample(values[0])),
+                Columns::Scalar(values) => Value::Scalar(Sample { t_ms, value: values[0] }),
                 Columns::Text(text) => Value::Text(t_ms, text),
-                Columns::Vector(columns) => {
-                    let present = columns.into_iter().filter(|column| is_present(column.values[0]));
-                    let element = |column: column::Column| Element {
-                        labels: column.labels,
-                        t_ms,
-                        point: Point::Float(column.values[0]),
-                    };
-                    Value::Vector(present.map(element).collect())
-                }
+                Columns::Vector(columns) => Value::Vector(vector(named(columns)?, t_ms)),
             }
         };
         Ok(eval.answer(value))
@@ -96,15 +96,12 @@ impl Engine {
         step_ms: i64,
         deadline: Option<Instant>,
     ) -> Result<Answer, QueryError> {
+        let bad = |message: &str| QueryError::BadData(message.to_owned());
         if step_ms <= 0 {
-            return Err(QueryError::BadData(
-                "zero or negative query resolution step widths are not accepted".to_owned(),
-            ));
+            return Err(bad("zero or negative query resolution step widths are not accepted"));
         }
         let length_ms = end_ms.checked_sub(start_ms).filter(|length| *length >= 0);
-        let Some(length_ms) = length_ms else {
-            return Err(QueryError::BadData("end timestamp must not be before start time".to_owned()));
-        };
+        let length_ms = length_ms.ok_or_else(|| bad("end timestamp must not be before start time"))?;
         let steps = (length_ms / step_ms) as usize + 1;
         let kind = type_of(expr);
         if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
@@ -114,19 +111,82 @@ impl Engine {
         }
         let grid = Grid { start_ms, step_ms, steps };
         let mut eval = Eval::new(self, source, tenant, grid, step_ms, deadline);
+        eval.query_range_ms = length_ms;
         eval.charge(steps)?;
-        let samples = |values: Vec<f64>| -> Vec<Sample> {
-            let all = grid.times().zip(values).map(|(t_ms, value)| Sample { t_ms, value });
-            all.filter(|sample| is_present(sample.value)).collect()
-        };
-        let row = |labels: Labels, values: Vec<f64>| Row { labels, values: samples(values), histograms: Vec::new() };
-        let mut series: Vec<Row> = match eval.eval(expr, grid)? {
-            Columns::Scalar(values) => vec![row(Labels::default(), values)],
+        let columns = match eval.eval(expr, grid)? {
+            Columns::Scalar(values) => vec![Column::of_floats(Labels::default(), values)],
             Columns::Text(_) => Vec::new(),
-            Columns::Vector(columns) => columns.into_iter().map(|column| row(column.labels, column.values)).collect(),
+            Columns::Vector(columns) => named(columns)?,
         };
-        series.retain(|row| !row.is_empty());
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(eval.answer(Value::Matrix(series)))
+        let mut rows: Vec<Row> = columns.into_iter().map(|column| row(column, grid)).collect();
+        rows.retain(|row| !row.is_empty());
+        rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(eval.answer(Value::Matrix(rows)))
     }
+}
+
+/// Drops the names that are to go; series may become one.
+fn named(mut columns: Vec<Column>) -> Result<Vec<Column>, QueryError> {
+    for column in columns.iter_mut().filter(|column| column.drop_name) {
+        column.labels = column.labels.without(&METADATA);
+    }
+    unique(columns)
+}
+
+fn vector(columns: Vec<Column>, t_ms: i64) -> Vec<Element> {
+    let point = |column: &Column| match column.item(0) {
+        Item::Absent => None,
+        Item::Float(value) => Some(Point::Float(value)),
+        Item::Histogram(histogram) => Some(Point::Histogram(histogram)),
+    };
+    let element = |column: Column| Some(Element { t_ms, point: point(&column)?, labels: column.labels });
+    columns.into_iter().filter_map(element).collect()
+}
+
+fn row(column: Column, grid: Grid) -> Row {
+    let floats = grid.times().zip(column.values).filter(|(_, value)| is_present(*value));
+    let histograms = grid.times().zip(column.histograms.into_iter().flatten());
+    Row {
+        labels: column.labels,
+        values: floats.map(|(t_ms, value)| Sample { t_ms, value }).collect(),
+        histograms: histograms.filter_map(|(t_ms, histogram)| Some((t_ms, histogram?))).collect(),
+    }
+}
+
+/// A range vector as the result of an instant query.
+fn matrix(eval: &mut Eval<'_>, expr: &Expr, grid: Grid) -> Result<Vec<Row>, QueryError> {
+    let ranges = eval.ranges(expr, grid, None)?;
+    let (end_ms, range_ms) = (ranges.frame.end_ms(grid.start_ms), ranges.frame.range_ms);
+    let mut rows: Vec<Row> = Vec::new();
+    eval.each_window(&ranges, &mut |i, samples, track| {
+        let mut labels = ranges.set.labels(i).clone();
+        if ranges.drops_name(i) {
+            labels = labels.without(&METADATA);
+        }
+        let sample = |(t_ms, value): (i64, f64)| Sample { t_ms, value };
+        let values = match ranges.extended {
+            None => samples.timestamps_ms.iter().copied().zip(samples.values.iter().copied()).map(sample).collect(),
+            Some(kind) => {
+                if !track.times.is_empty() {
+                    let name = if kind == ExtendedRange::Anchored { "anchored" } else { "smoothed" };
+                    let message = format!("{name} modifier is not supported with histograms");
+                    return Err(QueryError::Execution(message));
+                }
+                extended::shown(samples, kind, end_ms.saturating_sub(range_ms), end_ms)
+                    .into_iter()
+                    .map(sample)
+                    .collect()
+            }
+        };
+        let histograms = track.times.iter().copied().zip(track.values.iter().cloned()).collect();
+        rows.push(Row { labels, values, histograms });
+        Ok(())
+    })?;
+    rows.retain(|row| !row.is_empty());
+    rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+    if let Some(pair) = rows.windows(2).find(|pair| pair[0].labels == pair[1].labels) {
+        assert!(matches!(expr.unwrapped().kind, ExprKind::Subquery(_)), "a source has {} once", pair[0].labels);
+        return Err(QueryError::Execution("vector cannot contain metrics with the same labelset".to_owned()));
+    }
+    Ok(rows)
 }

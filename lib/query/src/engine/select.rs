@@ -1,12 +1,15 @@
-//! Selectors and ranges: from samples to columns and windows.
+//! Selectors: from the samples of a source to columns, series by series.
 
-use model::{Labels, Sample, is_stale};
+use std::sync::Arc;
 
-use super::column::{Column, Grid, absent, is_present};
+use model::{Histogram, Labels, ResetHint, is_stale};
+
+use super::column::{Column, Grid, Item};
 use super::eval::{Eval, Sink};
-use super::window::Window;
-use crate::promql::{Expr, ExprKind, Shift, Subquery, VectorSelector};
-use crate::{QueryError, Row, SeriesSelect, Wants};
+use super::extended::interpolated;
+use super::notes::{Note, Notes};
+use crate::promql::{ExtendedRange, Shift, VectorSelector};
+use crate::{QueryError, Samples, SeriesSelect, SeriesSet, Wants};
 
 /// Where the window of each step lies.
 #[derive(Debug, Clone, Copy)]
@@ -23,226 +26,261 @@ impl Frame {
     }
 }
 
-/// One series as the source has it.
-pub(super) struct SelectedSeries {
-    labels: Labels,
-    timestamps_ms: Vec<i64>,
-    values: Vec<f64>,
+/// What a selector's samples are looked at for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    Value,
+    /// When the sample was taken, in seconds.
+    Time,
+    /// When its counting began, in seconds.
+    Start,
+    /// As [`Look::Time`], of a series that must hold floats only.
+    InfoTime,
 }
 
-/// All samples of one series that any step's window may need, without staleness markers.
-pub(super) struct Samples {
-    pub labels: Labels,
-    pub timestamps_ms: Vec<i64>,
-    pub values: Vec<f64>,
+/// How much of histograms is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    Unknown,
+    /// `histogram_count` and its kin ask for count and sum alone, and nothing within asks for buckets.
+    Totals,
+    /// Something around needs the buckets.
+    Buckets,
 }
 
-impl Samples {
-    /// Computes a value per step from the samples in the step's window.
-    pub fn slide(
-        &self,
-        grid: Grid,
-        frame: Frame,
-        mut compute: impl FnMut(usize, &Window<'_>) -> Option<f64>,
-    ) -> Column {
-        let mut column = Column::empty(self.labels.clone(), grid.steps);
-        let (mut first, mut past) = (0, 0);
-        for (step, t_ms) in grid.times().enumerate() {
-            let end_ms = frame.end_ms(t_ms);
-            let start_ms = end_ms.saturating_sub(frame.range_ms);
-            let times = &self.timestamps_ms;
-            while past < times.len() && times[past] <= end_ms {
-                past += 1;
-            }
-            while first < past && times[first] <= start_ms {
-                first += 1;
-            }
-            let window = Window {
-                timestamps_ms: &times[first..past],
-                values: &self.values[first..past],
-                start_ms,
-                end_ms,
-                t_ms,
-            };
-            if first < past
-                && let Some(value) = compute(step, &window)
-            {
-                column.values[step] = value;
-            }
+impl Depth {
+    /// Within a call or operator that asks for totals or for buckets.
+    pub fn within(self, inner: Depth) -> Depth {
+        if self == Depth::Buckets || inner == Depth::Unknown { self } else { inner }
+    }
+
+    pub fn prepare(self, samples: &mut Samples) {
+        if self == Depth::Totals {
+            only_totals(samples);
         }
-        column
     }
 }
 
-impl Eval<'_> {
+/// Leaves of histograms what `histogram_count` and its kin need. Counter resets are told from the buckets before those go.
+fn only_totals(samples: &mut Samples) {
+    let mut before: Option<Arc<Histogram>> = None;
+    for (_, histogram) in samples.histograms.iter_mut().filter(|(_, histogram)| !histogram.is_stale()) {
+        let reset_hint = match &before {
+            Some(before) if histogram.reset_hint == ResetHint::Unknown => {
+                if histogram.detect_reset(before) {
+                    ResetHint::Reset
+                } else {
+                    ResetHint::NotReset
+                }
+            }
+            _ => histogram.reset_hint,
+        };
+        let Histogram { schema, count, sum, .. } = **histogram;
+        let totals = Histogram { schema, reset_hint, count, sum, ..Histogram::default() };
+        before = Some(std::mem::replace(histogram, Arc::new(totals)));
+    }
+}
+
+/// Computes a column from the series of this number. Any thread may call it.
+pub(super) type Compute<'c> =
+    &'c (dyn Fn(usize, &mut Samples, &mut Notes) -> Result<Option<Column>, QueryError> + Sync);
+
+impl<'a> Eval<'a> {
     pub fn frame(&self, shift: &Shift, range_ms: i64) -> Result<Frame, QueryError> {
         let offset_ms = shift.offset.as_ref().map_or(Ok(0), |offset| self.duration_ms(offset))?;
         Ok(Frame { offset_ms, at_ms: self.at_ms(shift.at), range_ms })
     }
 
-    fn select(
-        &mut self,
+    /// The series of a selector, with their samples in the windows of all steps; `margins_ms` beyond those before and after.
+    pub fn select(
+        &self,
         selector: &VectorSelector,
         frame: Frame,
         grid: Grid,
-        visit: &mut dyn FnMut(&mut Self, SelectedSeries) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
-        if selector.extended.is_some() {
-            let message = "anchored and smoothed selectors are not evaluated yet";
-            return Err(QueryError::Execution(message.to_owned()));
-        }
+        margins_ms: (i64, i64),
+        wants: Wants,
+    ) -> Result<Box<dyn SeriesSet + 'a>, QueryError> {
+        let before_ms = frame.range_ms.saturating_add(margins_ms.0);
         let request = SeriesSelect {
             tenant: self.tenant,
             matchers: &selector.matchers,
-            start_ms: frame.end_ms(grid.start_ms).saturating_sub(frame.range_ms).saturating_add(1),
-            end_ms: frame.end_ms(grid.end_ms()),
-            wants: Wants::Values,
+            start_ms: frame.end_ms(grid.start_ms).saturating_sub(before_ms).saturating_add(1),
+            end_ms: frame.end_ms(grid.end_ms()).saturating_add(margins_ms.1),
+            wants,
             deadline: self.deadline,
         };
-        let set = self.source.select(&request)?;
-        let mut samples = crate::Samples::default();
-        for i in 0..set.len() {
-            set.read(i, &mut samples)?;
-            if samples.is_empty() {
-                continue;
+        self.source.select(&request)
+    }
+
+    /// Hands out the columns of the series `0..count`, in order.
+    pub fn columns_of(&mut self, count: usize, compute: Compute<'_>, sink: Sink<'_>) -> Result<(), QueryError> {
+        let mut samples = Samples::default();
+        for i in 0..count {
+            self.check_room(samples.len())?;
+            if let Some(column) = compute(i, &mut samples, &mut self.notes)? {
+                sink(column)?;
             }
-            self.check_room(samples.len() + grid.steps)?;
-            let series = SelectedSeries {
-                labels: set.labels(i).clone(),
-                timestamps_ms: samples.timestamps_ms.clone(),
-                values: samples.values.clone(),
-            };
-            visit(self, series)?;
         }
         Ok(())
     }
 
-    /// The latest value within the lookback at each step; or its time, in seconds.
-    pub fn stream_selector(
+    /// The latest value within the lookback at each step.
+    pub fn stream_selector(&mut self, selector: &VectorSelector, grid: Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+        if selector.extended == Some(ExtendedRange::Smoothed) {
+            return self.stream_smoothed(selector, grid, sink);
+        }
+        self.stream_latest(selector, grid, Look::Value, sink)
+    }
+
+    pub fn stream_latest(
         &mut self,
         selector: &VectorSelector,
         grid: Grid,
-        wants_time: bool,
+        look: Look,
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
         let frame = self.frame(&selector.shift, self.engine.lookback_ms)?;
-        let mut held = 0;
-        self.select(selector, frame, grid, &mut |eval, series| {
-            let column = latest_values(&series, grid, frame, wants_time);
-            if column.is_empty() {
-                return Ok(());
+        let wants = if look == Look::Value { Wants::Values } else { Wants::Presence };
+        let set = self.select(selector, frame, grid, (0, 0), wants)?;
+        let (mut held, limit) = (0, self.engine.max_samples);
+        let depth = self.depth;
+        let compute = |i: usize, samples: &mut Samples, _: &mut Notes| {
+            set.read(i, samples)?;
+            depth.prepare(samples);
+            let column = latest(set.labels(i), samples, grid, frame, look);
+            if look == Look::InfoTime && !samples.histograms.is_empty() && !column.is_empty() {
+                let message = format!("this should be an info metric, with float samples: {}", set.labels(i));
+                return Err(QueryError::Execution(message));
             }
-            held += grid.steps;
-            eval.check_room(held)?;
-            sink(column)
+            Ok((!column.is_empty()).then_some(column))
+        };
+        self.columns_of(set.len(), &compute, &mut |column| {
+            held += column.weight();
+            if held > limit { Err(super::eval::too_many_samples()) } else { sink(column) }
         })
     }
 
-    /// Hands out the samples of every series that a range covers.
-    pub fn each_range(
-        &mut self,
-        expr: &Expr,
-        grid: Grid,
-        visit: &mut dyn FnMut(Samples, Frame) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
-        match &expr.kind {
-            ExprKind::Paren(inner) => self.each_range(inner, grid, visit),
-            ExprKind::Range { selector, range } => {
-                let frame = self.frame(&selector.shift, self.positive_ms(range)?)?;
-                self.select(selector, frame, grid, &mut |_, series| visit(without_stale(series), frame))
-            }
-            ExprKind::Subquery(subquery) => self.each_subquery(subquery, grid, visit),
-            _ => unreachable!("the type check saw a range vector"),
-        }
-    }
-
-    /// A subquery's steps lie on whole multiples of its step since the epoch.
-    fn each_subquery(
-        &mut self,
-        subquery: &Subquery,
-        grid: Grid,
-        visit: &mut dyn FnMut(Samples, Frame) -> Result<(), QueryError>,
-    ) -> Result<(), QueryError> {
-        let frame = self.frame(&subquery.shift, self.positive_ms(&subquery.range)?)?;
-        let step_ms = match &subquery.step {
-            Some(step) => self.positive_ms(step)?,
-            None => self.engine.subquery_step_ms.max(1),
-        };
-        let after_ms = frame.end_ms(grid.start_ms).saturating_sub(frame.range_ms);
-        let start_ms = (after_ms.div_euclid(step_ms) + 1).saturating_mul(step_ms);
-        let end_ms = frame.end_ms(grid.end_ms());
-        if start_ms > end_ms {
-            return Ok(());
-        }
-        let steps = ((end_ms - start_ms) / step_ms) as usize + 1;
-        self.check_room(steps)?;
-        let inner = Grid { start_ms, step_ms, steps };
-        let columns = self.vector(&subquery.operand, inner)?;
-        self.release(columns.len() * steps);
-        for column in columns {
-            let (mut timestamps_ms, mut values) = (Vec::new(), Vec::new());
-            for (t_ms, value) in inner.times().zip(column.values) {
-                if is_present(value) {
-                    timestamps_ms.push(t_ms);
-                    values.push(value);
+    /// `m smoothed`: values between samples lie on the line through their neighbours, within the lookback on both sides.
+    fn stream_smoothed(&mut self, selector: &VectorSelector, grid: Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+        let lookback_ms = self.engine.lookback_ms;
+        let frame = self.frame(&selector.shift, lookback_ms)?;
+        let set = self.select(selector, frame, grid, (0, lookback_ms), Wants::Values)?;
+        let (span, depth) = (selector.span, self.depth);
+        let compute = |i: usize, samples: &mut Samples, notes: &mut Notes| {
+            set.read(i, samples)?;
+            depth.prepare(samples);
+            without_stale(samples);
+            let labels = set.labels(i);
+            let mut column = Column::empty(labels.clone(), grid.steps);
+            for (step, t_ms) in grid.times().enumerate() {
+                let at_ms = frame.end_ms(t_ms);
+                let window = (at_ms.saturating_sub(lookback_ms), at_ms.saturating_add(lookback_ms));
+                match smoothed_at(samples, at_ms, window) {
+                    Ok(item) => column.set(step, item),
+                    Err(problem) => problem(labels.metric_name().unwrap_or(""), notes, span),
                 }
             }
-            if !values.is_empty() {
-                visit(Samples { labels: column.labels, timestamps_ms, values }, frame)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A range vector as the result of an instant query.
-    pub fn matrix(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<Row>, QueryError> {
-        let mut rows = Vec::new();
-        let mut held = 0;
-        let limit = self.engine.max_samples;
-        self.each_range(expr, grid, &mut |samples, _| {
-            held += samples.values.len();
-            if held > limit {
-                return Err(QueryError::Limit("load too many samples into memory in query execution".to_owned()));
-            }
-            let row = samples.timestamps_ms.iter().zip(&samples.values);
-            let values = row.map(|(&t_ms, &value)| Sample { t_ms, value }).collect();
-            rows.push(Row { labels: samples.labels.clone(), values, histograms: Vec::new() });
-            Ok(())
-        })?;
-        rows.retain(|row: &Row| !row.is_empty());
-        rows.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(rows)
+            Ok((!column.is_empty()).then_some(column))
+        };
+        self.columns_of(set.len(), &compute, sink)
     }
 }
 
-fn latest_values(series: &SelectedSeries, grid: Grid, frame: Frame, wants_time: bool) -> Column {
-    let mut column = Column::empty(series.labels.clone(), grid.steps);
-    let mut past = 0;
+fn latest(labels: &Labels, samples: &Samples, grid: Grid, frame: Frame, look: Look) -> Column {
+    let mut column = Column::empty(labels.clone(), grid.steps);
+    let times = &samples.timestamps_ms;
+    let (mut past, mut histogram) = (0, 0);
     for (step, t_ms) in grid.times().enumerate() {
         let end_ms = frame.end_ms(t_ms);
-        while past < series.timestamps_ms.len() && series.timestamps_ms[past] <= end_ms {
+        while past < times.len() && times[past] <= end_ms {
             past += 1;
         }
-        if past == 0 {
+        let Some(at) = past.checked_sub(1) else { continue };
+        if times[at] <= end_ms.saturating_sub(frame.range_ms) || is_stale(samples.values[at]) {
             continue;
         }
-        let (sample_ms, value) = (series.timestamps_ms[past - 1], series.values[past - 1]);
-        let is_recent = sample_ms > end_ms.saturating_sub(frame.range_ms);
-        column.values[step] = match () {
-            () if !is_recent || is_stale(value) => absent(),
-            () if wants_time => sample_ms as f64 / 1000.0,
-            () => value,
-        };
+        match look {
+            Look::Time | Look::InfoTime => column.values[step] = times[at] as f64 / 1000.0,
+            Look::Start => column.values[step] = samples.starts_ms.get(at).map_or(0.0, |start| *start as f64 / 1000.0),
+            Look::Value if samples.histograms.is_empty() => column.values[step] = samples.values[at],
+            Look::Value => {
+                let histograms = &samples.histograms;
+                while histogram < histograms.len() && (histograms[histogram].0 as usize) < at {
+                    histogram += 1;
+                }
+                let found = histograms.get(histogram).filter(|(index, _)| *index as usize == at);
+                let item = found.map_or(Item::Float(samples.values[at]), |(_, found)| Item::Histogram(found.clone()));
+                column.set(step, item);
+            }
+        }
     }
     column
 }
 
-fn without_stale(series: SelectedSeries) -> Samples {
-    let SelectedSeries { labels, mut timestamps_ms, mut values } = series;
-    if values.iter().any(|value| is_stale(*value)) {
-        let mut keep = values.iter().map(|value| !is_stale(*value));
-        timestamps_ms.retain(|_| keep.next().unwrap_or(true));
-        values.retain(|value| !is_stale(*value));
+/// Removes staleness markers.
+pub(super) fn without_stale(samples: &mut Samples) {
+    if !samples.values.iter().any(|value| is_stale(*value)) {
+        return;
     }
-    Samples { labels, timestamps_ms, values }
+    let keep: Vec<bool> = samples.values.iter().map(|value| !is_stale(*value)).collect();
+    let mut places = Vec::with_capacity(keep.len());
+    let mut place = 0u32;
+    for kept in &keep {
+        places.push(place);
+        place += u32::from(*kept);
+    }
+    let retain = |times: &mut Vec<i64>| {
+        let mut kept = keep.iter();
+        times.retain(|_| *kept.next().unwrap_or(&true));
+    };
+    retain(&mut samples.timestamps_ms);
+    retain(&mut samples.starts_ms);
+    samples.values.retain(|value| !is_stale(*value));
+    samples.histograms.retain(|(index, _)| keep[*index as usize]);
+    samples.histograms.iter_mut().for_each(|(index, _)| *index = places[*index as usize]);
+}
+
+/// Why there is no smoothed value, to be noted.
+type Problem = fn(&str, &mut Notes, crate::Span);
+
+fn smoothed_at(samples: &Samples, at_ms: i64, (start_ms, end_ms): (i64, i64)) -> Result<Item, Problem> {
+    let times = &samples.timestamps_ms;
+    let first = times.partition_point(|t| *t <= start_ms);
+    let past = times.partition_point(|t| *t <= end_ms);
+    let histogram_at = |i: usize| -> Option<&Arc<Histogram>> {
+        let found = samples.histograms.binary_search_by_key(&(i as u32), |(index, _)| *index).ok()?;
+        Some(&samples.histograms[found].1)
+    };
+    let kinds = (first..past).filter(|i| histogram_at(*i).is_some()).count();
+    if kinds > 0 && kinds < past - first {
+        return Err(|metric, notes, span| notes.add(Note::mixed_kinds(metric, span)));
+    }
+    let next = first + times[first..past].partition_point(|t| *t < at_ms);
+    let is_exact = next < past && times[next] == at_ms;
+    if is_exact {
+        let histogram = histogram_at(next).cloned();
+        return Ok(histogram.map_or(Item::Float(samples.values[next]), Item::Histogram));
+    }
+    let Some(before) = next.checked_sub(1).filter(|before| *before >= first) else { return Ok(Item::Absent) };
+    let Some(histogram) = histogram_at(before) else {
+        if next >= past {
+            return Ok(Item::Float(samples.values[before]));
+        }
+        let (from, to) = (samples.values[before], samples.values[next]);
+        let part = (at_ms - times[before]) as f64 / (times[next] - times[before]) as f64;
+        return Ok(Item::Float(from + (to - from) * part));
+    };
+    let Some(after) = (next < past).then(|| histogram_at(next)).flatten() else {
+        let carried = Histogram { reset_hint: ResetHint::Unknown, ..(**histogram).clone() };
+        return Ok(carried.into());
+    };
+    if histogram.uses_custom_buckets() != after.uses_custom_buckets() {
+        return Err(|metric, notes, span| notes.add(Note::mixed_schemas(metric, span)));
+    }
+    let is_counter = histogram.reset_hint != ResetHint::Gauge || after.reset_hint != ResetHint::Gauge;
+    let part = (at_ms - times[before]) as f64 / (times[next] - times[before]) as f64;
+    match interpolated(histogram, after, part, is_counter) {
+        Ok((histogram, _)) => Ok(histogram.into()),
+        Err(_) => Err(|metric, notes, span| notes.add(Note::mixed_schemas(metric, span))),
+    }
 }

@@ -75,7 +75,11 @@ fn the_deepest_query_is_evaluated_on_a_small_stack() {
 #[test]
 fn annotations_name_their_place() {
     let expr = parse("quantile(\n 2, rate(m[5m]))").expect("a good query");
-    let answer = Engine::default().instant(&series(1, 1), "t", &expr, 0, None).expect("an answer");
+    let mut store = MemorySeries::default();
+    for t in 0..3 {
+        store.push(&Labels::from_pairs([(METRIC_NAME, "m")]), t * 60_000, t as f64, None);
+    }
+    let answer = Engine::default().instant(&store, "t", &expr, 120_000, None).expect("an answer");
     assert_eq!(answer.warnings, ["PromQL warning: quantile value should be between 0 and 1, got 2 (2:2)"]);
     assert_eq!(answer.infos.len(), 1);
     assert!(answer.infos[0].ends_with("_bucket: \"m\" (2:10)"), "{}", answer.infos[0]);

@@ -10,7 +10,7 @@ use super::ast::{
 use super::functions::function;
 use super::lexer::{Token, tokens};
 use super::types::check_types;
-use crate::literal::parse_number;
+use crate::literal::{parse_number, quote_bytes, unquoted_bytes};
 use crate::{QueryError, Span};
 
 pub(super) const MAX_DEPTH: usize = 200;
@@ -254,6 +254,12 @@ impl<'a> Parser<'a> {
         };
         self.take();
         let args = self.args(function.name == "info")?;
+        let label = matches!(function.name, "label_replace" | "label_join").then(|| args.get(1)).flatten();
+        if let Some(bytes) = label.and_then(|label| self.bytes_that_are_no_text(label)) {
+            let bytes = String::from_utf8_lossy(&bytes).into_owned();
+            let message = format!("invalid destination label name in {}(): {bytes}", function.name);
+            return Err(QueryError::Execution(message));
+        }
         Ok(ExprKind::Call(Call { function, args }))
     }
 
@@ -274,7 +280,19 @@ impl<'a> Parser<'a> {
             return Err(span.error(message));
         }
         let param = args.pop();
+        if let Some(bytes) = param.as_ref().and_then(|param| self.bytes_that_are_no_text(param)) {
+            return Err(QueryError::Execution(format!("invalid label name {}", quote_bytes(&bytes))));
+        }
         Ok(ExprKind::Aggregate(Box::new(Aggregate { op, param, operand, grouping })))
+    }
+
+    /// The bytes that a string literal stands for, if they are not UTF-8: they can name no label.
+    fn bytes_that_are_no_text(&self, literal: &Expr) -> Option<Vec<u8>> {
+        let literal = literal.unwrapped();
+        let is_text = matches!(literal.kind, ExprKind::Text(_));
+        let bytes =
+            is_text.then(|| unquoted_bytes(&self.text[literal.span.start..literal.span.end])).and_then(Result::ok)?;
+        std::str::from_utf8(&bytes).is_err().then_some(bytes)
     }
 
     /// `(a, b)`. The second argument of `info` is a set of matchers that may all match the empty string.

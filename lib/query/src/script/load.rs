@@ -66,15 +66,16 @@ fn put(
     Ok(())
 }
 
-/// A histogram says whether the counter was reset since the sample before, as far as that can be known.
+/// A histogram says that the counter was not reset since the sample before, where that is known. That it was reset is never
+/// said, for Prometheus' store does not.
 fn stored(point: Point, before: &Option<Point>) -> Point {
     let Point::Histogram(histogram) = &point else { return point };
-    if histogram.reset_hint != ResetHint::Unknown {
+    if !matches!(histogram.reset_hint, ResetHint::Unknown | ResetHint::Reset) {
         return point;
     }
     let reset_hint = match before {
         Some(Point::Histogram(before)) if before.reset_hint == ResetHint::Gauge => ResetHint::Unknown,
-        Some(Point::Histogram(before)) if histogram.detect_reset(before) => ResetHint::Reset,
+        Some(Point::Histogram(before)) if histogram.detect_reset(before) => ResetHint::Unknown,
         Some(Point::Histogram(_)) => ResetHint::NotReset,
         Some(Point::Float(_)) | None => ResetHint::Unknown,
     };

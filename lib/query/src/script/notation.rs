@@ -7,7 +7,7 @@
 use model::{BucketSpan, Buckets, Histogram, Labels, ResetHint, parse_duration, stale_marker};
 
 use crate::Point;
-use crate::literal::parse_number;
+use crate::literal;
 use crate::promql::parse_series_name;
 
 /// No line expands to more values.
@@ -60,12 +60,17 @@ fn item_len(text: &str) -> Result<usize, String> {
     Ok(text.len())
 }
 
+/// No hexadecimal ones: `0x4` is five times 0.
+fn parse_number(text: &str) -> Option<f64> {
+    if text.contains(['x', 'X']) { None } else { literal::parse_number(text) }
+}
+
 fn expand(item: &str, values: &mut Vec<Option<Written>>) -> Result<(), String> {
     if let Some(number) = parse_number(item) {
         values.push(Some(number.into()));
         return Ok(());
     }
-    // "0x4" was a number; the last x that follows a digit, a histogram or `_` separates the count.
+    // The last x that follows a digit, a histogram or `_` separates the count.
     let (term, times) = match item.rsplit_once('x') {
         Some((term, times)) => (term, Some(times.parse::<usize>().map_err(|_| format!("not a value: {item:?}"))?)),
         None => (item, None),
@@ -240,8 +245,8 @@ mod tests {
         let check = |line: &str, expected: &[Option<f64>]| assert_eq!(floats(line), expected, "{line}");
         check("m 1+2x2 5x1", &[Some(1.0), Some(3.0), Some(5.0), Some(5.0), Some(5.0)]);
         check(
-            "m _x2 -1 1e-3 0x10 1e-1-1e-1x1",
-            &[None, None, Some(-1.0), Some(1e-3), Some(16.0), Some(0.1), Some(0.0)],
+            "m _x2 -1 1e-3 0x1 1e-1-1e-1x1",
+            &[None, None, Some(-1.0), Some(1e-3), Some(0.0), Some(0.0), Some(0.1), Some(0.0)],
         );
         check("m Inf -Inf _", &[Some(f64::INFINITY), Some(f64::NEG_INFINITY), None]);
         check("m {{sum:1 count:1}} {{sum:2}}x1", &[Some(1.0), Some(2.0), Some(2.0)]);

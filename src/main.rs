@@ -8,7 +8,10 @@ mod push;
 mod rules;
 mod settings;
 mod shared;
+mod tools;
 mod web;
+
+use std::process::ExitCode;
 
 use clap::Parser;
 use service::logging::{self, LogFormat};
@@ -21,8 +24,22 @@ use crate::settings::Settings;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
+    if let Some(args) = tools::wanted(&args) {
+        return tools::run(args);
+    }
+    match serve(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs parts until they are told to stop.
+fn serve(args: Vec<String>) -> anyhow::Result<()> {
     let cli = Cli::parse_from(&args);
     let format = match cli.log_format {
         cli::LogFormat::Text => LogFormat::Text,

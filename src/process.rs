@@ -251,6 +251,7 @@ fn tsdb_options(settings: &Settings) -> tsdb::Options {
         dir: settings.data("tsdb"),
         retention_ms: settings.tsdb_retention_ms,
         limits: settings.config.limits.clone(),
+        external_labels: settings.external_labels(),
         strong_reads: is_one_process(settings),
         query_timeout: settings.cli.query_timeout.as_std(),
         query_max_samples: settings.cli.query_max_samples,

@@ -32,6 +32,17 @@ pub enum QueryError {
     Storage(String),
 }
 
+impl QueryError {
+    /// For people: the error, the line of the query that it is in, and a caret under the place.
+    pub fn pointed(&self, text: &str) -> String {
+        let QueryError::Parse { line, column, .. } = self else { return self.to_string() };
+        let wrong = text.lines().nth(line - 1).unwrap_or("");
+        let before: String = wrong.char_indices().take_while(|(at, _)| at + 1 < *column).map(|(_, c)| c).collect();
+        let blank: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        format!("{self}\n  {wrong}\n  {blank}^")
+    }
+}
+
 /// What a visitor answers: go on, or stop early.
 pub type Visit = ControlFlow<()>;
 

@@ -107,14 +107,21 @@ pub fn load_files(
     query_offset_ms: i64,
 ) -> Result<Vec<GroupSpec>, FileError> {
     let mut groups = Vec::new();
-    for pattern in patterns {
-        for path in expand(&base.join(pattern))? {
-            let fail = |message: String| FileError { path: path.clone(), message };
-            let text = std::fs::read_to_string(&path).map_err(|error| fail(error.to_string()))?;
-            groups.extend(parse(&path.display().to_string(), &text, interval_ms, query_offset_ms).map_err(fail)?);
-        }
+    for path in files(patterns, base)? {
+        let fail = |message: String| FileError { path: path.clone(), message };
+        let text = std::fs::read_to_string(&path).map_err(|error| fail(error.to_string()))?;
+        groups.extend(parse(&path.display().to_string(), &text, interval_ms, query_offset_ms).map_err(fail)?);
     }
     Ok(groups)
+}
+
+/// The files that patterns name, in order.
+pub fn files(patterns: &[String], base: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut paths = Vec::new();
+    for pattern in patterns {
+        paths.extend(expand(&base.join(pattern))?);
+    }
+    Ok(paths)
 }
 
 /// The files behind a pattern, sorted; a path without wildcards must exist when it is read.

@@ -45,6 +45,13 @@ impl Group {
         Group { spec, states, evaluations: 0, evaluated_at_ms: 0, took_s: 0.0 }
     }
 
+    /// A group whose alerts have nothing to be restored from.
+    pub fn restored(spec: GroupSpec) -> Group {
+        let mut group = Group::new(spec);
+        group.states.iter_mut().for_each(|state| state.alerting.restored = true);
+        group
+    }
+
     /// Takes over the state of rules that were there before, by name and labels. The series of those that are gone
     /// are returned: they go stale.
     pub fn adopt(&mut self, old: Group) -> Vec<Labels> {
@@ -188,10 +195,7 @@ fn recorded(
             return Err("vector contains metrics with the same labelset after applying rule labels".to_owned());
         }
     }
-    Ok(series
-        .into_iter()
-        .map(|(labels, value)| SeriesSamples::new(labels, vec![Sample { t_ms, value }]))
-        .collect())
+    Ok(series.into_iter().map(|(labels, value)| SeriesSamples::new(labels, vec![Sample { t_ms, value }])).collect())
 }
 
 /// Makes a rule's series durable, with stale markers for those that are not there any more.

@@ -16,14 +16,16 @@ mod notify;
 mod schedule;
 mod seams;
 mod status;
+mod unit;
 
 use futures::future::BoxFuture;
 use model::{Alert, Labels, Sample, SeriesSamples};
 
 pub use alerting::State;
-pub use file::{FileError, GroupSpec, Kind, RuleSpec, load_files, parse};
+pub use file::{FileError, GroupSpec, Kind, RuleSpec, files, load_files, parse};
 pub use manager::{Manager, Options};
 pub use status::{AlertStatus, GroupStatus, RuleStatus, Stats};
+pub use unit::{UnitOptions, UnitOutcome, run_unit_tests};
 
 /// Answers expressions. A scalar counts as one element without labels.
 pub trait Evaluator: Send + Sync {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use model::{Labels, Sample};
+use model::{Histogram, Labels, Sample};
 use query::{Point, Value, format_number};
 
 /// A successful answer around `data`, which `write_data` writes.
@@ -83,6 +83,24 @@ fn sample(out: &mut String, sample: Sample) {
     out.push_str("\"]");
 }
 
+/// `[seconds,{"count":…,"sum":…,"buckets":[[boundaries,"lower","upper","count"],…]}]`; boundaries: 0 open left, 1 open
+/// right, 2 open both, 3 closed both.
+fn histogram(out: &mut String, t_ms: i64, histogram: &Histogram) {
+    out.push('[');
+    seconds(out, t_ms);
+    let (count, sum) = (format_number(histogram.count), format_number(histogram.sum));
+    let _ = write!(out, r#",{{"count":"{count}","sum":"{sum}""#);
+    let mut buckets = histogram.api_buckets().peekable();
+    if buckets.peek().is_some() {
+        out.push_str(",\"buckets\":");
+        array(out, buckets, |out, bucket| {
+            let [lower, upper, count] = [bucket.lower, bucket.upper, bucket.count].map(format_number);
+            let _ = write!(out, r#"[{},"{lower}","{upper}","{count}"]"#, bucket.boundary_rule());
+        });
+    }
+    out.push_str("}]");
+}
+
 /// `{"resultType":…,"result":…}`.
 pub fn value(out: &mut String, value: &Value) {
     let kind = match value {
@@ -104,17 +122,29 @@ pub fn value(out: &mut String, value: &Value) {
         Value::Vector(vector) => array(out, vector, |out, element| {
             out.push_str("{\"metric\":");
             labels(out, &element.labels);
-            if let Point::Float(value) = element.point {
-                out.push_str(",\"value\":");
-                sample(out, Sample { t_ms: element.t_ms, value });
+            match &element.point {
+                Point::Float(value) => {
+                    out.push_str(",\"value\":");
+                    sample(out, Sample { t_ms: element.t_ms, value: *value });
+                }
+                Point::Histogram(one) => {
+                    out.push_str(",\"histogram\":");
+                    histogram(out, element.t_ms, one);
+                }
             }
             out.push('}');
         }),
         Value::Matrix(matrix) => array(out, matrix, |out, row| {
             out.push_str("{\"metric\":");
             labels(out, &row.labels);
-            out.push_str(",\"values\":");
-            array(out, &row.values, |out, one| sample(out, *one));
+            if !row.values.is_empty() || row.histograms.is_empty() {
+                out.push_str(",\"values\":");
+                array(out, &row.values, |out, one| sample(out, *one));
+            }
+            if !row.histograms.is_empty() {
+                out.push_str(",\"histograms\":");
+                array(out, &row.histograms, |out, (t_ms, one)| histogram(out, *t_ms, one));
+            }
             out.push('}');
         }),
     }

@@ -38,7 +38,7 @@ impl Request {
 }
 
 /// A bare selector that does not match everything.
-fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
+pub fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
     let bad = |reason: String| ApiError::bad_data(format!("invalid parameter \"match[]\": {reason}"));
     let expr = ::query::parse(text).map_err(|error| bad(error.to_string()))?;
     match expr.kind {

@@ -1,9 +1,14 @@
 //! Prometheus' HTTP API: remote write in, queries and listings out.
 
+mod chunk;
+mod federate;
 mod json;
 mod listing;
 mod query;
+mod read;
+mod search;
 mod status;
+mod tree;
 mod write;
 
 use std::sync::Arc;
@@ -28,6 +33,12 @@ impl Tsdb {
             .route("/api/v1/query_range", get(query::range).post(query::range))
             .route("/api/v1/query_exemplars", get(status::no_exemplars).post(status::no_exemplars))
             .route("/api/v1/format_query", get(query::format).post(query::format))
+            .route("/api/v1/parse_query", get(query::parse).post(query::parse))
+            .route("/api/v1/read", post(read::read))
+            .route("/api/v1/search/metric_names", get(search::metric_names).post(search::metric_names))
+            .route("/api/v1/search/label_names", get(search::label_names).post(search::label_names))
+            .route("/api/v1/search/label_values", get(search::label_values).post(search::label_values))
+            .route("/federate", get(federate::federate))
             .route("/api/v1/labels", get(listing::names).post(listing::names))
             .route("/api/v1/label/{name}/values", get(listing::values))
             .route("/api/v1/series", get(listing::series).post(listing::series))

@@ -94,5 +94,10 @@ fn answer(mut answer: Answer, limit: usize) -> Response {
 
 pub async fn format(params: Params) -> Result<Response, ApiError> {
     let expr = ::query::parse(params.require("query")?).map_err(query_error)?;
-    Ok(json::success(&[], &[], |out| json::string(out, &expr.to_string())))
+    Ok(json::success(&[], &[], |out| json::string(out, &::query::promql::pretty(&expr))))
+}
+
+pub async fn parse(params: Params) -> Result<Response, ApiError> {
+    let expr = ::query::parse(params.require("query")?).map_err(query_error)?;
+    Ok(json::success(&[], &[], |out| out.push_str(&super::tree::tree(&expr).to_string())))
 }

@@ -66,3 +66,14 @@ pub async fn tsdb(
         out.push('}');
     }))
 }
+
+impl crate::Tsdb {
+    /// Type, help and unit of a metric.
+    pub(super) fn metadata_of(
+        &self,
+        _tenant: &str,
+        _metric: &str,
+    ) -> Option<(serde_json::Value, serde_json::Value, serde_json::Value)> {
+        None
+    }
+}

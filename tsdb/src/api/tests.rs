@@ -4,7 +4,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use bus::{EmbeddedBus, EmbeddedOptions};
 use disk::RealDisk;
-use model::now_ms;
+use model::{Labels, now_ms};
 use prost::Message;
 use service::config::Limits;
 use service::metrics::Metrics;
@@ -35,6 +35,7 @@ async fn start_in(dir: TempDir) -> Fixture {
         dir: dir.path().join("tsdb"),
         retention_ms: 15 * model::MS_PER_DAY,
         limits: Limits { max_active_series: 10, ..Limits::default() },
+        external_labels: Labels::default(),
         strong_reads: true,
         query_timeout: std::time::Duration::from_secs(10),
         query_max_samples: 1_000_000,

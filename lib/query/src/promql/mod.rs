@@ -16,7 +16,7 @@ pub use ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, DurationOp, Expr, ExprKind,
     ExtendedRange, Fill, Grouping, Matching, Shift, Subquery, ValueType, VectorSelector,
 };
-pub use functions::{Function, function, functions};
+pub use functions::{Arity, Function, function, functions};
 pub use parser::{parse, parse_series_name};
 pub use pretty::pretty;
 pub(crate) use types::check_types;

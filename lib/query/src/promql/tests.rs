@@ -204,3 +204,12 @@ proptest! {
         prop_assert_eq!(again, expr);
     }
 }
+
+#[test]
+fn a_caret_stands_under_the_mistake() {
+    let text = "sum(up)\n  / ä on(x";
+    let error = parse(text).expect_err("no expression");
+    let shown = error.pointed(text);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!((lines[1], lines[2]), ("    / ä on(x", "      ^"));
+}

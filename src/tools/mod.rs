@@ -1,0 +1,130 @@
+//! What `promtool` does: ask a server, check files, run tests, work on a data directory.
+//!
+//! Reached as `binnacle query …`, `binnacle check …` and so on, or through a link named `promtool`. Exit codes are
+//! promtool's: 1 for a failure, 3 for what a linter found.
+
+mod check;
+mod lint;
+mod offline;
+mod query;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// What a linter found.
+pub const LINT_CODE: u8 = 3;
+
+#[derive(Debug, Parser)]
+#[command(name = "binnacle", version, about = "Tools for queries, rules, configurations and stored samples")]
+pub struct Tools {
+    #[command(subcommand)]
+    tool: Tool,
+    /// Accepted as promtool's; everything is enabled.
+    #[arg(long, global = true, hide = true)]
+    experimental: bool,
+    #[arg(long = "enable-feature", global = true, hide = true)]
+    features: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Tool {
+    /// Ask a server.
+    #[command(subcommand)]
+    Query(query::Query),
+    /// Check files, metrics, or a server.
+    #[command(subcommand)]
+    Check(check::Check),
+    /// Run tests of queries or rules.
+    #[command(subcommand)]
+    Test(test::Test),
+    /// Work on a data directory that no server uses.
+    #[command(subcommand)]
+    Tsdb(offline::Tsdb),
+    /// Print and edit expressions.
+    #[command(subcommand)]
+    Promql(query::Promql),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns.
+    Table,
+    /// As promtool prints.
+    Promql,
+    Json,
+}
+
+/// The first words that mean a tool; `tsdb` alone is a role.
+const WORDS: [&str; 5] = ["query", "check", "test", "promql", "help-tools"];
+const TSDB_WORDS: [&str; 6] = ["analyze", "list", "dump", "dump-openmetrics", "create-blocks-from", "help"];
+
+/// The tools' arguments, where that is what was typed.
+pub fn wanted(args: &[String]) -> Option<Vec<String>> {
+    let name = args.first().and_then(|name| name.rsplit('/').next());
+    if name == Some("promtool") {
+        return Some(args.to_vec());
+    }
+    let mut words = args.iter().skip(1).map(String::as_str);
+    let first = words.next()?;
+    let is_tool = WORDS.contains(&first) || first == "tsdb" && words.next().is_some_and(|w| TSDB_WORDS.contains(&w));
+    is_tool.then(|| args.to_vec())
+}
+
+/// Runs a tool to its end.
+pub fn run(args: Vec<String>) -> ExitCode {
+    let Tools { tool, .. } = Tools::parse_from(args);
+    let outcome = match tool {
+        Tool::Query(query) => query::query(query),
+        Tool::Check(check) => check::check(check),
+        Tool::Test(test) => test::test(test),
+        Tool::Tsdb(tsdb) => offline::tsdb(tsdb),
+        Tool::Promql(promql) => query::promql(promql),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Rows with a head as aligned columns.
+pub fn print_table(head: &[&str], rows: &[Vec<String>]) {
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            cells.chain([head[column].len()]).max().unwrap_or(0)
+        })
+        .collect();
+    let print = |cells: &[String]| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width));
+        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    print(&head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>());
+    rows.iter().for_each(|row| print(row));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent() {
+        Tools::command().debug_assert();
+    }
+
+    #[test]
+    fn roles_are_not_tools() {
+        let check = |args: &[&str], expected: bool| {
+            let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            assert_eq!(wanted(&args).is_some(), expected, "{args:?}");
+        };
+        check(&["binnacle"], false);
+        check(&["binnacle", "tsdb", "--config.file=x"], false);
+        check(&["binnacle", "tsdb", "list"], true);
+        check(&["binnacle", "query", "instant"], true);
+        check(&["/usr/bin/promtool", "tsdb"], true);
+    }
+}

@@ -214,6 +214,7 @@ impl Parser {
         while let Some(op) = self.binary_op().filter(|op| op.precedence() >= min_precedence) {
             self.deeper()?;
             levels += 1;
+            let op_span = self.span();
             self.take();
             let (mut returns_bool, matching) = self.modifiers(op)?;
             let next = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
@@ -221,7 +222,10 @@ impl Parser {
             let is_scalar = |side: &Expr| type_of(side) == ValueType::Scalar;
             returns_bool |= op.is_comparison() && is_scalar(&left) && is_scalar(&right);
             let span = left.span.to(right.span);
-            left = Expr { kind: ExprKind::Binary(Box::new(Binary { op, left, right, returns_bool, matching })), span };
+            left = Expr {
+                kind: ExprKind::Binary(Box::new(Binary { op, op_span, left, right, returns_bool, matching })),
+                span,
+            };
         }
         self.depth -= levels;
         Ok(left)

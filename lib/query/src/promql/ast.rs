@@ -61,6 +61,7 @@ impl PartialEq for ExprKind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binary {
     pub op: BinaryOp,
+    pub op_span: Span,
     pub left: Expr,
     pub right: Expr,
     pub returns_bool: bool,

@@ -23,12 +23,35 @@ impl Token {
             Token::Number(_) => format!("number {text:?}"),
             Token::Duration(_) => format!("duration {text:?}"),
             Token::Text(_) => format!("string {text}"),
+            Token::Word(word) if KEYWORDS.contains(&word.to_ascii_lowercase().as_str()) => {
+                format!("<{}>", word.to_ascii_lowercase())
+            }
             Token::Word(_) => format!("identifier {text:?}"),
+            Token::Symbol(symbol) if OPERATORS.contains(symbol) => format!("<op:{symbol}>"),
             Token::Symbol(symbol) => format!("{symbol:?}"),
             Token::End => "end of input".to_owned(),
         }
     }
 }
+
+const OPERATORS: [&str; 17] =
+    ["=~", "!~", "==", "!=", ">=", "<=", "</", ">/", "+", "-", "*", "/", "%", "^", "<", ">", "@"];
+const KEYWORDS: [&str; 14] = [
+    "and",
+    "or",
+    "unless",
+    "atan2",
+    "bool",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "offset",
+    "by",
+    "without",
+    "anchored",
+    "smoothed",
+];
 
 /// Longer ones first.
 const SYMBOLS: [&str; 27] = [
@@ -170,6 +193,9 @@ fn scan_number(rest: &str) -> Result<(Token, usize), String> {
     }
     let raw = &rest[..len];
     if let Some(number) = parse_number(raw) {
+        if number.is_infinite() {
+            return Err(format!("error parsing number: strconv.ParseFloat: parsing {raw:?}: value out of range"));
+        }
         return Ok((Token::Number(number), len));
     }
     match parse_duration(raw) {
@@ -198,9 +224,9 @@ mod tests {
     fn colons_and_keywords_depend_on_the_place() {
         check("a:b", r#"identifier "a:b" end of input"#);
         check("a[5m:1m]", r#"identifier "a" "[" duration "5m" ":" duration "1m" "]" end of input"#);
-        check("a # b\n+1", r#"identifier "a" "+" number "1" end of input"#);
-        check("1e+5-2", r#"number "1e+5" "-" number "2" end of input"#);
-        check("0x1e+5", r#"number "0x1e" "+" number "5" end of input"#);
+        check("a # b\n+1", r#"identifier "a" <op:+> number "1" end of input"#);
+        check("1e+5-2", r#"number "1e+5" <op:-> number "2" end of input"#);
+        check("0x1e+5", r#"number "0x1e" <op:+> number "5" end of input"#);
     }
 
     #[test]

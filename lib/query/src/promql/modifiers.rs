@@ -6,6 +6,7 @@ use super::ast::{
 };
 use super::lexer::Token;
 use super::parser::Parser;
+use crate::literal::format_number;
 use crate::{QueryError, Span};
 
 /// Either kind of node that a modifier may follow.
@@ -24,12 +25,16 @@ fn selector_of(expr: &mut Expr) -> Option<&mut VectorSelector> {
     }
 }
 
+/// What Go's durations hold.
+const MAX_SECONDS: f64 = 9_223_372_036.854_776;
+
 const WHERE_ALLOWED: &str = "must be preceded by an instant vector selector or range vector selector or a subquery";
 
 impl Parser<'_> {
     pub(super) fn offset(&mut self, expr: &mut Expr) -> Result<(), QueryError> {
-        let (_, span) = self.take();
+        self.take();
         let offset = self.signed_duration()?;
+        let span = expr.span;
         let shift = shift_of(expr).ok_or_else(|| span.error(format!("offset modifier {WHERE_ALLOWED}")))?;
         if shift.offset.replace(offset).is_some() {
             return Err(span.error("offset may not be set multiple times"));
@@ -38,7 +43,8 @@ impl Parser<'_> {
     }
 
     pub(super) fn at(&mut self, expr: &mut Expr) -> Result<(), QueryError> {
-        let (_, span) = self.take();
+        self.take();
+        let span = expr.span;
         let at = self.at_time(span)?;
         let shift = shift_of(expr).ok_or_else(|| span.error(format!("@ modifier {WHERE_ALLOWED}")))?;
         if shift.at.replace(at).is_some() {
@@ -59,13 +65,18 @@ impl Parser<'_> {
         if !negative {
             self.eat("+");
         }
-        let (Token::Number(seconds) | Token::Duration(seconds)) = *self.peek() else {
-            return Err(self.unexpected("@ modifier", "timestamp"));
+        let seconds = match self.peek() {
+            Token::Number(seconds) | Token::Duration(seconds) => *seconds,
+            Token::Word(word) if ["inf", "nan"].contains(&word.to_ascii_lowercase().as_str()) => {
+                crate::literal::parse_number(word).unwrap_or(f64::NAN)
+            }
+            _ => return Err(self.unexpected("@", "timestamp")),
         };
         self.take();
-        let ms = (if negative { -seconds } else { seconds } * 1000.0).round();
+        let seconds = if negative { -seconds } else { seconds };
+        let ms = (seconds * 1000.0).round();
         if ms.is_nan() || ms.abs() > 9.2e15 {
-            return Err(span.error(format!("timestamp out of bounds for @ modifier: {seconds}")));
+            return Err(span.error(format!("timestamp out of bounds for @ modifier: {}", format_number(seconds))));
         }
         Ok(At::TimeMs(ms as i64))
     }
@@ -124,11 +135,11 @@ impl Parser<'_> {
             }
             self.deeper()?;
             levels += 1;
-            self.take();
+            let (_, op_span) = self.take();
             let right = self.duration_sum(if op == DurationOp::Pow { precedence } else { precedence + 1 })?;
             if matches!(op, DurationOp::Div | DurationOp::Mod) && right.constant() == Some(0.0) {
                 let what = if op == DurationOp::Div { "division" } else { "modulo" };
-                return Err(self.last_span().error(format!("{what} by zero")));
+                return Err(op_span.error(format!("{what} by zero")));
             }
             left = DurationExpr::Pair(op, Box::new(left), Box::new(right));
         }
@@ -140,7 +151,7 @@ impl Parser<'_> {
         match self.peek().clone() {
             Token::Number(seconds) | Token::Duration(seconds) => {
                 self.take();
-                if seconds.abs() > 9.2e15 {
+                if seconds.abs() > MAX_SECONDS {
                     return Err(self.last_span().error("duration out of range"));
                 }
                 Ok(DurationExpr::Seconds(seconds))
@@ -152,7 +163,8 @@ impl Parser<'_> {
                 Ok(DurationExpr::Paren(Box::new(inner)))
             }
             Token::Word(word) => self.duration_call(&word.to_ascii_lowercase()),
-            _ => Err(self.unexpected("duration", "number, duration, step(), or range()")),
+            Token::End => Err(self.unexpected("offset", "number, duration, step(), or range()")),
+            _ => Err(self.unexpected("subquery or range selector", "number, duration, step(), or range()")),
         }
     }
 
@@ -166,7 +178,9 @@ impl Parser<'_> {
                 self.expect(")", "duration")?;
                 return Ok(if name == "step" { DurationExpr::Step } else { DurationExpr::Range });
             }
-            _ => return Err(self.unexpected("duration", "number, duration, step(), or range()")),
+            _ => {
+                return Err(self.unexpected("subquery or range selector", "number, duration, step(), or range()"));
+            }
         };
         self.take();
         self.expect("(", "duration")?;
@@ -205,7 +219,7 @@ impl Parser<'_> {
     }
 
     /// All that may stand between an operator and its right side.
-    pub(super) fn matching(&mut self, op: BinaryOp) -> Result<(bool, Matching), QueryError> {
+    pub(super) fn matching(&mut self, op: BinaryOp, op_span: Span) -> Result<(bool, Matching), QueryError> {
         let returns_bool = self.eat_word("bool");
         let mut matching = Matching::default();
         if op.is_set() {
@@ -215,20 +229,16 @@ impl Parser<'_> {
         let has_labels = matching.on || self.eat_word("ignoring");
         if has_labels {
             matching.labels = self.label_list()?;
-            self.group_modifier(op, &mut matching)?;
+            self.group_modifier(op_span, &mut matching)?;
         }
         self.fill_modifiers(op, &mut matching)?;
         Ok((returns_bool, matching))
     }
 
-    fn group_modifier(&mut self, op: BinaryOp, matching: &mut Matching) -> Result<(), QueryError> {
-        let span = self.span();
+    fn group_modifier(&mut self, op_span: Span, matching: &mut Matching) -> Result<(), QueryError> {
         let left = self.eat_word("group_left");
         if !left && !self.eat_word("group_right") {
             return Ok(());
-        }
-        if op.is_set() {
-            return Err(span.error(format!("no grouping allowed for {:?} operation", op.as_str())));
         }
         matching.cardinality = if left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
         if *self.peek() == Token::Symbol("(") {
@@ -236,7 +246,7 @@ impl Parser<'_> {
         }
         let both = matching.include.iter().find(|label| matching.on && matching.labels.contains(label));
         match both {
-            Some(label) => Err(span.error(format!("label {label:?} must not occur in ON and GROUP clause at once"))),
+            Some(label) => Err(op_span.error(format!("label {label:?} must not occur in ON and GROUP clause at once"))),
             None => Ok(()),
         }
     }

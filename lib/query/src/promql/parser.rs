@@ -10,7 +10,7 @@ use super::ast::{
 use super::functions::function;
 use super::lexer::{Token, tokens};
 use super::types::check_types;
-use crate::literal::{parse_number, quote_bytes, unquoted_bytes};
+use crate::literal::{parse_number, quote, quote_bytes, unquoted_bytes};
 use crate::{QueryError, Span};
 
 pub(super) const MAX_DEPTH: usize = 200;
@@ -173,12 +173,12 @@ impl<'a> Parser<'a> {
         while let Some(op) = self.binary_op().filter(|op| op.precedence() >= min_precedence) {
             self.deeper()?;
             levels += 1;
-            self.take();
-            let (returns_bool, matching) = self.matching(op)?;
+            let (_, op_span) = self.take();
+            let (returns_bool, matching) = self.matching(op, op_span)?;
             let next = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
             let right = self.expr(next)?;
             let span = left.span.to(right.span);
-            let binary = Binary { op, left, right, returns_bool, matching };
+            let binary = Binary { op, op_span, left, right, returns_bool, matching };
             left = Expr { kind: ExprKind::Binary(Box::new(binary)), span };
         }
         self.shallower(levels);
@@ -236,13 +236,13 @@ impl<'a> Parser<'a> {
         if let Some(op) = aggregate.filter(|_| groups || self.second_is("(")) {
             return self.aggregate(op);
         }
-        if self.second_is("(") {
+        if self.second_is("(") && !RESERVED.contains(&lower.as_str()) {
             return self.call(word);
         }
         if let Some(value) = ["inf", "nan"].contains(&lower.as_str()).then(|| parse_number(&lower)).flatten() {
             return Ok(self.literal(ExprKind::Number { value, is_duration: false }));
         }
-        if RESERVED.contains(&lower.as_str()) && lower != "offset" {
+        if RESERVED.contains(&lower.as_str()) && (lower != "offset" || self.second_is("(")) {
             return Err(self.unexpected("", ""));
         }
         Ok(ExprKind::Selector(self.vector_selector()?))
@@ -313,7 +313,11 @@ impl<'a> Parser<'a> {
             if self.eat(")") {
                 return Ok(args);
             }
+            let comma = self.span();
             self.expect(",", "function call")?;
+            if *self.peek() == Token::Symbol(")") {
+                return Err(comma.error("trailing commas not allowed in function call args"));
+            }
         }
     }
 
@@ -329,6 +333,7 @@ impl<'a> Parser<'a> {
     fn series(&mut self) -> Result<VectorSelector, QueryError> {
         let start = self.span();
         let (mut name, mut matchers) = (None, Vec::new());
+        let has_prefix = matches!(self.peek(), Token::Word(_));
         if let Token::Word(word) = self.peek().clone() {
             self.take();
             matchers.push(Matcher::equal(METRIC_NAME, word.as_str()));
@@ -341,6 +346,11 @@ impl<'a> Parser<'a> {
                     return Err(self.unexpected("label matching", "\",\" or \"}\""));
                 }
             }
+        }
+        let again = matchers.iter().skip(1).find(|matcher| matcher.name == METRIC_NAME);
+        if let (Some(before), Some(again), true) = (&name, again, has_prefix) {
+            let (before, value) = (quote(before), quote(&again.value));
+            return Err(start.error(format!("metric name must not be set twice: {before} or {value}")));
         }
         let span = start.to(self.last_span());
         Ok(VectorSelector { name, matchers, shift: Shift::default(), extended: None, span })
@@ -373,11 +383,6 @@ impl<'a> Parser<'a> {
             return Err(self.unexpected("label matching", "string"));
         };
         self.take();
-        if label == METRIC_NAME
-            && let Some(before) = metric
-        {
-            return Err(span.error(format!("metric name must not be set twice: {before:?} or {value:?}")));
-        }
         matchers.push(Matcher::new(label, op, value).map_err(|error| span.error(error.to_string()))?);
         Ok(())
     }
@@ -406,10 +411,12 @@ impl<'a> Parser<'a> {
 
     /// `[range]` after a selector or `[range:step]` after any instant vector.
     fn range(&mut self, operand: Expr) -> Result<Expr, QueryError> {
+        let bracket = self.span();
         self.expect("[", "range")?;
+        let start = self.span();
         let range = self.duration_expr()?;
         if range.constant().is_some_and(|seconds| seconds <= 0.0) {
-            return Err(self.last_span().error("duration must be greater than 0"));
+            return Err(start.error("duration must be greater than 0"));
         }
         let span = operand.span;
         if self.eat(":") {
@@ -424,13 +431,13 @@ impl<'a> Parser<'a> {
         self.expect("]", "range")?;
         match operand.kind {
             ExprKind::Selector(selector) if selector.shift.offset.is_some() => {
-                Err(span.error("no offset modifiers allowed before range"))
+                Err(bracket.error("no offset modifiers allowed before range"))
             }
             ExprKind::Selector(selector) if selector.shift.at.is_some() => {
-                Err(span.error("no @ modifiers allowed before range"))
+                Err(bracket.error("no @ modifiers allowed before range"))
             }
             ExprKind::Selector(selector) => Ok(Expr { kind: ExprKind::Range { selector, range }, span }),
-            _ => Err(span.error("ranges only allowed for vector selectors")),
+            _ => Err(bracket.error("ranges only allowed for vector selectors")),
         }
     }
 }

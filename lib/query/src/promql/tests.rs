@@ -51,8 +51,8 @@ fn durations_are_computed() {
     check_same("up offset -(1h - step())");
     check_same("up[5m:max_of(step(), 1s)]");
     check("up[(1m - 2m) ^ 2]", "up[(1m - 2m) ^ 2s]");
-    check("up[1m - 1m]", "1:9: parse error: duration must be greater than 0");
-    check("up[1m / 0]", "1:9: parse error: division by zero");
+    check("up[1m - 1m]", "1:4: parse error: duration must be greater than 0");
+    check("up[1m / 0]", "1:7: parse error: division by zero");
 }
 
 /// The tree with every grouping written out.
@@ -108,28 +108,34 @@ fn what_is_wrong_is_said_where() {
     check("rate(up)", r#"1:6: parse error: expected type range vector in call to function "rate", got instant vector"#);
     check("foo(up)", r#"1:1: parse error: unknown function with name "foo""#);
     check("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher");
-    check("1 == 1", "1:1: parse error: comparisons between scalars must use BOOL modifier");
+    check("1 == 1", "1:3: parse error: comparisons between scalars must use BOOL modifier");
     check("a and 1", r#"1:1: parse error: set operator "and" not allowed in binary scalar expression"#);
-    check("a + bool b", "1:1: parse error: bool modifier can only be used on comparison operators");
+    check("a + bool b", "1:3: parse error: bool modifier can only be used on comparison operators");
     check("1 + on(x) a", "1:1: parse error: vector matching only allowed between instant vectors");
-    check("a and on(x) group_left b", r#"1:13: parse error: no grouping allowed for "and" operation"#);
-    check("a + on(x) group_left(x) b", r#"1:11: parse error: label "x" must not occur in ON and GROUP clause at once"#);
+    check("a and on(x) group_left b", r#"1:1: parse error: no grouping allowed for "and" operation"#);
+    check("a + on(x) group_left(x) b", r#"1:3: parse error: label "x" must not occur in ON and GROUP clause at once"#);
     check("a[5m] + 1", "1:1: parse error: binary expression must contain only scalar and instant vector types");
-    check("sum(a)[5m]", "1:1: parse error: ranges only allowed for vector selectors");
-    check("a offset 1m [5m]", "1:1: parse error: no offset modifiers allowed before range");
-    check("a offset 1m offset 1m", "1:13: parse error: offset may not be set multiple times");
+    check("sum(a)[5m]", "1:7: parse error: ranges only allowed for vector selectors");
+    check("a offset 1m [5m]", "1:13: parse error: no offset modifiers allowed before range");
+    check("a offset 1m offset 1m", "1:1: parse error: offset may not be set multiple times");
     check(
         "1 offset 1m",
-        "1:3: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+        "1:1: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
     );
-    check("a[5m][5m:1m]", "1:1: parse error: subquery is only allowed on instant vector, got range vector instead");
+    check("a[5m][5m:1m]", "1:1: parse error: subquery is only allowed on instant vector, got matrix instead");
     check("clamp(a)", r#"1:1: parse error: expected 3 argument(s) in call to "clamp", got 1"#);
     check("round()", r#"1:1: parse error: expected at least 1 argument(s) in call to "round", got 0"#);
     check(
         "topk(a)",
         "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1",
     );
-    check("m{__name__=\"n\"}", r#"1:3: parse error: metric name must not be set twice: "m" or "n""#);
+    check("m{__name__=\"n\"}", r#"1:1: parse error: metric name must not be set twice: "m" or "n""#);
+    check("a + on(b) ignoring(c) d", "1:11: parse error: unexpected <ignoring>");
+    check("foo @ +Inf", "1:1: parse error: timestamp out of bounds for @ modifier: +Inf");
+    check("topk(1,)", "1:7: parse error: trailing commas not allowed in function call args");
+    check("info(a, b{c=\"d\"})", "1:9: parse error: expected label selectors only, got vector selector instead");
+    check("a offset 9.5e10", "1:10: parse error: duration out of range");
+    check("count_values(\"\\xff\", a)", "invalid label name \"\\xff\"");
     assert!(parse("a{x=~'('}").is_err());
 }
 

@@ -1,6 +1,6 @@
 //! The types of expressions, and the check that every argument and operand has the right one.
 
-use super::ast::{Binary, Call, Expr, ExprKind, ValueType};
+use super::ast::{Binary, Call, Cardinality, Expr, ExprKind, ValueType};
 use super::functions::Arity;
 use crate::QueryError;
 
@@ -48,7 +48,8 @@ pub(crate) fn check_types(expr: &Expr) -> Result<(), QueryError> {
             match type_of(&subquery.operand) {
                 ValueType::Vector => Ok(()),
                 other => {
-                    let message = format!("subquery is only allowed on instant vector, got {} instead", other.name());
+                    let message =
+                        format!("subquery is only allowed on instant vector, got {} instead", other.short_name());
                     Err(expr.span.error(message))
                 }
             }
@@ -84,8 +85,12 @@ fn check_call(expr: &Expr, call: &Call) -> Result<(), QueryError> {
     for (i, arg) in call.args.iter().enumerate() {
         expect_type(arg, types[i.min(types.len() - 1)], &format!("call to function {name:?}"))?;
     }
+    let named = |arg: &&Expr| matches!(&arg.unwrapped().kind, ExprKind::Selector(selector) if selector.name.is_some());
+    if let Some(arg) = call.args.get(1).filter(|arg| name == "info" && named(arg)) {
+        return Err(arg.span.error("expected label selectors only, got vector selector instead"));
+    }
     if name == "info" && call.args.get(1).is_some_and(|arg| !matches!(arg.unwrapped().kind, ExprKind::Selector(_))) {
-        return Err(expr.span.error("expected label selectors as the second argument to \"info\" function"));
+        return Err(call.args[1].span.error("expected label selectors only"));
     }
     Ok(())
 }
@@ -105,18 +110,23 @@ fn check_binary(expr: &Expr, binary: &Binary) -> Result<(), QueryError> {
     let matches_labels = matching.on || !matching.labels.is_empty() || !matching.include.is_empty();
     let fills = matching.fill != Default::default();
     let op = binary.op;
+    let at_op = |message: String| Err(binary.op_span.error(message));
+    if binary.returns_bool && !op.is_comparison() {
+        return at_op("bool modifier can only be used on comparison operators".to_owned());
+    }
+    if op.is_comparison() && both_scalars && !binary.returns_bool {
+        return at_op("comparisons between scalars must use BOOL modifier".to_owned());
+    }
+    let is_grouped = matches!(matching.cardinality, Cardinality::ManyToOne | Cardinality::OneToMany);
     let problem = match () {
-        () if binary.returns_bool && !op.is_comparison() => {
-            "bool modifier can only be used on comparison operators".to_owned()
-        }
-        () if op.is_comparison() && both_scalars && !binary.returns_bool => {
-            "comparisons between scalars must use BOOL modifier".to_owned()
-        }
-        () if op.is_set() && !both_vectors => {
-            format!("set operator {:?} not allowed in binary scalar expression", op.as_str())
+        () if op.is_set() && both_vectors && is_grouped => {
+            format!("no grouping allowed for {:?} operation", op.as_str())
         }
         () if !both_vectors && (matches_labels || fills) => {
             "vector matching only allowed between instant vectors".to_owned()
+        }
+        () if op.is_set() && !both_vectors => {
+            format!("set operator {:?} not allowed in binary scalar expression", op.as_str())
         }
         () if op.is_trim() && both_scalars => {
             format!("operator {:?} not allowed for Scalar operations", op.as_str())

@@ -9,6 +9,16 @@ pub enum ValueType {
 }
 
 impl ValueType {
+    /// As Prometheus' API names it.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::Text => "string",
+            ValueType::Vector => "vector",
+            ValueType::Matrix => "matrix",
+        }
+    }
+
     /// As Prometheus' messages name it.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,0 +1,192 @@
+//! `cargo bench --bench queries`: range queries over 20,280 series × 4 h at 15 s, beside peers in one run.
+//!
+//! `BINNACLE_BENCH_VICTORIA` and `BINNACLE_BENCH_PROMETHEUS` name the peers' binaries. With `BINNACLE_BENCH_DATA` the
+//! loaded directories are kept there for the next run. Bodies are read and not parsed; CPU is the server's, from /proc.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+#[expect(dead_code, reason = "the tests use the rest")]
+#[path = "../tests/end_to_end/harness.rs"]
+mod harness;
+#[path = "support/node_load.rs"]
+mod node_load;
+#[expect(dead_code, reason = "the tests use the rest")]
+#[path = "../tests/end_to_end/remote_write.rs"]
+mod remote_write;
+
+use harness::{temp_dir, wait_for};
+use node_load::{NodeLoad, STEP_MS};
+
+const SCRAPES: i64 = 960;
+/// Each query runs at least so often and so long.
+const RUNS: usize = 15;
+const LEAST: Duration = Duration::from_millis(1_500);
+
+const QUERIES: [(&str, &str); 8] = [
+    ("sum(rate)", "sum by (instance) (rate(node_cpu_seconds_total[5m]))"),
+    ("rate", "rate(node_cpu_seconds_total[5m])"),
+    ("topk", "topk(5, sum by (instance,device) (rate(node_network_receive_bytes_total[5m])))"),
+    ("count all", "count({__name__=~\".+\"})"),
+    ("quantile 1h", "quantile_over_time(0.99, node_load1[1h])"),
+    (
+        "join",
+        "sum by (instance, device) (rate(node_network_receive_bytes_total[5m])) * on (instance) group_left (nodename) \
+         node_uname_info",
+    ),
+    (
+        "histogram",
+        "histogram_quantile(0.99, sum by (instance, le) (rate(http_request_duration_seconds_bucket[5m])))",
+    ),
+    ("regex", "{__name__=~\"node_network_.*_bytes_total\",device=~\"eth.*|lo\"}"),
+];
+
+/// A server under measurement.
+struct Server {
+    name: &'static str,
+    child: Child,
+    url: String,
+    dir: PathBuf,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn main() {
+    let scratch = temp_dir();
+    let base = std::env::var_os("BINNACLE_BENCH_DATA").map_or_else(|| scratch.path().to_owned(), PathBuf::from);
+    let binnacle = std::env::var_os("BINNACLE_BENCH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_binnacle").into());
+    let mut servers = vec![start("binnacle", Path::new(&binnacle), &base)];
+    for (name, variable) in [("victoria-metrics", "BINNACLE_BENCH_VICTORIA"), ("prometheus", "BINNACLE_BENCH_PROMETHEUS")] {
+        if let Some(path) = std::env::var_os(variable) {
+            servers.push(start(name, Path::new(&path), &base));
+        }
+    }
+    let range: Vec<(i64, i64)> = servers.iter().map(load).collect();
+    println!("{:<12} {:<18} {:>10} {:>10} {:>10}", "query", "server", "median ms", "CPU ms", "bytes");
+    for (label, query) in QUERIES {
+        if std::env::var("BINNACLE_BENCH_ONLY").is_ok_and(|only| !label.contains(&only)) {
+            continue;
+        }
+        for (server, range) in servers.iter().zip(&range) {
+            let (median, cpu, bytes) = measure(server, query, *range);
+            println!("{label:<12} {:<18} {:>10.2} {:>10.2} {bytes:>10}", server.name, median * 1e3, cpu * 1e3);
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
+}
+
+fn start(name: &'static str, binary: &Path, base: &Path) -> Server {
+    let dir = base.join(name);
+    std::fs::create_dir_all(&dir).expect("created");
+    let address = format!("127.0.0.1:{}", free_port());
+    let data = dir.join("data").display().to_string();
+    let mut command = Command::new(binary);
+    match name {
+        "binnacle" => command.args([
+            format!("--storage.path={data}"),
+            format!("--web.listen-address={address}"),
+            "--agent.disabled".to_owned(),
+        ]),
+        "victoria-metrics" => command.args([
+            format!("-storageDataPath={data}"),
+            format!("-httpListenAddr={address}"),
+            "-retentionPeriod=1".to_owned(),
+        ]),
+        _ => {
+            let config = dir.join("prometheus.yml");
+            std::fs::write(&config, "global: {}\n").expect("written");
+            command.args([
+                format!("--config.file={}", config.display()),
+                format!("--storage.tsdb.path={data}"),
+                format!("--web.listen-address={address}"),
+                "--web.enable-remote-write-receiver".to_owned(),
+            ])
+        }
+    };
+    let log = std::fs::File::create(dir.join("log")).expect("created");
+    let child = command.stderr(log).stdout(Stdio::null()).spawn().expect("the server starts");
+    let url = format!("http://{address}");
+    let path = if name == "victoria-metrics" { "/health" } else { "/-/ready" };
+    service::http::install_tls_provider();
+    let is_ready =
+        || reqwest::blocking::get(format!("{url}{path}")).is_ok_and(|answer| answer.status().is_success());
+    wait_for(name, || is_ready().then_some(()));
+    Server { name, child, url, dir }
+}
+
+/// Loads the data, unless an earlier run has; answers the range of it.
+fn load(server: &Server) -> (i64, i64) {
+    let marker = server.dir.join("loaded");
+    if let Ok(text) = std::fs::read_to_string(&marker) {
+        let start_ms: i64 = text.trim().parse().expect("a number");
+        return (start_ms, start_ms + (SCRAPES - 1) * STEP_MS);
+    }
+    let end_ms = model::now_ms() / STEP_MS * STEP_MS;
+    let start_ms = end_ms - (SCRAPES - 1) * STEP_MS;
+    let mut load = NodeLoad::new();
+    let (client, begin) = (reqwest::blocking::Client::new(), Instant::now());
+    let url = format!("{}/api/v1/write", server.url);
+    for scrape in 0..SCRAPES {
+        let bodies = load.scrape(start_ms + scrape * STEP_MS);
+        std::thread::scope(|scope| {
+            for lane in 0..2 {
+                let (client, url, bodies) = (&client, &url, &bodies);
+                scope.spawn(move || {
+                    for body in bodies.iter().skip(lane).step_by(2) {
+                        let request = client.post(url).header("content-encoding", "snappy").body(body.clone());
+                        assert!(request.send().expect("an answer").status().is_success());
+                    }
+                });
+            }
+        });
+    }
+    let flush = match server.name {
+        "binnacle" => client.post(format!("{}/-/flush", server.url)).send(),
+        "victoria-metrics" => client.get(format!("{}/internal/force_flush", server.url)).send(),
+        _ => client.get(format!("{}/-/ready", server.url)).send(),
+    };
+    assert!(flush.expect("an answer").status().is_success());
+    println!("{}: loaded in {:.1} s, {:.1} CPU s", server.name, begin.elapsed().as_secs_f64(), cpu_s(server));
+    std::fs::write(marker, start_ms.to_string()).expect("written");
+    (start_ms, end_ms)
+}
+
+/// CPU seconds of the server so far.
+fn cpu_s(server: &Server) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.child.id())).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    fields.get(11..13).into_iter().flatten().filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// Median latency and mean CPU in seconds, and the bytes of the answer.
+fn measure(server: &Server, query: &str, (start_ms, end_ms): (i64, i64)) -> (f64, f64, usize) {
+    let client = reqwest::blocking::Client::new();
+    let seconds = |ms: i64| (ms / 1000).to_string();
+    let params =
+        [("query", query.to_owned()), ("start", seconds(start_ms)), ("end", seconds(end_ms)), ("step", "15".to_owned()), ("nocache", "1".to_owned())];
+    let url = format!("{}/api/v1/query_range", server.url);
+    let ask = || {
+        let answer = client.get(&url).query(&params).send().expect("an answer");
+        assert!(answer.status().is_success(), "{}", answer.text().unwrap_or_default());
+        answer.bytes().expect("a body").len()
+    };
+    let mut bytes = ask();
+    let (cpu, begin, mut times) = (cpu_s(server), Instant::now(), Vec::new());
+    while times.len() < RUNS || begin.elapsed() < LEAST {
+        let start = Instant::now();
+        bytes = ask();
+        times.push(start.elapsed().as_secs_f64());
+    }
+    let cpu = (cpu_s(server) - cpu) / times.len() as f64;
+    times.sort_by(f64::total_cmp);
+    (times[times.len() / 2], cpu, bytes)
+}

@@ -116,11 +116,15 @@ impl Tsdb {
         loop {
             self.room_in_head().await;
             let delivery = consumer.next().await?;
-            if let Batch::Metrics(batch) = delivery.batch.as_ref() {
-                let now_ms = now_ms();
-                let oldest_ms = now_ms.saturating_sub(self.options.retention_ms);
-                self.store.apply(partition, delivery.offset, batch, oldest_ms, now_ms);
-                self.counters.applied.inc_by(batch.sample_count() as u64);
+            match delivery.batch.as_ref() {
+                Batch::Metrics(batch) => {
+                    let now_ms = now_ms();
+                    let oldest_ms = now_ms.saturating_sub(self.options.retention_ms);
+                    self.store.apply(partition, delivery.offset, batch, oldest_ms, now_ms);
+                    self.counters.applied.inc_by(batch.sample_count() as u64);
+                }
+                Batch::Deletes(deletes) => self.store.delete(partition, delivery.offset, deletes),
+                Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_) => {}
             }
             self.progress.send_modify(|progress| progress.next[partition as usize] = delivery.offset + 1);
         }

@@ -5,11 +5,17 @@
 use std::collections::BTreeMap;
 
 use bus::BusError;
-use model::{Labels, METRIC_NAME, MS_PER_DAY, SeriesSamples};
+use model::{Exemplar, Histogram, Labels, METRIC_NAME, MS_PER_DAY, MetricMetadata, SeriesSamples};
 use service::config::Limits;
 
 /// Samples may be this far ahead of now.
 const MAX_AHEAD_MS: i64 = MS_PER_DAY;
+/// No histogram has more buckets, and no more spans or custom bounds.
+const MAX_HISTOGRAM_BUCKETS: usize = 20_000;
+/// As the specification of OpenMetrics bounds the labels of an exemplar, in characters of names and values.
+const MAX_EXEMPLAR_LABEL_CHARS: usize = 128;
+/// A help text longer than this is cut.
+const MAX_HELP_BYTES: usize = 4096;
 /// How much of an offending text an error shows.
 const MAX_SHOWN_BYTES: usize = 200;
 
@@ -77,19 +83,20 @@ impl Admission<'_> {
         let mut room = self.room;
         let mut admitted = Vec::with_capacity(series.len());
         for mut one in series {
-            let samples = one.samples.len() as u64;
+            // One of exemplars alone counts as one.
+            let samples = one.len().max(1) as u64;
             if let Some(reason) = self.fault(&one.labels) {
                 refusals.add(reason, samples, || one.labels.to_string());
                 continue;
             }
             self.drop_untimely(&mut one, refusals);
-            if one.samples.is_empty() {
+            if one.is_empty() && one.exemplars.is_empty() {
                 continue;
             }
             if !is_roomy && !(self.is_active)(&one.labels) {
                 if room == 0 {
                     let limit = self.limits.max_active_series;
-                    refusals.add("too many active series", one.samples.len() as u64, || {
+                    refusals.add("too many active series", one.len().max(1) as u64, || {
                         format!("the limit is {limit}, refused {}", one.labels)
                     });
                     continue;
@@ -118,20 +125,69 @@ impl Admission<'_> {
         labels.iter().any(|label| label.value.len() > limits.max_label_value_bytes).then_some("label value too long")
     }
 
+    /// Takes out samples and exemplars of other times, and histograms that are none.
     fn drop_untimely(&self, series: &mut SeriesSamples, refusals: &mut Refusals) {
         let oldest_ms = self.now_ms.saturating_sub(self.retention_ms);
         let newest_ms = self.now_ms.saturating_add(MAX_AHEAD_MS);
-        let SeriesSamples { labels, samples, .. } = series;
-        samples.retain(|sample| {
-            let reason = match sample.t_ms {
-                t if t < oldest_ms => "older than the retention",
-                t if t > newest_ms => "more than a day ahead",
-                _ => return true,
-            };
-            refusals.add(reason, 1, || format!("{} of {labels}", model::format_rfc3339_ms(sample.t_ms)));
+        let fault = |t_ms: i64| match t_ms {
+            t if t < oldest_ms => Some("older than the retention"),
+            t if t > newest_ms => Some("more than a day ahead"),
+            _ => None,
+        };
+        let SeriesSamples { labels, samples, starts_ms, histograms, exemplars } = series;
+        let mut is_timely = |t_ms: i64| {
+            let Some(reason) = fault(t_ms) else { return true };
+            refusals.add(reason, 1, || format!("{} of {labels}", model::format_rfc3339_ms(t_ms)));
+            false
+        };
+        if starts_ms.len() == samples.len() {
+            let mut times = samples.iter().map(|sample| sample.t_ms);
+            starts_ms.retain(|_| times.next().is_none_or(|t_ms| fault(t_ms).is_none()));
+        } else {
+            starts_ms.clear();
+        }
+        samples.retain(|sample| is_timely(sample.t_ms));
+        histograms.retain(|sample| is_timely(sample.t_ms));
+        histograms.retain(|sample| {
+            let Some(reason) = histogram_fault(&sample.histogram) else { return true };
+            refusals.add("malformed histogram", 1, || format!("{reason}, of {labels}"));
             false
         });
+        exemplars.retain(|one| fault(one.t_ms).is_none() && is_exemplar(one));
     }
+}
+
+fn histogram_fault(histogram: &Histogram) -> Option<String> {
+    if histogram.is_stale() {
+        return None;
+    }
+    let sides = [&histogram.positive, &histogram.negative];
+    let lengths = sides.iter().flat_map(|side| [side.counts.len(), side.spans.len()]);
+    if lengths.chain([histogram.custom_bounds.len()]).any(|length| length > MAX_HISTOGRAM_BUCKETS) {
+        return Some(format!("more than {MAX_HISTOGRAM_BUCKETS} buckets"));
+    }
+    histogram.validate().err().map(|error| error.to_string())
+}
+
+/// Exemplars are a favour: those with too long labels are dropped without a word, as in Prometheus.
+fn is_exemplar(one: &Exemplar) -> bool {
+    let chars = |text: &str| text.chars().count();
+    one.labels.iter().map(|label| chars(&label.name) + chars(&label.value)).sum::<usize>() <= MAX_EXEMPLAR_LABEL_CHARS
+}
+
+/// Keeps what a metric's description may be.
+pub fn admit_metadata(metadata: Vec<MetricMetadata>, limits: &Limits) -> Vec<MetricMetadata> {
+    let is_good = |one: &MetricMetadata| {
+        !one.name.is_empty()
+            && one.name.len() <= limits.max_label_value_bytes
+            && one.unit.len() <= limits.max_label_value_bytes
+    };
+    let mut kept: Vec<MetricMetadata> = metadata.into_iter().filter(is_good).collect();
+    for one in &mut kept {
+        let cut = (0..=MAX_HELP_BYTES.min(one.help.len())).rev().find(|at| one.help.is_char_boundary(*at));
+        one.help.truncate(cut.unwrap_or(0));
+    }
+    kept
 }
 
 #[cfg(test)]

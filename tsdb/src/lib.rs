@@ -22,3 +22,4 @@ mod tests;
 
 pub use ingest::AppendError;
 pub use service::{Options, Tsdb, TsdbError};
+pub use store::{Cardinality, PartInfo};

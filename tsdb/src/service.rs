@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bus::{Bus, BusError, Offset, Topic, append_all};
 use disk::Disk;
-use model::{Batch, Labels, MetricBatch, Sample, SeriesSamples, now_ms};
-use query::{Engine, QueryError, Value};
+use model::{Batch, Deletes, Labels, Matcher, MetricBatch, Sample, SeriesSamples, now_ms};
+use query::{Engine, QueryError, Series, Value};
 use service::config::Limits;
 use service::metrics::{Counter, CounterBy, Gauge, Metrics};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -17,8 +17,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::consume::{Progress, RETRY_PAUSE};
-use crate::ingest::{Admission, AppendError, Refusals};
-use crate::store::{Store, StoreError};
+use crate::ingest::{Admission, AppendError, Refusals, admit_metadata};
+use crate::store::{Cardinality, PartInfo, Store, StoreError};
 
 /// Queries evaluated at the same time; others wait, within their deadline.
 const MAX_CONCURRENT_QUERIES: usize = 20;
@@ -29,6 +29,8 @@ pub struct Options {
     pub dir: PathBuf,
     pub retention_ms: i64,
     pub limits: Limits,
+    /// Added to what other Prometheus servers read from here, where it is lacking.
+    pub external_labels: Labels,
     /// Every read waits for what was acknowledged before it.
     pub strong_reads: bool,
     pub query_timeout: Duration,
@@ -52,6 +54,31 @@ pub enum TsdbError {
     Task(#[from] JoinError),
 }
 
+/// What an edge made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Written {
+    pub samples: u64,
+    pub histograms: u64,
+    pub exemplars: u64,
+}
+
+impl Written {
+    fn of(batch: &MetricBatch) -> Written {
+        let sum = |count: fn(&SeriesSamples) -> usize| batch.series.iter().map(count).sum::<usize>() as u64;
+        Written {
+            samples: sum(|one| one.samples.len()),
+            histograms: sum(|one| one.histograms.len()),
+            exemplars: sum(|one| one.exemplars.len()),
+        }
+    }
+}
+
+/// What became of a batch: how much was taken, and why the rest was not, a line per reason.
+pub(crate) struct Appended {
+    pub written: Written,
+    pub refused: Option<String>,
+}
+
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) applied: Counter,
@@ -68,6 +95,7 @@ pub(crate) struct Counters {
     pub(crate) failed_publishings: Counter,
     pub(crate) merges: Counter,
     pub(crate) failed_merges: Counter,
+    pub(crate) metadata_refused: Gauge,
 }
 
 impl Counters {
@@ -87,6 +115,8 @@ impl Counters {
             registry.register("tsdb_publish_failures", "Publishings that failed", self.failed_publishings.clone());
             registry.register("tsdb_merges", "Merges of parts", self.merges.clone());
             registry.register("tsdb_merge_failures", "Merges that failed", self.failed_merges.clone());
+            let metadata = self.metadata_refused.clone();
+            registry.register("tsdb_metadata_refused", "Descriptions of metrics that found no room", metadata);
         });
     }
 }
@@ -158,6 +188,21 @@ impl Tsdb {
         (applied, self.ends_at_start.iter().sum())
     }
 
+    /// The series of all tenants, as queries see them.
+    pub fn source(&self) -> &dyn Series {
+        self.store.as_ref()
+    }
+
+    /// What is on disk, oldest first.
+    pub fn parts(&self) -> Vec<PartInfo> {
+        self.store.part_list()
+    }
+
+    /// How many series there are, and which names and values carry most.
+    pub fn cardinality(&self, tenant: &str, top: usize) -> Cardinality {
+        self.store.cardinality(tenant, top)
+    }
+
     /// Runs until stopped. Ends early only when the bus is closed or a task panics.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<(), TsdbError> {
         let mut tasks = JoinSet::new();
@@ -202,29 +247,59 @@ impl Tsdb {
 
     /// Makes samples durable; what is malformed or over a limit is refused with the reasons, the rest is taken.
     pub async fn append(&self, tenant: &str, series: Vec<SeriesSamples>) -> Result<(), AppendError> {
-        self.append_noting(tenant, series, Refusals::default()).await
+        let appended = self.append_batch(MetricBatch::new(tenant, series), Refusals::default()).await?;
+        appended.refused.map_or(Ok(()), |reasons| Err(AppendError::Refused(reasons)))
     }
 
-    /// Like [`Tsdb::append`], with refusals that the edge found by itself.
-    pub(crate) async fn append_noting(
+    /// Makes what is good of a batch durable, and says how much that was. `refusals` are those that the edge found by
+    /// itself.
+    pub(crate) async fn append_batch(
+        &self,
+        mut batch: MetricBatch,
+        mut refusals: Refusals,
+    ) -> Result<Appended, BusError> {
+        batch.series = self.admit(&batch.tenant, batch.series, &mut refusals);
+        batch.metadata = admit_metadata(batch.metadata, &self.options.limits);
+        let written = Written::of(&batch);
+        if !batch.series.is_empty() || !batch.metadata.is_empty() {
+            append_all(self.bus.as_ref(), Topic::Metrics, Batch::Metrics(batch)).await?;
+        }
+        self.counters.received.inc_by(written.samples + written.histograms);
+        self.count(&refusals);
+        let refused = (!refusals.is_empty()).then(|| refusals.lines().collect::<Vec<_>>().join("\n"));
+        Ok(Appended { written, refused })
+    }
+
+    /// Forgets the samples of series that a selector accepts, within an inclusive range: those that were acknowledged before
+    /// the call, and not those that come after it. Durable when it returns.
+    pub async fn delete_series(
         &self,
         tenant: &str,
-        series: Vec<SeriesSamples>,
-        mut refusals: Refusals,
-    ) -> Result<(), AppendError> {
-        let series = self.admit(tenant, series, &mut refusals);
-        let batch = MetricBatch::new(tenant, series);
-        let samples = batch.sample_count();
-        if samples > 0 {
-            append_all(self.bus.as_ref(), Topic::Metrics, Batch::Metrics(batch)).await?;
-            self.counters.received.inc_by(samples as u64);
+        selectors: Vec<Vec<Matcher>>,
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<(), BusError> {
+        let deletes = Deletes { tenant: tenant.to_owned(), selectors, start_ms, end_ms, partitions: 1, partition: 0 };
+        append_all(self.bus.as_ref(), Topic::Metrics, Batch::Deletes(deletes)).await.map(drop)
+    }
+
+    /// Writes the parts again of which something was deleted before the call, without it.
+    pub async fn clean_tombstones(&self) -> Result<(), TsdbError> {
+        self.wait_applied().await.map_err(TsdbError::Behind)?;
+        self.publish().await?;
+        self.store.clean_deletions();
+        self.merge().await
+    }
+
+    /// Links everything published, and unless `skip_head` all that was acknowledged before the call, into
+    /// `<directory>/snapshots/<name>`, which a store can be opened on.
+    pub async fn snapshot(&self, name: &str, skip_head: bool) -> Result<(), TsdbError> {
+        if !skip_head {
+            self.wait_applied().await.map_err(TsdbError::Behind)?;
+            self.publish().await?;
         }
-        self.count(&refusals);
-        if refusals.is_empty() {
-            Ok(())
-        } else {
-            Err(AppendError::Refused(refusals.lines().collect::<Vec<_>>().join("\n")))
-        }
+        let (store, name) = (self.store.clone(), name.to_owned());
+        Ok(tokio::task::spawn_blocking(move || store.snapshot(&name)).await??)
     }
 
     /// Takes out of a batch what must not enter the bus, as [`Tsdb::append`] does. Answers one line per reason, none when
@@ -232,6 +307,7 @@ impl Tsdb {
     pub fn admit_batch(&self, batch: &mut MetricBatch) -> Vec<String> {
         let mut refusals = Refusals::default();
         batch.series = self.admit(&batch.tenant, std::mem::take(&mut batch.series), &mut refusals);
+        batch.metadata = admit_metadata(std::mem::take(&mut batch.metadata), &self.options.limits);
         self.count(&refusals);
         refusals.lines().collect()
     }

@@ -92,6 +92,7 @@ async fn open(bus: Arc<FaultyBus>, disk: &FakeDisk, accept_loss: bool) -> Arc<Ts
         dir: "tsdb".into(),
         retention_ms: model::MS_PER_DAY,
         limits: Limits { max_active_series: 3, ..Limits::default() },
+        external_labels: Labels::default(),
         strong_reads: false,
         query_timeout: Duration::from_secs(10),
         query_max_samples: 1_000_000,

@@ -58,6 +58,14 @@ pub trait Disk: Send + Sync {
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
     /// Gives a file a new name in the place of whatever had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, which must be free; what is written by one name is read by both. Where that cannot be
+    /// it is a copy, durable but for its name.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let bytes = self.read(from)?;
+        let mut file = self.create(to)?;
+        file.append(&bytes)?;
+        file.sync()
+    }
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory and all below it; one that is absent is no error.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;

@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::write::{LabelPair, SamplePair, TimeSeries, WriteRequest};
+use super::write::v1::{ExemplarPair, LabelPair, Metadata, Request as WriteRequest, SamplePair, TimeSeries};
+use super::write::{Count, Histogram, Span, v2};
 use crate::{Options, Tsdb, TsdbError};
 
 struct Fixture {
@@ -63,12 +64,12 @@ fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
     TimeSeries {
         labels: labels.iter().map(|(name, value)| LabelPair { name: (*name).into(), value: (*value).into() }).collect(),
         samples: samples.iter().map(|(t_ms, value)| SamplePair { t_ms: *t_ms, value: *value }).collect(),
-        histograms: Vec::new(),
+        ..TimeSeries::default()
     }
 }
 
 fn body(timeseries: Vec<TimeSeries>) -> Vec<u8> {
-    let message = WriteRequest { timeseries }.encode_to_vec();
+    let message = WriteRequest { timeseries, metadata: Vec::new() }.encode_to_vec();
     snap::raw::Encoder::new().compress_vec(&message).expect("compresses")
 }
 
@@ -158,8 +159,9 @@ async fn bad_input_is_named_and_the_good_beside_it_taken() {
     check(good[..good.len() - 3].to_vec(), "snappy").await;
     check(snap::raw::Encoder::new().compress_vec(&[0xff; 50]).expect("compresses"), "protobuf").await;
     let mut histogram = series(&[("__name__", "h")], &[]);
-    histogram.histograms.push(vec![1, 2, 3]);
-    check(body(vec![histogram, series(&[("__name__", "beside")], &[(t_ms, 2.0)])]), "native histograms").await;
+    histogram.histograms.push(Histogram { schema: 60, t_ms, ..Histogram::default() });
+    let beside = series(&[("__name__", "beside")], &[(t_ms, 2.0)]);
+    check(body(vec![histogram, beside]), "histogram has an unknown schema").await;
     check(body(vec![series(&[("__name__", "x"), ("a", "1"), ("a", "2")], &[(t_ms, 1.0)])]), "repeats").await;
     check(body(vec![series(&[("__name__", "x")], &[(t_ms + 90_000_000, 1.0)])]), "a day ahead").await;
     let many = (0..12).map(|i| series(&[("__name__", "many"), ("i", &i.to_string())], &[(t_ms, 1.0)])).collect();
@@ -188,4 +190,114 @@ async fn errors_have_prometheus_envelope() {
     fixture.check("/api/v1/status/buildinfo", StatusCode::OK, "version").await;
     fixture.check("/api/v1/status/tsdb", StatusCode::OK, "headStats").await;
     fixture.check("/api/v1/metadata", StatusCode::OK, r#""data":{}"#).await;
+}
+
+fn histogram(t_ms: i64, counts: &[i64]) -> Histogram {
+    let mut before = 0;
+    Histogram {
+        count: Some(Count::Integer(counts.iter().sum::<i64>() as u64)),
+        sum: 2.5,
+        positive_spans: vec![Span { offset: 0, length: counts.len() as u32 }],
+        positive_deltas: counts.iter().map(|count| count - std::mem::replace(&mut before, *count)).collect(),
+        t_ms,
+        ..Histogram::default()
+    }
+}
+
+/// Histograms, exemplars and metadata of both versions are there before and after a flush and a restart.
+#[tokio::test]
+async fn rich_writes_are_kept() {
+    let mut fixture = start().await;
+    let t_ms = now_ms() / 1000 * 1000 - 60_000;
+    let exemplar = ExemplarPair { labels: vec![], value: 0.5, t_ms };
+    let first = TimeSeries {
+        histograms: vec![histogram(t_ms, &[1, 2]), histogram(t_ms + 1000, &[2, 4])],
+        exemplars: vec![exemplar],
+        ..series(&[("__name__", "h")], &[])
+    };
+    let metadata = vec![Metadata { kind: 3, name: "h".into(), help: "of h".into(), unit: String::new() }];
+    let message = WriteRequest { timeseries: vec![first], metadata }.encode_to_vec();
+    let body = snap::raw::Encoder::new().compress_vec(&message).expect("compresses");
+    assert_eq!(fixture.write(body).await, (StatusCode::NO_CONTENT, String::new()));
+    let second = v2::Request {
+        symbols: ["", "__name__", "h", "c", "total of c"].map(str::to_owned).to_vec(),
+        timeseries: vec![
+            v2::TimeSeries {
+                labels: vec![1, 2],
+                histograms: vec![histogram(t_ms + 2000, &[3, 6])],
+                ..Default::default()
+            },
+            v2::TimeSeries {
+                labels: vec![1, 3],
+                samples: vec![v2::SamplePair { value: 9.0, t_ms, start_ms: t_ms - 5000 }],
+                metadata: Some(v2::Metadata { kind: 1, help: 4, unit: 0 }),
+                ..Default::default()
+            },
+            v2::TimeSeries { labels: vec![1, 9], samples: vec![v2::SamplePair::default()], ..Default::default() },
+        ],
+    };
+    let body = snap::raw::Encoder::new().compress_vec(&second.encode_to_vec()).expect("compresses");
+    let request = Request::post("/api/v1/write")
+        .header("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
+        .body(Body::from(body))
+        .expect("a request");
+    let response = fixture.app.clone().router().oneshot(request).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let written = |name: &str| response.headers()[&format!("x-prometheus-remote-write-{name}-written")].clone();
+    assert_eq!([written("samples"), written("histograms"), written("exemplars")], ["1", "1", "0"]);
+    for round in 0..3 {
+        let matchers = [model::Matcher::equal("__name__", "h")];
+        let (start_ms, end_ms) = (t_ms, t_ms + 5000);
+        let select = query::SeriesSelect {
+            tenant: "default",
+            matchers: &matchers,
+            start_ms,
+            end_ms,
+            wants: query::Wants::Values,
+            deadline: None,
+        };
+        fixture.app.wait_applied().await.expect("applied");
+        let store = &fixture.app.store;
+        let set = query::Series::select(store.as_ref(), &select).expect("selected");
+        let mut found = query::Samples::default();
+        set.read(0, &mut found).expect("read");
+        let counts: Vec<f64> = found.histograms.iter().map(|(_, one)| one.count).collect();
+        assert_eq!((set.len(), counts), (1, vec![3.0, 6.0, 9.0]), "round {round}");
+        drop(set);
+        let exemplars = store.exemplars("default", &[matchers.to_vec()], start_ms, end_ms, None).expect("found");
+        assert_eq!((exemplars.len(), exemplars[0].1.len()), (1, 1));
+        let metadata = store.metadata("default", None, 10, 10);
+        let kinds: Vec<_> = metadata.iter().map(|(name, all)| (name.as_str(), all[0].kind.as_str())).collect();
+        assert_eq!(kinds, [("c", "counter"), ("h", "histogram")]);
+        match round {
+            0 => fixture.app.flush().await.expect("flushed"),
+            _ => fixture = fixture.restart().await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_gone_and_what_comes_later_stays() {
+    let mut fixture = start().await;
+    let t_ms = now_ms() - 60_000;
+    let x = |from: i64| body(vec![series(&[("__name__", "x")], &[(t_ms + from, 1.0), (t_ms + from + 1, 1.0)])]);
+    assert_eq!(fixture.write(x(0)).await.0, StatusCode::NO_CONTENT);
+    fixture.app.flush().await.expect("flushed");
+    assert_eq!(fixture.write(x(10)).await.0, StatusCode::NO_CONTENT);
+    let selectors = vec![vec![model::Matcher::equal("__name__", "x")]];
+    fixture.app.delete_series("default", selectors, t_ms, t_ms + 10).await.expect("deleted");
+    for round in 0..4 {
+        let count = fixture.app.instant("default", "count_over_time(x[1h])", now_ms()).await.expect("an answer");
+        assert_eq!(count[0].1.value, if round < 3 { 1.0 } else { 3.0 }, "round {round}");
+        match round {
+            0 => fixture = fixture.restart().await,
+            1 => fixture.app.clean_tombstones().await.expect("cleaned"),
+            2 => assert_eq!(fixture.write(x(0)).await.0, StatusCode::NO_CONTENT),
+            _ => {}
+        }
+    }
+    fixture.app.snapshot("s1", false).await.expect("a snapshot");
+    let opened = fixture.dir.path().join("tsdb/snapshots/s1");
+    let store = crate::store::Store::open(Arc::new(RealDisk), &opened, &fixture.app.bus.id()).expect("it opens");
+    assert_eq!(store.part_stats().1, 3);
 }

@@ -1,96 +1,137 @@
-//! `POST /api/v1/write`: Prometheus remote write 1.0, snappy-compressed protobuf.
+//! `POST /api/v1/write`: Prometheus remote write, 1.0 and 2.0, snappy-compressed protobuf.
 //!
-//! 204 only after the bus acknowledged. 400 names what was refused; the good samples beside it were taken. 503: nothing
-//! can be said to be taken, send it again. Message shapes: prometheus `prompb/remote.proto` and `types.proto`.
+//! 204 only after the bus acknowledged. 400 names what was refused; the good beside it was taken, and for 2.0 the headers
+//! say how much. 503: nothing can be said to be taken, send it again. 415: the message or its compression is not known.
+
+mod proto;
+
+pub use proto::v1::{LabelPair, SamplePair};
+#[cfg(test)]
+pub use proto::{Count, Histogram, Span, v1, v2};
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bus::BusError;
-use model::{Labels, Sample, SeriesSamples};
 use prost::Message;
 use service::http::{Tenant, decompress_snappy};
 
 use super::App;
-use crate::ingest::{AppendError, Refusals};
+use crate::ingest::Refusals;
+use crate::service::Written;
 
-#[derive(Clone, PartialEq, Message)]
-pub struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    pub timeseries: Vec<TimeSeries>,
-}
+const MEDIA_TYPE: &str = "application/x-protobuf";
 
-#[derive(Clone, PartialEq, Message)]
-pub struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    pub labels: Vec<LabelPair>,
-    #[prost(message, repeated, tag = "2")]
-    pub samples: Vec<SamplePair>,
-    /// Native histograms, only counted: they are not kept yet.
-    #[prost(bytes = "vec", repeated, tag = "4")]
-    pub histograms: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct LabelPair {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(string, tag = "2")]
-    pub value: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-pub struct SamplePair {
-    #[prost(double, tag = "1")]
-    pub value: f64,
-    #[prost(int64, tag = "2")]
-    pub t_ms: i64,
+/// The messages that are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    V1,
+    V2,
 }
 
 pub async fn write(State(app): State<App>, Tenant(tenant): Tenant, headers: HeaderMap, body: Bytes) -> Response {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    if kind.contains("io.prometheus.write.v2") {
-        let message = "remote write 2.0 is not spoken here yet; send prometheus.WriteRequest (1.0)";
-        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response();
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+    let protocol = match protocol_of(&text(header::CONTENT_TYPE)) {
+        Ok(protocol) => protocol,
+        Err(reason) => return (StatusCode::UNSUPPORTED_MEDIA_TYPE, reason).into_response(),
+    };
+    let encoding = text(header::CONTENT_ENCODING);
+    if !encoding.is_empty() && encoding != "snappy" {
+        let reason =
+            format!("{encoding} encoding (compression) is not accepted by this server; only snappy is acceptable");
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, reason).into_response();
     }
     let message = match decompress_snappy(&body) {
         Ok(message) => message,
         Err(error) => return (error.status, error.message).into_response(),
     };
-    let request = match WriteRequest::decode(message.as_slice()) {
-        Ok(request) => request,
+    let mut refusals = Refusals::default();
+    let batch = match protocol {
+        Protocol::V1 => proto::v1::Request::decode(message.as_slice()).map(|request| request.read(&mut refusals)),
+        Protocol::V2 => proto::v2::Request::decode(message.as_slice()).map(|request| request.read(&mut refusals)),
+    };
+    let mut batch = match batch {
+        Ok(batch) => batch,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("protobuf: {error}")).into_response(),
     };
-    let mut refusals = Refusals::default();
-    let series = request.timeseries.into_iter().filter_map(|series| read_series(series, &mut refusals)).collect();
-    match app.append_noting(&tenant, series, refusals).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(AppendError::Refused(reasons)) => (StatusCode::BAD_REQUEST, reasons).into_response(),
-        Err(AppendError::Bus(error @ BusError::TooLarge { .. })) => {
-            (StatusCode::BAD_REQUEST, error.to_string()).into_response()
+    batch.tenant = tenant;
+    let response = match app.append_batch(batch, refusals).await {
+        Ok(appended) => {
+            let headers = written_headers(appended.written);
+            match appended.refused {
+                None => (StatusCode::NO_CONTENT, headers).into_response(),
+                Some(reasons) => (StatusCode::BAD_REQUEST, headers, reasons).into_response(),
+            }
         }
-        Err(AppendError::Bus(error)) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
-    }
+        Err(error @ BusError::TooLarge { .. }) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
+    };
+    without_headers_for(protocol, response)
 }
 
-fn read_series(series: TimeSeries, refusals: &mut Refusals) -> Option<SeriesSamples> {
-    let TimeSeries { labels: pairs, samples, histograms } = series;
-    let mut names: Vec<&str> = pairs.iter().map(|pair| pair.name.as_str()).collect();
-    names.sort_unstable();
-    let repeated = names.windows(2).find(|two| two[0] == two[1]).map(|two| two[0].to_owned());
-    let labels = Labels::from_pairs(pairs.into_iter().map(|pair| (pair.name, pair.value)));
-    if let Some(name) = repeated {
-        let count = (samples.len() + histograms.len()) as u64;
-        refusals.add("a label name repeats", count, || format!("{name} in {labels}"));
-        return None;
+/// Which message a content type names; absent parameters mean 1.0.
+fn protocol_of(content_type: &str) -> Result<Protocol, String> {
+    let mut parts = content_type.trim().split(';').map(str::trim);
+    let media = parts.next().unwrap_or("");
+    if !media.is_empty() && media != MEDIA_TYPE {
+        return Err(format!("expected {MEDIA_TYPE} as the first (media) part, got {content_type} content-type"));
     }
-    if !histograms.is_empty() {
-        refusals.add("native histograms are not kept yet", histograms.len() as u64, || labels.to_string());
+    for parameter in parts {
+        let Some((name, value)) = parameter.split_once('=') else {
+            return Err(format!(
+                "expected parameters to be key-values, got {parameter} in {content_type} content-type"
+            ));
+        };
+        if name == "proto" {
+            return match value {
+                "prometheus.WriteRequest" => Ok(Protocol::V1),
+                "io.prometheus.write.v2.Request" => Ok(Protocol::V2),
+                _ => Err(format!(
+                    "got {content_type} content type; unknown type for remote write protobuf message {value}, supported: prometheus.WriteRequest, io.prometheus.write.v2.Request"
+                )),
+            };
+        }
     }
-    if samples.is_empty() {
-        return None;
+    Ok(Protocol::V1)
+}
+
+fn written_headers(written: Written) -> [(HeaderName, HeaderValue); 3] {
+    let Written { samples, histograms, exemplars } = written;
+    [
+        (HeaderName::from_static("x-prometheus-remote-write-samples-written"), samples.into()),
+        (HeaderName::from_static("x-prometheus-remote-write-histograms-written"), histograms.into()),
+        (HeaderName::from_static("x-prometheus-remote-write-exemplars-written"), exemplars.into()),
+    ]
+}
+
+/// Senders of 1.0 know nothing of the headers.
+fn without_headers_for(protocol: Protocol, mut response: Response) -> Response {
+    if protocol == Protocol::V1 {
+        for (name, _) in written_headers(Written::default()) {
+            response.headers_mut().remove(name);
+        }
     }
-    let samples = samples.into_iter().map(|SamplePair { t_ms, value }| Sample { t_ms, value }).collect();
-    Some(SeriesSamples::new(labels, samples))
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(content_type: &str, expected: Option<Protocol>) {
+        assert_eq!(protocol_of(content_type).ok(), expected, "{content_type}");
+    }
+
+    #[test]
+    fn content_types() {
+        check("", Some(Protocol::V1));
+        check("application/x-protobuf", Some(Protocol::V1));
+        check("application/x-protobuf;proto=prometheus.WriteRequest", Some(Protocol::V1));
+        check("application/x-protobuf; proto=io.prometheus.write.v2.Request", Some(Protocol::V2));
+        check("application/x-protobuf;a=b;proto=io.prometheus.write.v2.Request", Some(Protocol::V2));
+        check("application/x-protobuf;proto=io.prometheus.write.v3.Request", None);
+        check("application/x-protobuf;proto", None);
+        check("application/json", None);
+    }
 }

@@ -1,94 +1,152 @@
-//! Samples of one series as two columns.
+//! Samples of one series as columns ([`query::Samples`]): appending, cutting, merging.
+//!
+//! Columns here are strictly rising in time. `starts_ms` is empty where no start time is known.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
-/// Times and values of one series, strictly rising in time.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Columns {
-    pub timestamps_ms: Vec<i64>,
-    pub values: Vec<f64>,
+use model::{HistogramSample, Sample, stale_marker};
+pub use query::Samples;
+
+/// Adds a sample behind all others.
+pub fn push_float(into: &mut Samples, sample: Sample, start_ms: i64) {
+    push_start(into, start_ms);
+    into.timestamps_ms.push(sample.t_ms);
+    into.values.push(sample.value);
 }
 
-impl Columns {
-    pub fn with_capacity(samples: usize) -> Columns {
-        Columns { timestamps_ms: Vec::with_capacity(samples), values: Vec::with_capacity(samples) }
-    }
+/// Adds a histogram behind all other samples.
+pub fn push_histogram(into: &mut Samples, sample: &HistogramSample) {
+    push_start(into, sample.start_ms);
+    into.histograms.push((into.timestamps_ms.len() as u32, sample.histogram.clone()));
+    into.timestamps_ms.push(sample.t_ms);
+    into.values.push(if sample.histogram.is_stale() { stale_marker() } else { 0.0 });
+}
 
-    pub fn len(&self) -> usize {
-        self.timestamps_ms.len()
+fn push_start(into: &mut Samples, start_ms: i64) {
+    if start_ms != 0 && into.starts_ms.is_empty() {
+        into.starts_ms.resize(into.len(), 0);
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.timestamps_ms.is_empty()
+    if start_ms != 0 || !into.starts_ms.is_empty() {
+        into.starts_ms.push(start_ms);
     }
+}
 
-    pub fn push(&mut self, t_ms: i64, value: f64) {
-        self.timestamps_ms.push(t_ms);
-        self.values.push(value);
+/// Takes away the last sample.
+pub fn pop(from: &mut Samples) {
+    from.timestamps_ms.pop();
+    from.values.pop();
+    from.starts_ms.pop();
+    let left = from.len() as u32;
+    if from.histograms.last().is_some_and(|(at, _)| *at == left) {
+        from.histograms.pop();
     }
+}
 
-    /// From samples in the order they came: sorted by time, of one instant the last.
-    pub fn from_arrivals(timestamps_ms: &[i64], values: &[f64]) -> Columns {
-        let mut order: Vec<usize> = (0..timestamps_ms.len()).collect();
-        order.sort_by_key(|i| timestamps_ms[*i]);
-        let mut columns = Columns::with_capacity(order.len());
-        for i in order {
-            columns.push_or_replace(timestamps_ms[i], values[i]);
+/// Adds a range of other columns behind.
+pub fn append(into: &mut Samples, from: &Samples, range: Range<usize>) {
+    let before = into.len();
+    if !from.starts_ms.is_empty() {
+        into.starts_ms.resize(before, 0);
+        into.starts_ms.extend_from_slice(&from.starts_ms[range.clone()]);
+    } else if !into.starts_ms.is_empty() {
+        into.starts_ms.resize(before + range.len(), 0);
+    }
+    if !from.histograms.is_empty() {
+        let place = |at: usize| from.histograms.partition_point(|(i, _)| (*i as usize) < at);
+        let moved = &from.histograms[place(range.start)..place(range.end)];
+        into.histograms.extend(moved.iter().map(|(i, one)| ((*i as usize - range.start + before) as u32, one.clone())));
+    }
+    into.timestamps_ms.extend_from_slice(&from.timestamps_ms[range.clone()]);
+    into.values.extend_from_slice(&from.values[range]);
+}
+
+/// Of the samples from place `first` on, keeps those within an inclusive range.
+pub fn keep(columns: &mut Samples, first: usize, start_ms: i64, end_ms: i64) {
+    let kept = range_of(&columns.timestamps_ms[first..], start_ms..=end_ms);
+    let (from, to) = (first + kept.start, first + kept.end);
+    if to < columns.len() {
+        columns.timestamps_ms.truncate(to);
+        columns.values.truncate(to);
+        columns.starts_ms.truncate(to);
+        columns.histograms.retain(|(at, _)| (*at as usize) < to);
+    }
+    drop_range(columns, first..from);
+}
+
+/// Takes out the samples within an inclusive range.
+pub fn remove(columns: &mut Samples, start_ms: i64, end_ms: i64) {
+    let range = range_of(&columns.timestamps_ms, start_ms..=end_ms);
+    drop_range(columns, range);
+}
+
+fn drop_range(columns: &mut Samples, range: Range<usize>) {
+    if range.is_empty() {
+        return;
+    }
+    columns.timestamps_ms.drain(range.clone());
+    columns.values.drain(range.clone());
+    if !columns.starts_ms.is_empty() {
+        columns.starts_ms.drain(range.clone());
+    }
+    columns.histograms.retain_mut(|(at, _)| {
+        let i = *at as usize;
+        if i >= range.end {
+            *at -= range.len() as u32;
         }
-        columns
-    }
+        !range.contains(&i)
+    });
+}
 
-    /// Adds a sample at or after the last instant; at the same one it wins.
-    fn push_or_replace(&mut self, t_ms: i64, value: f64) {
-        match (self.timestamps_ms.last(), self.values.last_mut()) {
-            (Some(last), Some(last_value)) if *last == t_ms => *last_value = value,
-            _ => self.push(t_ms, value),
+/// From samples in the order they came: sorted by time, of one instant the last.
+pub fn from_arrivals(arrived: &Samples) -> Samples {
+    let mut order: Vec<usize> = (0..arrived.len()).collect();
+    order.sort_by_key(|i| arrived.timestamps_ms[*i]);
+    let mut columns = Samples::default();
+    columns.timestamps_ms.reserve(order.len());
+    columns.values.reserve(order.len());
+    for i in order {
+        if columns.timestamps_ms.last() == Some(&arrived.timestamps_ms[i]) {
+            pop(&mut columns);
         }
+        append(&mut columns, arrived, i..i + 1);
     }
+    columns
+}
 
-    /// The samples within an inclusive range.
-    pub fn slice(&self, start_ms: i64, end_ms: i64) -> Columns {
-        let range = range_of(&self.timestamps_ms, start_ms..=end_ms);
-        Columns { timestamps_ms: self.timestamps_ms[range.clone()].to_vec(), values: self.values[range].to_vec() }
-    }
+/// The samples within an inclusive range.
+pub fn slice(columns: &Samples, start_ms: i64, end_ms: i64) -> Samples {
+    let mut sliced = Samples::default();
+    append(&mut sliced, columns, range_of(&columns.timestamps_ms, start_ms..=end_ms));
+    sliced
+}
 
-    /// Takes in what came later: of one instant the later sample wins.
-    pub fn merge_later(&mut self, later: Columns) {
-        let is_after = match (self.timestamps_ms.last(), later.timestamps_ms.first()) {
-            (Some(last), Some(first)) => last < first,
-            _ => true,
-        };
-        if is_after {
-            if self.is_empty() {
-                *self = later;
-            } else {
-                self.timestamps_ms.extend_from_slice(&later.timestamps_ms);
-                self.values.extend_from_slice(&later.values);
-            }
-            return;
-        }
-        let earlier = std::mem::replace(self, Columns::with_capacity(self.len() + later.len()));
-        let (mut i, mut j) = (0, 0);
-        while i < earlier.len() || j < later.len() {
-            let takes_later = match (earlier.timestamps_ms.get(i), later.timestamps_ms.get(j)) {
-                (Some(a), Some(b)) => b <= a,
-                (None, _) => true,
-                (_, None) => false,
-            };
-            if takes_later {
-                i += usize::from(earlier.timestamps_ms.get(i) == Some(&later.timestamps_ms[j]));
-                self.push(later.timestamps_ms[j], later.values[j]);
-                j += 1;
-            } else {
-                self.push(earlier.timestamps_ms[i], earlier.values[i]);
-                i += 1;
-            }
-        }
+/// Takes in what came later: of one instant the later sample wins.
+pub fn merge_later(into: &mut Samples, later: &Samples) {
+    let is_after = match (into.timestamps_ms.last(), later.timestamps_ms.first()) {
+        (Some(last), Some(first)) => last < first,
+        _ => true,
+    };
+    if is_after {
+        return append(into, later, 0..later.len());
     }
+    let earlier = std::mem::take(into);
+    let (mut i, mut j) = (0, 0);
+    while i < earlier.len() && j < later.len() {
+        let next_later = later.timestamps_ms[j];
+        let run = i + earlier.timestamps_ms[i..].partition_point(|t| *t < next_later);
+        append(into, &earlier, i..run);
+        i = run + usize::from(earlier.timestamps_ms.get(run) == Some(&next_later));
+        let next_earlier = earlier.timestamps_ms.get(i).copied();
+        let run = next_earlier.map_or(later.len(), |next| j + later.timestamps_ms[j..].partition_point(|t| *t < next));
+        append(into, later, j..run);
+        j = run;
+    }
+    append(into, &earlier, i..earlier.len());
+    append(into, later, j..later.len());
 }
 
 /// The places of the instants within an inclusive range of a rising column.
-pub fn range_of(timestamps_ms: &[i64], range: RangeInclusive<i64>) -> std::ops::Range<usize> {
+pub fn range_of(timestamps_ms: &[i64], range: RangeInclusive<i64>) -> Range<usize> {
     let start = timestamps_ms.partition_point(|t| t < range.start());
     let end = timestamps_ms.partition_point(|t| t <= range.end());
     start..end.max(start)
@@ -96,16 +154,22 @@ pub fn range_of(timestamps_ms: &[i64], range: RangeInclusive<i64>) -> std::ops::
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use model::Histogram;
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn columns(samples: &[(i64, f64)]) -> Columns {
+    fn columns(samples: &[(i64, f64)]) -> Samples {
         let (timestamps_ms, values) = samples.iter().copied().unzip();
-        Columns { timestamps_ms, values }
+        Samples { timestamps_ms, values, ..Samples::default() }
     }
 
     fn check(earlier: &[(i64, f64)], later: &[(i64, f64)], expected: &[(i64, f64)]) {
         let mut merged = columns(earlier);
-        merged.merge_later(columns(later));
+        merge_later(&mut merged, &columns(later));
         assert_eq!(merged, columns(expected));
     }
 
@@ -115,14 +179,77 @@ mod tests {
         check(&[(1, 1.0), (3, 3.0)], &[(2, 2.0), (3, 30.0)], &[(1, 1.0), (2, 2.0), (3, 30.0)]);
         check(&[(5, 5.0)], &[(1, 1.0)], &[(1, 1.0), (5, 5.0)]);
         check(&[], &[(1, 1.0)], &[(1, 1.0)]);
-        let arrived = Columns::from_arrivals(&[5, 1, 5, 3], &[0.0, 1.0, 2.0, 3.0]);
+        let arrived = from_arrivals(&columns(&[(5, 0.0), (1, 1.0), (5, 2.0), (3, 3.0)]));
         assert_eq!(arrived, columns(&[(1, 1.0), (3, 3.0), (5, 2.0)]));
     }
 
     #[test]
     fn slices_are_inclusive() {
         let all = columns(&[(1, 1.0), (2, 2.0), (3, 3.0)]);
-        assert_eq!(all.slice(2, 3), columns(&[(2, 2.0), (3, 3.0)]));
-        assert!(all.slice(4, 2).is_empty());
+        assert_eq!(slice(&all, 2, 3), columns(&[(2, 2.0), (3, 3.0)]));
+        assert!(slice(&all, 4, 2).is_empty());
+    }
+
+    /// Time → value, start, and the count of a histogram.
+    type Model = BTreeMap<i64, (u64, i64, Option<u64>)>;
+
+    fn arrivals() -> impl Strategy<Value = Vec<(i64, u8, i64, bool)>> {
+        prop::collection::vec((0i64..30, any::<u8>(), 0i64..3, any::<bool>()), 0..30)
+    }
+
+    fn arrived(samples: &[(i64, u8, i64, bool)]) -> Samples {
+        let mut into = Samples::default();
+        for (t_ms, value, start_ms, is_histogram) in samples {
+            let (t_ms, start_ms) = (*t_ms, *start_ms);
+            if *is_histogram {
+                let histogram = Arc::new(Histogram { count: f64::from(*value), ..Histogram::default() });
+                push_histogram(&mut into, &HistogramSample { t_ms, start_ms, histogram });
+            } else {
+                push_float(&mut into, Sample { t_ms, value: f64::from(*value) }, start_ms);
+            }
+        }
+        into
+    }
+
+    fn model(samples: &[(i64, u8, i64, bool)]) -> Model {
+        let bits = |value: u8| f64::from(value).to_bits();
+        let one = |(t_ms, value, start_ms, is_histogram): &(i64, u8, i64, bool)| match is_histogram {
+            true => (*t_ms, (0, *start_ms, Some(bits(*value)))),
+            false => (*t_ms, (bits(*value), *start_ms, None)),
+        };
+        samples.iter().map(one).collect()
+    }
+
+    fn seen(columns: &Samples) -> Model {
+        assert!(columns.timestamps_ms.is_sorted_by(|a, b| a < b));
+        assert!(columns.starts_ms.is_empty() || columns.starts_ms.len() == columns.len());
+        let histogram = |i: usize| columns.histograms.iter().find(|(at, _)| *at as usize == i);
+        (0..columns.len())
+            .map(|i| {
+                let start_ms = columns.starts_ms.get(i).copied().unwrap_or(0);
+                let count = histogram(i).map(|(_, one)| one.count.to_bits());
+                (columns.timestamps_ms[i], (columns.values[i].to_bits(), start_ms, count))
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn columns_are_a_map(a in arrivals(), b in arrivals(), cut in (0i64..30, 0i64..30)) {
+            let mut merged = from_arrivals(&arrived(&a));
+            merge_later(&mut merged, &from_arrivals(&arrived(&b)));
+            let mut expected = model(&a);
+            expected.extend(model(&b));
+            prop_assert_eq!(seen(&merged), expected.clone());
+            let (start_ms, end_ms) = cut;
+            let within = |t: &i64| (start_ms..=end_ms).contains(t);
+            let (inside, outside): (Model, Model) = expected.into_iter().partition(|(t, _)| within(t));
+            let mut kept = merged.clone();
+            keep(&mut kept, 0, start_ms, end_ms);
+            prop_assert_eq!(seen(&kept), inside.clone());
+            prop_assert_eq!(seen(&slice(&merged, start_ms, end_ms)), inside);
+            remove(&mut merged, start_ms, end_ms);
+            prop_assert_eq!(seen(&merged), outside);
+        }
     }
 }

@@ -5,15 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bus::Offset;
 use disk::{Disk, write_atomically};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+use super::deletions::Deletion;
 use super::part::Summary;
 
-const VERSION: u32 = 1;
+/// The one that is written. Version 1 knows no deletions.
+const VERSION: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -27,7 +30,7 @@ pub struct Manifest {
     pub parts: Vec<PartEntry>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartEntry {
     pub number: u64,
     pub tenant: String,
@@ -35,6 +38,9 @@ pub struct PartEntry {
     pub day: i64,
     #[serde(flatten)]
     pub summary: Summary,
+    /// What has been deleted of it since it was written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deletions: Vec<Arc<Deletion>>,
 }
 
 impl Manifest {
@@ -78,8 +84,12 @@ impl Manifest {
         if format!("{:08x}\n", crc32fast::hash(json)).as_bytes() != crc {
             return Err("the manifest's checksum does not match");
         }
-        let manifest: Manifest = serde_json::from_slice(json).map_err(|_| "the manifest is malformed")?;
-        if manifest.version == VERSION { Ok(manifest) } else { Err("the manifest's version is not known") }
+        let mut manifest: Manifest = serde_json::from_slice(json).map_err(|_| "the manifest is malformed")?;
+        if !(1..=VERSION).contains(&manifest.version) {
+            return Err("the manifest's version is not known");
+        }
+        manifest.version = VERSION;
+        Ok(manifest)
     }
 }
 
@@ -89,13 +99,14 @@ fn manifest_path(dir: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use model::{Deletes, MatchOp, Matcher};
     use proptest::prelude::*;
 
     use super::*;
 
     fn manifest() -> Manifest {
         let summary = Summary { bytes: 100, crc: 7, series: 2, samples: 5, min_ms: -1, max_ms: 9 };
-        let part = PartEntry { number: 3, tenant: "t".into(), day: -1, summary };
+        let part = PartEntry { number: 3, tenant: "t".into(), day: -1, summary, deletions: Vec::new() };
         let next = BTreeMap::from([(0, 17)]);
         Manifest { next, next_part: 4, parts: vec![part], ..Manifest::new("bus".into()) }
     }
@@ -105,7 +116,24 @@ mod tests {
     fn golden_manifest() {
         let golden = include_bytes!("../../testdata/manifest-v1.json");
         assert_eq!(Manifest::decode(golden).expect("it is one"), manifest());
-        assert_eq!(manifest().encode(), golden);
+    }
+
+    #[test]
+    fn golden_manifest_with_deletions() {
+        let matchers =
+            vec![Matcher::equal("a", "b"), Matcher::new("c", MatchOp::NotRegex, "d|e").expect("a good matcher")];
+        let tenant = "t".to_owned();
+        let deletes =
+            Deletes { tenant, selectors: vec![matchers], start_ms: i64::MIN, end_ms: 7, partitions: 2, partition: 1 };
+        let mut manifest = manifest();
+        manifest.parts[0].deletions.push(Arc::new(Deletion::of(&deletes)));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/manifest-v2.json");
+        if std::env::var_os("BINNACLE_WRITE_GOLDEN").is_some() {
+            std::fs::write(&path, manifest.encode()).expect("written");
+        }
+        let golden = std::fs::read(&path).expect("the fixture is there");
+        assert_eq!(Manifest::decode(&golden).expect("it is one"), manifest);
+        assert_eq!(manifest.encode(), golden);
     }
 
     #[test]

@@ -8,11 +8,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Labels, MS_PER_DAY};
+use model::{Exemplar, Labels, MS_PER_DAY};
 
-use super::columns::Columns;
+use super::columns::{self, Samples};
+use super::deletions::{Deletion, ranges_of, remove_all};
+use super::exemplars::thin;
 use super::manifest::PartEntry;
-use super::part::{Cursor, Part, PartWriter};
+use super::part::{Cursor, PartWriter, Reading};
 use super::{LivePart, Store, StoreError};
 
 /// Parts of today are merged by so many.
@@ -40,7 +42,8 @@ impl Store {
         failures.retain(|_, failed_ms| now_ms - *failed_ms < RETRY_MS);
         let free = self.disk.free_bytes(&self.dir);
         let free = free.map_err(|error| StoreError::io("cannot ask for free space", &self.dir, error))?;
-        let Some(run) = self.due_run(now_ms, &failures, free) else { return Ok(false) };
+        let run = self.due_run(now_ms, &failures, free);
+        let Some(run) = run.or_else(|| self.deleted_from(&failures, free)) else { return Ok(false) };
         self.merge_run(&run).map(|()| true).inspect_err(|_| {
             let PartEntry { tenant, day, .. } = &run[0].entry;
             failures.insert((tenant.clone(), *day), now_ms);
@@ -55,7 +58,7 @@ impl Store {
             Ok(written)
         });
         let (summary, part) = merged.inspect_err(|_| self.remove_parts([number].into_iter()))?;
-        let entry = PartEntry { number, summary, ..run[0].entry.clone() };
+        let mut entry = PartEntry { number, summary, deletions: Vec::new(), ..run[0].entry.clone() };
         let old: Vec<u64> = run.iter().map(|live| live.entry.number).collect();
         let mut manifest = self.manifest.lock();
         // Retention may have dropped the day meanwhile.
@@ -63,7 +66,50 @@ impl Store {
             self.remove_parts([number].into_iter());
             return Ok(());
         }
-        self.replace(&mut manifest, &old, Some(LivePart { entry, part: Arc::new(part) }))
+        entry.deletions = self.deletions_since(run);
+        let is_empty = summary.series == 0;
+        let merged = LivePart { entry, part: Arc::new(part) };
+        if is_empty {
+            // Everything in it was deleted.
+            self.replace(&mut manifest, &old, None)?;
+            self.remove_parts([number].into_iter());
+            return Ok(());
+        }
+        self.replace(&mut manifest, &old, Some(merged))
+    }
+
+    /// What was deleted of a run's parts after the run was taken: the merged part does not leave it out.
+    fn deletions_since(&self, run: &[LivePart]) -> Vec<Arc<Deletion>> {
+        let view = self.view.read();
+        let mut since: Vec<Arc<Deletion>> = Vec::new();
+        for before in run {
+            let now = view.parts.iter().find(|live| live.entry.number == before.entry.number);
+            for deletion in now.into_iter().flat_map(|live| &live.entry.deletions) {
+                if !before.entry.deletions.contains(deletion) && !since.contains(deletion) {
+                    since.push(deletion.clone());
+                }
+            }
+        }
+        since
+    }
+
+    /// A part to be written again without what was deleted of it, once somebody asked for that.
+    fn deleted_from(&self, failures: &Failures, free_bytes: u64) -> Option<Vec<LivePart>> {
+        let view = self.view.read();
+        let is_due = |live: &&LivePart| {
+            let PartEntry { tenant, day, number, summary, deletions } = &live.entry;
+            view.clean_below > *number
+                && !deletions.is_empty()
+                && !failures.contains_key(&(tenant.clone(), *day))
+                && free_bytes >= summary.bytes.saturating_add(SPARE_BYTES)
+        };
+        view.parts.iter().find(is_due).map(|live| vec![live.clone()])
+    }
+
+    /// Asks for parts to be written again without what was deleted of them; [`Store::merge_one`] does it.
+    pub fn clean_deletions(&self) {
+        let mut view = self.view.write();
+        view.clean_below = view.parts.iter().map(|live| live.entry.number + 1).max().unwrap_or(0);
     }
 
     fn due_run(&self, now_ms: i64, failures: &Failures, free_bytes: u64) -> Option<Vec<LivePart>> {
@@ -94,38 +140,62 @@ fn run_start(sizes: &[u64], min_run: usize) -> Option<usize> {
     })
 }
 
-/// Writes the series of all parts in order; of one instant the sample of the latest part wins.
+/// Writes the series of all parts in order, without what was deleted; of one instant the sample of the latest part wins.
 fn merge(writer: &mut PartWriter, run: &[LivePart]) -> Result<(), StoreError> {
-    let mut inputs: Vec<Input> = run.iter().map(|live| Input::new(live.part.clone())).collect();
+    let mut inputs: Vec<Input> = run.iter().map(Input::new).collect();
+    let (mut merged, mut exemplars) = (Samples::default(), Vec::new());
     while let Some(labels) = inputs.iter().filter_map(|input| input.labels.as_ref()).min().cloned() {
-        let mut merged = Columns::default();
+        merged.clear();
+        exemplars.clear();
         for input in inputs.iter_mut().filter(|input| input.labels.as_ref() == Some(&labels)) {
-            merged.merge_later(input.part.read(input.id, i64::MIN, i64::MAX, &mut input.cursor)?);
+            input.read(&labels, &mut merged, &mut exemplars)?;
             input.advance();
         }
-        writer.add(&labels, &merged)?;
+        thin(&mut exemplars);
+        if !merged.is_empty() || !exemplars.is_empty() {
+            writer.add(&labels, &merged, &exemplars)?;
+        }
     }
     Ok(())
 }
 
 /// A part being read in the order of its series.
-struct Input {
-    part: Arc<Part>,
+struct Input<'a> {
+    live: &'a LivePart,
     id: u32,
     /// Of the series at hand; `None` at the end.
     labels: Option<Labels>,
     cursor: Cursor,
 }
 
-impl Input {
-    fn new(part: Arc<Part>) -> Input {
-        let labels = (part.series() > 0).then(|| part.labels(0));
-        Input { part, id: 0, labels, cursor: Cursor::default() }
+impl Input<'_> {
+    fn new(live: &LivePart) -> Input<'_> {
+        let labels = (live.part.series() > 0).then(|| live.part.labels(0));
+        Input { live, id: 0, labels, cursor: Cursor::default() }
+    }
+
+    /// Adds the series at hand to what earlier parts had of it.
+    fn read(&mut self, labels: &Labels, into: &mut Samples, exemplars: &mut Vec<Exemplar>) -> Result<(), StoreError> {
+        let LivePart { entry, part } = self.live;
+        let deleted = ranges_of(&entry.deletions, &entry.tenant, labels);
+        let cursor = &mut self.cursor;
+        if deleted.is_empty() {
+            part.read(self.id, &Reading::ALL, |number| cursor.frame(part, number), into)?;
+        } else {
+            let mut own = Samples::default();
+            part.read(self.id, &Reading::ALL, |number| cursor.frame(part, number), &mut own)?;
+            remove_all(&mut own, &deleted);
+            columns::merge_later(into, &own);
+        }
+        let own = part.exemplars(self.id, &Reading::ALL, |number| cursor.frame(part, number))?;
+        let is_kept = |one: &Exemplar| !deleted.iter().any(|(start, end)| (*start..=*end).contains(&one.t_ms));
+        exemplars.extend(own.into_iter().filter(is_kept));
+        Ok(())
     }
 
     fn advance(&mut self) {
         self.id += 1;
-        self.labels = (self.id < self.part.series()).then(|| self.part.labels(self.id));
+        self.labels = (self.id < self.live.part.series()).then(|| self.live.part.labels(self.id));
     }
 }
 

@@ -12,13 +12,17 @@
 
 mod cardinality;
 mod columns;
+mod deletions;
+mod exemplars;
 mod head;
 mod manifest;
 mod merge;
+mod metadata;
 mod part;
 mod postings;
 mod publish;
 mod select;
+mod snapshot;
 
 #[cfg(test)]
 mod tests;
@@ -30,13 +34,16 @@ use std::sync::Arc;
 
 use bus::Offset;
 use disk::{Disk, DiskLock};
-use model::MetricBatch;
+use model::{Deletes, MetricBatch};
 use parking_lot::{Mutex, RwLock};
 
+pub use cardinality::Cardinality;
+use deletions::Deletion;
 use head::Head;
 use manifest::{Manifest, PartEntry};
 use merge::Failures;
-use part::Part;
+use metadata::Metadata;
+use part::{Part, Summary};
 pub use select::Listing;
 
 /// A series counts as active for this long after a head last met it as new.
@@ -62,6 +69,8 @@ pub struct Store {
     view: RwLock<View>,
     /// What is published. Locked before `view`, and while the manifest is replaced.
     manifest: Mutex<Manifest>,
+    /// Its own lock, never held with another.
+    metadata: Mutex<Metadata>,
     /// Held by the one merge at a time.
     merging: Mutex<Failures>,
     _lock: Box<dyn DiskLock>,
@@ -73,8 +82,12 @@ struct View {
     head: Head,
     /// The head that is being published; it stays until its parts are in the manifest.
     frozen: Option<Arc<Frozen>>,
+    /// What has been deleted of the frozen head, by tenant.
+    frozen_deletions: Vec<(String, Arc<Deletion>)>,
     /// In the manifest's order.
     parts: Vec<LivePart>,
+    /// Parts below this number are to be written again without what was deleted of them.
+    clean_below: u64,
     /// The next offset to apply, by partition.
     next: BTreeMap<u32, Offset>,
     /// By tenant: hashes of active series, and when a head last met them as new.
@@ -91,6 +104,28 @@ struct Frozen {
 struct LivePart {
     entry: PartEntry,
     part: Arc<Part>,
+}
+
+impl LivePart {
+    /// Notes a deletion that may cover something in it.
+    fn delete(&mut self, deletion: &Arc<Deletion>) {
+        let Summary { min_ms, max_ms, .. } = self.entry.summary;
+        if deletion.reaches(min_ms, max_ms) && !self.entry.deletions.contains(deletion) {
+            self.entry.deletions.push(deletion.clone());
+        }
+    }
+}
+
+/// One part, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartInfo {
+    pub name: String,
+    pub tenant: String,
+    pub min_ms: i64,
+    pub max_ms: i64,
+    pub series: u64,
+    pub samples: u64,
+    pub bytes: u64,
 }
 
 /// Sizes of what is not yet published.
@@ -121,9 +156,10 @@ impl Store {
             let part = Part::open(disk.as_ref(), &part_path(dir, entry.number), &entry.summary)?;
             parts.push(LivePart { entry: entry.clone(), part: Arc::new(part) });
         }
+        let metadata = Mutex::new(Metadata::load(disk.as_ref(), dir)?);
         let view = View { parts, next: manifest.next.clone(), ..View::default() };
         let (dir, view, manifest) = (dir.to_owned(), RwLock::new(view), Mutex::new(manifest));
-        Ok(Store { disk, dir, view, manifest, merging: Mutex::default(), _lock: lock })
+        Ok(Store { disk, dir, view, manifest, metadata, merging: Mutex::default(), _lock: lock })
     }
 
     /// The next offset to apply of a partition, if it was ever published.
@@ -138,6 +174,9 @@ impl Store {
 
     /// Applies one record of a partition.
     pub fn apply(&self, partition: u32, offset: Offset, batch: &MetricBatch, oldest_ms: i64, now_ms: i64) {
+        if !batch.metadata.is_empty() {
+            self.metadata.lock().add(&batch.tenant, &batch.metadata);
+        }
         let mut view = self.view.write();
         let View { head, next, active, .. } = &mut *view;
         let active = active.entry(batch.tenant.clone()).or_default();
@@ -145,6 +184,19 @@ impl Store {
             active.insert(hash, now_ms);
         });
         next.insert(partition, offset + 1);
+    }
+
+    /// Applies the deletion in one record of a partition: to all that was applied before it.
+    pub fn delete(&self, partition: u32, offset: Offset, deletes: &Deletes) {
+        let deletion = Arc::new(Deletion::of(deletes));
+        let mut view = self.view.write();
+        view.head.delete(&deletes.tenant, &deletion);
+        if view.frozen.is_some() {
+            view.frozen_deletions.push((deletes.tenant.clone(), deletion.clone()));
+        }
+        let of_tenant = view.parts.iter_mut().filter(|live| live.entry.tenant == deletes.tenant);
+        of_tenant.for_each(|live| live.delete(&deletion));
+        view.next.insert(partition, offset + 1);
     }
 
     /// How many series of a tenant are active.
@@ -177,6 +229,23 @@ impl Store {
     /// Whether a head waits to be published that could not be before.
     pub fn has_frozen(&self) -> bool {
         self.view.read().frozen.is_some()
+    }
+
+    /// The parts in the manifest's order.
+    pub fn part_list(&self) -> Vec<PartInfo> {
+        let info = |live: &LivePart| {
+            let (entry, summary) = (&live.entry, live.entry.summary);
+            PartInfo {
+                name: format!("{:016}", entry.number),
+                tenant: entry.tenant.clone(),
+                min_ms: summary.min_ms,
+                max_ms: summary.max_ms,
+                series: summary.series,
+                samples: summary.samples,
+                bytes: summary.bytes,
+            }
+        };
+        self.view.read().parts.iter().map(info).collect()
     }
 
     /// Number, samples and bytes of the parts.

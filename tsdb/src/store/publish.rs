@@ -9,7 +9,27 @@ use model::MS_PER_DAY;
 use super::head::TenantHead;
 use super::manifest::{Manifest, PartEntry};
 use super::part::{Part, PartWriter, Summary};
-use super::{Frozen, LivePart, Store, StoreError, part_path};
+use super::{Frozen, LivePart, Store, StoreError, View, part_path};
+
+impl View {
+    /// Brings a manifest's deletions up to date.
+    fn note_deletions(&self, manifest: &mut Manifest) {
+        for entry in &mut manifest.parts {
+            if let Some(live) = self.parts.iter().find(|live| live.entry.number == entry.number) {
+                entry.deletions.clone_from(&live.entry.deletions);
+            }
+        }
+    }
+
+    /// Puts on a part what was deleted of the frozen head that it was written from.
+    fn delete_from_frozen(&self, live: &mut LivePart) {
+        for (tenant, deletion) in &self.frozen_deletions {
+            if *tenant == live.entry.tenant {
+                live.delete(deletion);
+            }
+        }
+    }
+}
 
 impl Store {
     /// Publishes the head, or first the one that could not be published before. Answers the offsets below which the bus is
@@ -17,12 +37,21 @@ impl Store {
     pub fn publish(&self) -> Result<BTreeMap<u32, Offset>, StoreError> {
         let mut manifest = self.manifest.lock();
         let frozen = self.freeze();
+        // Before the manifest says that the bus is not needed for it.
+        self.save_metadata()?;
         if frozen.head.samples() == 0 && frozen.next == manifest.next {
-            self.view.write().frozen = None;
+            let mut view = self.view.write();
+            view.frozen = None;
+            view.frozen_deletions.clear();
             return Ok(frozen.next.clone());
         }
-        let written = self.write_head(&mut manifest, &frozen)?;
+        let mut written = self.write_head(&mut manifest, &frozen)?;
         let mut successor = manifest.clone();
+        {
+            let view = self.view.read();
+            view.note_deletions(&mut successor);
+            written.iter_mut().for_each(|live| view.delete_from_frozen(live));
+        }
         successor.next.clone_from(&frozen.next);
         successor.parts.extend(written.iter().map(|live| live.entry.clone()));
         if let Err(error) = successor.save(self.disk.as_ref(), &self.dir) {
@@ -31,8 +60,11 @@ impl Store {
         }
         *manifest = successor;
         let mut view = self.view.write();
+        // Deletions may have come meanwhile; the next manifest has them, and until then the bus does.
+        written.iter_mut().for_each(|live| view.delete_from_frozen(live));
         view.parts.extend(written);
         view.frozen = None;
+        view.frozen_deletions.clear();
         Ok(frozen.next.clone())
     }
 
@@ -56,7 +88,7 @@ impl Store {
                 let number = manifest.take_number();
                 match self.write_part(number, |writer| write_day(writer, head, day, &ids)) {
                     Ok((summary, part)) => {
-                        let entry = PartEntry { number, tenant: tenant.clone(), day, summary };
+                        let entry = PartEntry { number, tenant: tenant.clone(), day, summary, deletions: Vec::new() };
                         written.push(LivePart { entry, part: Arc::new(part) });
                     }
                     Err(error) => {
@@ -119,6 +151,7 @@ impl Store {
         new: Option<LivePart>,
     ) -> Result<(), StoreError> {
         let mut successor = manifest.clone();
+        self.view.read().note_deletions(&mut successor);
         let first = successor.parts.iter().position(|entry| old.contains(&entry.number)).unwrap_or(0);
         successor.parts.retain(|entry| !old.contains(&entry.number));
         if let Some(live) = &new {
@@ -151,8 +184,8 @@ fn write_day(writer: &mut PartWriter, head: &TenantHead, day: i64, ids: &[u32]) 
     let start_ms = day.saturating_mul(MS_PER_DAY);
     let end_ms = start_ms.saturating_add(MS_PER_DAY - 1);
     for id in ids {
-        let columns = head.columns(*id, start_ms, end_ms);
-        writer.add(head.labels(*id), &columns)?;
+        let exemplars = head.exemplars(*id, start_ms, end_ms);
+        writer.add(head.labels(*id), &head.columns(*id, start_ms, end_ms), &exemplars)?;
     }
     Ok(())
 }

@@ -1,21 +1,29 @@
 //! Reading the store: samples for the query engine, and listings of names, values and series.
 //!
 //! A read takes its sources at one moment: the head's matching samples, the frozen head and the list of parts. What is
-//! published or merged meanwhile changes nothing for it.
+//! published, merged or deleted meanwhile changes nothing for it. Several threads may read series of one selection at once;
+//! a frame of blocks that neighbouring series share is unpacked once for all of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::{Labels, Matcher};
-use query::{QueryError, Samples, Series, SeriesSelect, SeriesSet};
+use model::{Exemplar, Labels, MS_PER_DAY, Matcher};
+use parking_lot::Mutex;
+use query::{QueryError, Samples, Series, SeriesSelect, SeriesSet, Wants};
 use roaring::RoaringBitmap;
 
-use super::columns::Columns;
+use super::columns;
+use super::deletions::{Deletion, ranges_of, remove_all};
+use super::exemplars::thin;
 use super::head::TenantHead;
-use super::part::Cursor;
+use super::part::{Cursor, FrameBytes, Reading};
 use super::postings::Postings;
 use super::{Frozen, LivePart, Store, StoreError, View};
+
+/// Unpacked frames that a selection keeps: enough for all parts of a long range, since neighbours share them.
+const MAX_CACHED_FRAMES: usize = 128;
 
 /// One listing's request.
 pub struct Listing<'a> {
@@ -27,10 +35,17 @@ pub struct Listing<'a> {
     pub deadline: Option<Instant>,
 }
 
-/// Where a series' samples are: of a part yet to be read, or copied from a head.
+/// Where a series' samples are.
 enum Place {
-    Part { source: usize, id: u32 },
-    Head(Columns),
+    Part {
+        source: u32,
+        id: u32,
+    },
+    Frozen {
+        id: u32,
+    },
+    /// Copied when the selection was made.
+    Head(Samples),
 }
 
 impl From<StoreError> for QueryError {
@@ -48,57 +63,254 @@ impl View {
         };
         self.parts.iter().filter(reaches).cloned().collect()
     }
+
+    fn frozen_deletions(&self, tenant: &str) -> Vec<Arc<Deletion>> {
+        self.frozen_deletions.iter().filter(|(of, _)| of == tenant).map(|(_, deletion)| deletion.clone()).collect()
+    }
+}
+
+impl LivePart {
+    /// Whether a block of a series reaches into the inclusive range, and is not deleted as a whole.
+    fn shows(&self, id: u32, start_ms: i64, end_ms: i64) -> bool {
+        if self.entry.deletions.is_empty() {
+            return self.part.reaches(id, start_ms, end_ms);
+        }
+        let deleted = ranges_of(&self.entry.deletions, &self.entry.tenant, &self.part.labels(id));
+        let is_deleted =
+            |min_ms: i64, max_ms: i64| deleted.iter().any(|(start, end)| *start <= min_ms && max_ms <= *end);
+        self.part
+            .block_times(id)
+            .any(|(min_ms, max_ms)| min_ms <= end_ms && max_ms >= start_ms && !is_deleted(min_ms, max_ms))
+    }
 }
 
 fn frozen_head<'a>(frozen: &'a Option<Arc<Frozen>>, tenant: &str) -> Option<&'a TenantHead> {
     frozen.as_ref()?.head.tenant(tenant)
 }
 
+/// What one selector found.
+struct Selection {
+    tenant: String,
+    reading: Reading,
+    deadline: Option<Instant>,
+    parts: Vec<LivePart>,
+    frozen: Option<Arc<Frozen>>,
+    frozen_deletions: Vec<Arc<Deletion>>,
+    /// Sorted, and where each one's places end.
+    rows: Vec<(Labels, Range<usize>)>,
+    /// Of row after row, from the oldest source to the newest.
+    places: Vec<Place>,
+    frames: FrameCache,
+}
+
+/// Series being gathered: each label set once.
+#[derive(Default)]
+struct Gathering {
+    by_hash: HashMap<u64, u32, BuildPlain>,
+    rows: Vec<Labels>,
+    found: Vec<(u32, Place)>,
+}
+
+/// Hashes are hashes already.
+type BuildPlain = std::hash::BuildHasherDefault<Plain>;
+
+#[derive(Default)]
+struct Plain(u64);
+
+impl std::hash::Hasher for Plain {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are u64");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+impl Gathering {
+    /// Adds a place of the series with these labels; `is` tells whether it has given ones.
+    fn add(&mut self, hash: u64, is: impl Fn(&Labels) -> bool, labels: impl FnOnce() -> Labels, place: Place) {
+        let mut key = hash;
+        let row = loop {
+            match self.by_hash.get(&key) {
+                Some(row) if is(&self.rows[*row as usize]) => break *row,
+                // Two label sets of one hash: the second lies at the next free key.
+                Some(_) => key = key.wrapping_add(1),
+                None => {
+                    let row = self.rows.len() as u32;
+                    self.by_hash.insert(key, row);
+                    self.rows.push(labels());
+                    break row;
+                }
+            }
+        };
+        self.found.push((row, place));
+    }
+
+    fn add_head(&mut self, labels: &Labels, place: Place) {
+        self.add(labels.hash(""), |other| other == labels, || labels.clone(), place);
+    }
+
+    /// Rows by rising labels, with the ranges of their places, and the places.
+    fn finish(mut self) -> (Vec<(Labels, Range<usize>)>, Vec<Place>) {
+        let mut order: Vec<u32> = (0..self.rows.len() as u32).collect();
+        order.sort_by(|a, b| self.rows[*a as usize].cmp(&self.rows[*b as usize]));
+        let mut rank = vec![0u32; order.len()];
+        for (place, row) in order.iter().enumerate() {
+            rank[*row as usize] = place as u32;
+        }
+        self.found.sort_by_key(|(row, _)| rank[*row as usize]);
+        let mut rows: Vec<(Labels, Range<usize>)> = Vec::with_capacity(order.len());
+        let mut places = Vec::with_capacity(self.found.len());
+        let mut last = None;
+        for (row, place) in self.found {
+            if last != Some(row) {
+                rows.push((self.rows[row as usize].clone(), places.len()..places.len()));
+                last = Some(row);
+            }
+            places.push(place);
+            if let Some((_, range)) = rows.last_mut() {
+                range.end = places.len();
+            }
+        }
+        (rows, places)
+    }
+}
+
 impl Series for Store {
     fn select<'s>(&'s self, request: &SeriesSelect<'_>) -> Result<Box<dyn SeriesSet + 's>, QueryError> {
-        let SeriesSelect { tenant, matchers, start_ms, end_ms, deadline, .. } = *request;
-        let mut rows: Vec<(Labels, Samples)> = Vec::new();
+        let SeriesSelect { tenant, matchers, start_ms, end_ms, deadline, wants } = *request;
         if start_ms > end_ms {
-            return Ok(Box::new(rows));
+            return Ok(Box::new(Vec::<(Labels, Samples)>::new()));
         }
-        let (parts, frozen, latest) = {
+        let mut latest = Vec::new();
+        let (parts, frozen, frozen_deletions) = {
             let view = self.view.read();
-            let latest = view.head.tenant(tenant).map(|head| head.gather(matchers, start_ms, end_ms));
-            (view.parts(tenant, start_ms, end_ms), view.frozen.clone(), latest.unwrap_or_default())
+            if let Some(head) = view.head.tenant(tenant) {
+                for id in &head.postings().select(matchers) {
+                    let columns = head.columns(id, start_ms, end_ms);
+                    if !columns.is_empty() {
+                        latest.push((head.labels(id).clone(), columns));
+                    }
+                }
+            }
+            (view.parts(tenant, start_ms, end_ms), view.frozen.clone(), view.frozen_deletions(tenant))
         };
-        // From the oldest source to the newest; the sort below is stable.
-        let mut found: Vec<(Labels, Place)> = Vec::new();
+        let mut gathering = Gathering::default();
         for (source, live) in parts.iter().enumerate() {
             check_deadline(deadline)?;
-            for id in &live.part.postings().select(matchers) {
-                if live.part.reaches(id, start_ms, end_ms) {
-                    found.push((live.part.labels(id), Place::Part { source, id }));
+            let part = &live.part;
+            for id in &part.postings().select(matchers) {
+                if part.reaches(id, start_ms, end_ms) {
+                    let place = Place::Part { source: source as u32, id };
+                    gathering.add(part.hash(id), |labels| part.has_labels(id, labels), || part.labels(id), place);
                 }
             }
         }
-        let earlier = frozen_head(&frozen, tenant).map(|head| head.gather(matchers, start_ms, end_ms));
-        let heads = earlier.into_iter().flatten().chain(latest);
-        found.extend(heads.map(|(labels, columns)| (labels, Place::Head(columns))));
-        found.sort_by(|a, b| a.0.cmp(&b.0));
-
-        let mut cursors: Vec<Cursor> = parts.iter().map(|_| Cursor::default()).collect();
-        let mut found = found.into_iter().peekable();
-        while let Some((labels, place)) = found.next() {
-            check_deadline(deadline)?;
-            let mut read = |place| match place {
-                Place::Head(columns) => Ok(columns),
-                Place::Part { source, id } => parts[source].part.read(id, start_ms, end_ms, &mut cursors[source]),
-            };
-            let mut columns = read(place)?;
-            while let Some((_, place)) = found.next_if(|(next, _)| *next == labels) {
-                columns.merge_later(read(place)?);
-            }
-            let Columns { timestamps_ms, values } = columns;
-            if !values.is_empty() {
-                rows.push((labels, Samples { timestamps_ms, values, ..Samples::default() }));
+        if let Some(head) = frozen_head(&frozen, tenant) {
+            for id in head.postings().select(matchers).iter().filter(|id| head.has_sample(*id, start_ms, end_ms)) {
+                gathering.add_head(head.labels(id), Place::Frozen { id });
             }
         }
-        Ok(Box::new(rows))
+        for (labels, columns) in latest {
+            gathering.add_head(&labels, Place::Head(columns));
+        }
+        check_deadline(deadline)?;
+        let (rows, places) = gathering.finish();
+        let (tenant, reading) = (tenant.to_owned(), Reading { start_ms, end_ms, wants });
+        let frames = FrameCache::default();
+        Ok(Box::new(Selection { tenant, reading, deadline, parts, frozen, frozen_deletions, rows, places, frames }))
+    }
+}
+
+impl SeriesSet for Selection {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn labels(&self, i: usize) -> &Labels {
+        &self.rows[i].0
+    }
+
+    fn read(&self, i: usize, into: &mut Samples) -> Result<(), QueryError> {
+        check_deadline(self.deadline)?;
+        into.clear();
+        let (labels, places) = &self.rows[i];
+        for place in &self.places[places.clone()] {
+            match place {
+                Place::Head(columns) => columns::merge_later(into, columns),
+                Place::Frozen { id } => {
+                    let Reading { start_ms, end_ms, .. } = self.reading;
+                    let Some(head) = frozen_head(&self.frozen, &self.tenant) else { continue };
+                    let mut own = head.columns(*id, start_ms, end_ms);
+                    remove_all(&mut own, &ranges_of(&self.frozen_deletions, &self.tenant, labels));
+                    columns::merge_later(into, &own);
+                }
+                Place::Part { source, id } => self.read_part(*source, *id, labels, into)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Selection {
+    fn read_part(&self, source: u32, id: u32, labels: &Labels, into: &mut Samples) -> Result<(), StoreError> {
+        let LivePart { entry, part } = &self.parts[source as usize];
+        let frame = |number: u32| self.frames.get((source, number), || part.load_frame(number));
+        if entry.deletions.is_empty() {
+            return part.read(id, &self.reading, frame, into);
+        }
+        let mut own = Samples::default();
+        part.read(id, &self.reading, frame, &mut own)?;
+        remove_all(&mut own, &ranges_of(&entry.deletions, &self.tenant, labels));
+        columns::merge_later(into, &own);
+        Ok(())
+    }
+}
+
+/// A frame that is being unpacked, or is.
+type Slot = Arc<Mutex<Option<FrameBytes>>>;
+
+/// The frames unpacked last, each by one thread while others that want it wait.
+#[derive(Default)]
+struct FrameCache {
+    /// By part and number.
+    slots: Mutex<(HashMap<(u32, u32), Slot>, VecDeque<(u32, u32)>)>,
+}
+
+impl FrameCache {
+    fn get(
+        &self,
+        key: (u32, u32),
+        load: impl FnOnce() -> Result<Vec<u8>, StoreError>,
+    ) -> Result<FrameBytes, StoreError> {
+        let slot = {
+            let mut slots = self.slots.lock();
+            let (by_key, order) = &mut *slots;
+            match by_key.get(&key) {
+                Some(slot) => slot.clone(),
+                None => {
+                    if order.len() >= MAX_CACHED_FRAMES
+                        && let Some(oldest) = order.pop_front()
+                    {
+                        by_key.remove(&oldest);
+                    }
+                    order.push_back(key);
+                    by_key.entry(key).or_default().clone()
+                }
+            }
+        };
+        let mut held = slot.lock();
+        if let Some(frame) = held.as_ref() {
+            return Ok(frame.clone());
+        }
+        let frame = Arc::new(load()?);
+        *held = Some(frame.clone());
+        Ok(frame)
     }
 }
 
@@ -113,28 +325,88 @@ impl Store {
     pub fn series(&self, listing: &Listing<'_>) -> Result<BTreeSet<Labels>, QueryError> {
         let Listing { tenant, selectors, start_ms, end_ms, deadline } = *listing;
         let mut found = BTreeSet::new();
-        let mut add_head = |head: &TenantHead| {
+        let mut add_head = |head: &TenantHead, deletions: &[Arc<Deletion>]| {
             for id in selectors.iter().flat_map(|matchers| head.postings().select(matchers)) {
-                if head.has_sample(id, start_ms, end_ms) {
-                    found.insert(head.labels(id).clone());
+                let labels = head.labels(id);
+                let mut has_sample = head.has_sample(id, start_ms, end_ms);
+                if has_sample && !deletions.is_empty() {
+                    let mut columns = head.columns(id, start_ms, end_ms);
+                    remove_all(&mut columns, &ranges_of(deletions, tenant, labels));
+                    has_sample = !columns.is_empty();
+                }
+                if has_sample {
+                    found.insert(labels.clone());
                 }
             }
         };
-        let (parts, frozen) = {
+        let (parts, frozen, deletions) = {
             let view = self.view.read();
-            view.head.tenant(tenant).into_iter().for_each(&mut add_head);
-            (view.parts(tenant, start_ms, end_ms), view.frozen.clone())
+            view.head.tenant(tenant).into_iter().for_each(|head| add_head(head, &[]));
+            (view.parts(tenant, start_ms, end_ms), view.frozen.clone(), view.frozen_deletions(tenant))
         };
-        frozen_head(&frozen, tenant).into_iter().for_each(add_head);
+        frozen_head(&frozen, tenant).into_iter().for_each(|head| add_head(head, &deletions));
         for live in parts {
             check_deadline(deadline)?;
             for id in selectors.iter().flat_map(|matchers| live.part.postings().select(matchers)) {
-                if live.part.reaches(id, start_ms, end_ms) {
+                if live.shows(id, start_ms, end_ms) {
                     found.insert(live.part.labels(id));
                 }
             }
         }
         Ok(found)
+    }
+
+    /// The exemplars of series that a selector accepts, within an inclusive range, by rising labels and in time.
+    pub fn exemplars(
+        &self,
+        tenant: &str,
+        selectors: &[Vec<Matcher>],
+        start_ms: i64,
+        end_ms: i64,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, QueryError> {
+        let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+        let mut add = |labels: Labels, exemplars: Vec<Exemplar>, deletions: &[Arc<Deletion>]| {
+            let deleted = ranges_of(deletions, tenant, &labels);
+            let is_kept = |one: &Exemplar| !deleted.iter().any(|(start, end)| (*start..=*end).contains(&one.t_ms));
+            let mut kept = exemplars.into_iter().filter(is_kept).peekable();
+            if kept.peek().is_some() {
+                found.entry(labels).or_default().extend(kept);
+            }
+        };
+        let ids_in = |postings: &Postings| {
+            selectors.iter().map(|matchers| postings.select(matchers)).fold(RoaringBitmap::new(), |all, one| all | one)
+        };
+        let (parts, frozen, deletions) = {
+            let view = self.view.read();
+            if let Some(head) = view.head.tenant(tenant) {
+                let ids = ids_in(head.postings());
+                ids.iter().for_each(|id| add(head.labels(id).clone(), head.exemplars(id, start_ms, end_ms), &[]));
+            }
+            let is_near = |live: &&LivePart| {
+                let first_ms = live.entry.day.saturating_mul(MS_PER_DAY);
+                live.entry.tenant == tenant && first_ms <= end_ms && first_ms.saturating_add(MS_PER_DAY) > start_ms
+            };
+            let parts: Vec<LivePart> = view.parts.iter().filter(is_near).cloned().collect();
+            (parts, view.frozen.clone(), view.frozen_deletions(tenant))
+        };
+        if let Some(head) = frozen_head(&frozen, tenant) {
+            let ids = ids_in(head.postings());
+            ids.iter().for_each(|id| add(head.labels(id).clone(), head.exemplars(id, start_ms, end_ms), &deletions));
+        }
+        let reading = Reading { start_ms, end_ms, wants: Wants::Values };
+        for LivePart { entry, part } in &parts {
+            check_deadline(deadline)?;
+            let mut cursor = Cursor::default();
+            for id in &ids_in(part.postings()) {
+                if part.has_exemplars(id) {
+                    let exemplars = part.exemplars(id, &reading, |number| cursor.frame(part, number))?;
+                    add(part.labels(id), exemplars, &entry.deletions);
+                }
+            }
+        }
+        found.values_mut().for_each(thin);
+        Ok(found.into_iter().collect())
     }
 
     /// Names of the labels of series that a listing asks for. As for values, a head or a part that reaches into the range

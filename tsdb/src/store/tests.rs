@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use disk::{Disk, FakeDisk};
-use model::{Labels, MS_PER_DAY, MatchOp, Matcher, MetricBatch, Sample, SeriesSamples};
+use model::{Deletes, Labels, MS_PER_DAY, MatchOp, Matcher, MetricBatch, Sample, SeriesSamples};
 use proptest::prelude::*;
 use query::{Series, SeriesSelect};
 
@@ -263,9 +263,42 @@ fn reads_see_each_sample_once_at_every_moment() {
     });
 }
 
+/// A record of the log.
+#[derive(Debug, Clone)]
+enum Record {
+    Samples(Vec<(u8, i64, u64)>),
+    /// Series, first and last instant.
+    Delete(u8, i64, i64),
+}
+
+fn apply_record(store: &Store, offset: u64, record: &Record) {
+    match record {
+        Record::Samples(samples) => apply(store, offset, samples),
+        Record::Delete(series, start_ms, end_ms) => {
+            let selectors = vec![vec![Matcher::equal("s", series.to_string())]];
+            let (tenant, start_ms, end_ms) = ("t".to_owned(), *start_ms, *end_ms);
+            store.delete(0, offset, &Deletes { tenant, selectors, start_ms, end_ms, partitions: 1, partition: 0 });
+        }
+    }
+}
+
+/// What the log makes of the samples before it.
+fn expect_record(expected: &mut Samples, record: &Record) {
+    match record {
+        Record::Samples(samples) => {
+            expected.extend(samples.iter().map(|(series, t_ms, bits)| ((*series, *t_ms), *bits)));
+        }
+        Record::Delete(deleted, start_ms, end_ms) => {
+            expected.retain(|(series, t_ms), _| series != deleted || !(start_ms..=end_ms).contains(&t_ms));
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
-    Apply(Vec<(u8, i64, u64)>),
+    Append(Record),
+    Clean,
+    Snapshot,
     Publish,
     Merge,
     Crash(u64),
@@ -273,9 +306,13 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let sample = (0u8..4, (0i64..200).prop_map(|t| NOW_MS + t * 10_000_000), any::<u64>());
+    let time = (0i64..200).prop_map(|t| NOW_MS + t * 10_000_000);
+    let sample = (0u8..4, time.clone(), any::<u64>());
     let step = prop_oneof![
-        4 => prop::collection::vec(sample, 1..12).prop_map(Step::Apply),
+        4 => prop::collection::vec(sample, 1..12).prop_map(|samples| Step::Append(Record::Samples(samples))),
+        1 => (0u8..4, time.clone(), time).prop_map(|(series, a, b)| Step::Append(Record::Delete(series, a.min(b), a.max(b)))),
+        1 => Just(Step::Clean),
+        1 => Just(Step::Snapshot),
         2 => Just(Step::Publish),
         1 => Just(Step::Merge),
         1 => any::<u64>().prop_map(Step::Crash),
@@ -285,10 +322,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// The store after a power cut, caught up with the log as the service does it.
-fn restart(disk: &FakeDisk, log: &[Vec<(u8, i64, u64)>]) -> Store {
+fn restart(disk: &FakeDisk, log: &[Record]) -> Store {
     let store = open(disk);
     for offset in store.next(0).unwrap_or(0)..log.len() as u64 {
-        apply(&store, offset, &log[offset as usize]);
+        apply_record(&store, offset, &log[offset as usize]);
     }
     store
 }
@@ -300,14 +337,29 @@ proptest! {
     fn the_store_is_a_view_of_the_log(steps in steps()) {
         let mut disk = FakeDisk::new();
         let mut store = open(&disk);
-        let mut log: Vec<Vec<(u8, i64, u64)>> = Vec::new();
+        let mut log: Vec<Record> = Vec::new();
+        let mut snapshots = 0;
         let mut expected = Samples::new();
         for step in steps {
             match step {
-                Step::Apply(samples) => {
-                    apply(&store, log.len() as u64, &samples);
-                    expected.extend(samples.iter().map(|(series, t_ms, bits)| ((*series, *t_ms), *bits)));
-                    log.push(samples);
+                Step::Append(record) => {
+                    apply_record(&store, log.len() as u64, &record);
+                    expect_record(&mut expected, &record);
+                    log.push(record);
+                }
+                Step::Clean => {
+                    store.clean_deletions();
+                    while store.merge_one(NOW_MS + 100 * MS_PER_DAY).expect("merged") {}
+                }
+                Step::Snapshot => {
+                    snapshots += 1;
+                    if store.has_frozen() {
+                        store.publish().expect("published");
+                    }
+                    store.publish().expect("published");
+                    store.snapshot(&snapshots.to_string()).expect("a snapshot");
+                    let dir = Path::new(DIR).join("snapshots").join(snapshots.to_string());
+                    check(&Store::open(Arc::new(disk.clone()), &dir, "bus").expect("it opens"), &expected);
                 }
                 Step::Publish => drop(store.publish().expect("published")),
                 Step::Merge => while store.merge_one(NOW_MS + 100 * MS_PER_DAY).expect("merged") {},
@@ -317,7 +369,8 @@ proptest! {
                 }
                 Step::CrashWithin(changes, seed) => {
                     disk.cut_power_after(changes);
-                    let _ = store.publish().and_then(|_| store.merge_one(NOW_MS + 100 * MS_PER_DAY));
+                    store.clean_deletions();
+                    let _ = store.publish().and_then(|_| store.snapshot("cut")).and_then(|()| store.merge_one(NOW_MS + 100 * MS_PER_DAY));
                     disk = disk.crash(seed);
                     store = restart(&disk, &log);
                 }

@@ -5,8 +5,14 @@
 //! ALP, Afroozeh, Kuffó and Boncz 2023) as deltas or deltas of deltas with exceptions beside them; XOR with the value
 //! before, without its zero bytes (after Gorilla, Pelkonen et al. 2015). The format is in `docs/format/part.md`.
 
+use std::ops::Range;
+
+use model::{Exemplar, Labels, is_stale};
+use query::Wants;
+
+use super::histograms;
 use super::wire::{Reader, put_number, put_signed};
-use crate::store::columns::Columns;
+use crate::store::columns::Samples;
 
 pub const MAX_BLOCK_SAMPLES: usize = 8192;
 
@@ -25,23 +31,145 @@ const MAX_INTEGER: f64 = (1u64 << 53) as f64;
 /// An exponent is chosen by this many values.
 const PROBED_VALUES: usize = 64;
 
-/// Appends the block of columns that are not empty.
-pub fn encode(timestamps_ms: &[i64], values: &[f64], out: &mut Vec<u8>) {
-    assert!(!values.is_empty() && values.len() <= MAX_BLOCK_SAMPLES && values.len() == timestamps_ms.len());
-    encode_times(timestamps_ms, out);
+/// What a block holds, and what beside floats.
+pub const STALE: u8 = 1;
+pub const HISTOGRAMS: u8 = 2;
+pub const STARTS: u8 = 4;
+pub const EXEMPLARS: u8 = 8;
+
+/// Appends the block of a range that is not empty, and answers what it holds.
+pub fn encode(columns: &Samples, range: Range<usize>, out: &mut Vec<u8>) -> u8 {
+    assert!(!range.is_empty() && range.len() <= MAX_BLOCK_SAMPLES);
+    let values = &columns.values[range.clone()];
+    let mut flags = 0;
+    encode_times(&columns.timestamps_ms[range.clone()], out);
     encode_values(values, out);
+    if values.iter().any(|value| is_stale(*value)) {
+        flags |= STALE;
+    }
+    if let Some(starts_ms) = columns.starts_ms.get(range.clone()).filter(|starts| starts.iter().any(|t| *t != 0)) {
+        flags |= STARTS;
+        encode_starts(starts_ms, out);
+    }
+    let place = |at: usize| columns.histograms.partition_point(|(i, _)| (*i as usize) < at);
+    let own = &columns.histograms[place(range.start)..place(range.end)];
+    if !own.is_empty() {
+        flags |= HISTOGRAMS;
+        let moved: Vec<_> = own.iter().map(|(i, one)| (*i - range.start as u32, one.clone())).collect();
+        histograms::encode(&moved, out);
+    }
+    flags
 }
 
-/// Reads a block of so many samples. `None`: the bytes are no such block.
-pub fn decode(bytes: &[u8], samples: usize) -> Option<Columns> {
+/// Where the block that begins at `start` ends: at a number of samples, or of their histograms' counts.
+pub fn block_end(columns: &Samples, start: usize) -> usize {
+    let end = columns.len().min(start + MAX_BLOCK_SAMPLES);
+    let first = columns.histograms.partition_point(|(i, _)| (*i as usize) < start);
+    let mut counts = 0;
+    for (i, histogram) in &columns.histograms[first..] {
+        counts += histograms::counts_of(histogram);
+        let at = *i as usize;
+        if at >= end {
+            break;
+        }
+        if counts > histograms::MAX_BLOCK_COUNTS && at > start {
+            return at;
+        }
+    }
+    end
+}
+
+/// Reads a block of so many samples behind what `into` holds. `None`: the bytes are no such block, and what `into` holds
+/// means nothing. For [`Wants::Presence`] values are read only where one may be stale; others are 0.
+pub fn decode(bytes: &[u8], samples: usize, flags: u8, wants: Wants, into: &mut Samples) -> Option<()> {
     if samples == 0 || samples > MAX_BLOCK_SAMPLES {
         return None;
     }
     let mut reader = Reader::new(bytes);
-    let timestamps_ms = decode_times(&mut reader, samples)?;
-    let values = decode_values(&mut reader, samples)?;
-    let is_rising = timestamps_ms.windows(2).all(|two| two[0] < two[1]);
-    (reader.remaining() == 0 && is_rising).then_some(Columns { timestamps_ms, values })
+    let before = into.len();
+    decode_times(&mut reader, samples, &mut into.timestamps_ms)?;
+    if !into.timestamps_ms[before..].is_sorted_by(|a, b| a < b) {
+        return None;
+    }
+    if wants == Wants::Presence && flags & STALE == 0 {
+        into.values.resize(before + samples, 0.0);
+        pad_starts(into);
+        return Some(());
+    }
+    decode_values(&mut reader, samples, &mut into.values)?;
+    if wants == Wants::Presence {
+        pad_starts(into);
+        return Some(());
+    }
+    if flags & STARTS != 0 {
+        into.starts_ms.resize(before, 0);
+        decode_starts(&mut reader, samples, &mut into.starts_ms)?;
+    } else {
+        pad_starts(into);
+    }
+    if flags & HISTOGRAMS != 0 {
+        histograms::decode(&mut reader, samples, before, &mut into.histograms)?;
+    }
+    (reader.remaining() == 0).then_some(())
+}
+
+/// Where start times are known of earlier samples, they are unknown for those that were just added.
+fn pad_starts(into: &mut Samples) {
+    if !into.starts_ms.is_empty() {
+        into.starts_ms.resize(into.len(), 0);
+    }
+}
+
+/// Differences that repeat: start times change when counting begins anew.
+fn encode_starts(starts_ms: &[i64], out: &mut Vec<u8>) {
+    let mut before = 0i64;
+    for run in starts_ms.chunk_by(|a, b| a == b) {
+        put_signed(out, run[0].wrapping_sub(before));
+        put_number(out, run.len() as u64);
+        before = run[0];
+    }
+}
+
+fn decode_starts(reader: &mut Reader<'_>, samples: usize, into: &mut Vec<i64>) -> Option<()> {
+    let end = into.len() + samples;
+    let mut start_ms = 0i64;
+    while into.len() < end {
+        start_ms = start_ms.wrapping_add(reader.signed()?);
+        let run = usize::try_from(reader.number()?).ok().filter(|run| *run > 0 && *run <= end - into.len())?;
+        into.resize(into.len() + run, start_ms);
+    }
+    Some(())
+}
+
+/// Appends a block of exemplars, in time.
+pub fn encode_exemplars(exemplars: &[Exemplar], out: &mut Vec<u8>) {
+    let mut before = 0i64;
+    for one in exemplars {
+        put_signed(out, one.t_ms.wrapping_sub(before));
+        out.extend_from_slice(&one.value.to_bits().to_le_bytes());
+        put_number(out, one.labels.len() as u64);
+        for text in one.labels.iter().flat_map(|label| [&label.name, &label.value]) {
+            put_number(out, text.len() as u64);
+            out.extend_from_slice(text.as_bytes());
+        }
+        before = one.t_ms;
+    }
+}
+
+pub fn decode_exemplars(bytes: &[u8], count: usize) -> Option<Vec<Exemplar>> {
+    let mut reader = Reader::new(bytes);
+    let mut exemplars = Vec::new();
+    let mut t_ms = 0i64;
+    for _ in 0..count {
+        t_ms = t_ms.wrapping_add(reader.signed()?);
+        let value = f64::from_bits(u64::from_le_bytes(reader.array()?));
+        let mut pairs = Vec::new();
+        for _ in 0..reader.count()? {
+            pairs.push((reader.string()?, reader.string()?));
+        }
+        exemplars.push(Exemplar { labels: Labels::from_pairs(pairs), value, t_ms });
+    }
+    (reader.remaining() == 0).then_some(exemplars)
 }
 
 fn encode_times(timestamps_ms: &[i64], out: &mut Vec<u8>) {
@@ -62,10 +190,10 @@ fn encode_times(timestamps_ms: &[i64], out: &mut Vec<u8>) {
     }
 }
 
-fn decode_times(reader: &mut Reader<'_>, samples: usize) -> Option<Vec<i64>> {
+fn decode_times(reader: &mut Reader<'_>, samples: usize, times: &mut Vec<i64>) -> Option<()> {
     let kind = reader.byte()?;
     let (mut last, mut step) = (reader.signed()?, reader.signed()?);
-    let mut times = Vec::with_capacity(samples);
+    times.reserve(samples);
     times.push(last);
     for i in 1..samples {
         if kind == VARYING && i > 1 {
@@ -74,10 +202,11 @@ fn decode_times(reader: &mut Reader<'_>, samples: usize) -> Option<Vec<i64>> {
         last = last.wrapping_add(step);
         times.push(last);
     }
-    (kind <= VARYING).then_some(times)
+    (kind <= VARYING).then_some(())
 }
 
-fn encode_values(values: &[f64], out: &mut Vec<u8>) {
+/// Appends values that are not empty in the smallest way.
+pub fn encode_values(values: &[f64], out: &mut Vec<u8>) {
     if values.iter().all(|value| value.to_bits() == values[0].to_bits()) {
         out.push(CONSTANT);
         out.extend_from_slice(&values[0].to_bits().to_le_bytes());
@@ -89,12 +218,17 @@ fn encode_values(values: &[f64], out: &mut Vec<u8>) {
     out.extend_from_slice(&smallest);
 }
 
-fn decode_values(reader: &mut Reader<'_>, samples: usize) -> Option<Vec<f64>> {
+/// Reads so many values behind those there.
+pub fn decode_values(reader: &mut Reader<'_>, samples: usize, values: &mut Vec<f64>) -> Option<()> {
     match reader.byte()? {
-        CONSTANT => Some(vec![f64::from_bits(u64::from_le_bytes(reader.array()?)); samples]),
-        DELTA => decode_decimals(reader, samples, false),
-        DELTA_OF_DELTA => decode_decimals(reader, samples, true),
-        XOR => decode_xor(reader, samples),
+        CONSTANT => {
+            let value = f64::from_bits(u64::from_le_bytes(reader.array()?));
+            values.resize(values.len() + samples, value);
+            Some(())
+        }
+        DELTA => decode_decimals(reader, samples, false, values),
+        DELTA_OF_DELTA => decode_decimals(reader, samples, true, values),
+        XOR => decode_xor(reader, samples, values),
         _ => None,
     }
 }
@@ -168,7 +302,13 @@ fn power_of_ten(exponent: u8) -> f64 {
     POWERS[usize::from(exponent)]
 }
 
-fn decode_decimals(reader: &mut Reader<'_>, samples: usize, is_second_order: bool) -> Option<Vec<f64>> {
+fn decode_decimals(
+    reader: &mut Reader<'_>,
+    samples: usize,
+    is_second_order: bool,
+    values: &mut Vec<f64>,
+) -> Option<()> {
+    let before = values.len();
     let exponent = reader.byte().filter(|exponent| *exponent <= MAX_EXPONENT)?;
     let exceptions = reader.count().filter(|count| *count <= samples)?;
     let mut exact = Vec::with_capacity(exceptions);
@@ -177,17 +317,18 @@ fn decode_decimals(reader: &mut Reader<'_>, samples: usize, is_second_order: boo
         exact.push((at, f64::from_bits(u64::from_le_bytes(reader.array()?))));
     }
     let (mut integer, mut step) = (0i64, 0i64);
-    let mut values = Vec::with_capacity(samples);
+    let power = power_of_ten(exponent);
+    values.reserve(samples);
     for _ in 0..samples {
         let read = reader.signed()?;
         step = if is_second_order { step.wrapping_add(read) } else { read };
         integer = integer.wrapping_add(step);
-        values.push(from_integer(integer, exponent));
+        values.push(integer as f64 / power);
     }
     for (at, value) in exact {
-        values[at] = value;
+        values[before + at] = value;
     }
-    Some(values)
+    Some(())
 }
 
 /// Per value one byte of counts (zero bytes above, zero bytes below), and the bytes between them.
@@ -207,9 +348,9 @@ fn encode_xor(values: &[f64]) -> Vec<u8> {
     out
 }
 
-fn decode_xor(reader: &mut Reader<'_>, samples: usize) -> Option<Vec<f64>> {
+fn decode_xor(reader: &mut Reader<'_>, samples: usize, values: &mut Vec<f64>) -> Option<()> {
     let mut before = 0u64;
-    let mut values = Vec::with_capacity(samples);
+    values.reserve(samples);
     for _ in 0..samples {
         let counts = reader.byte()?;
         let (above, below) = (usize::from(counts >> 4), usize::from(counts & 15));
@@ -219,23 +360,35 @@ fn decode_xor(reader: &mut Reader<'_>, samples: usize) -> Option<Vec<f64>> {
         before ^= u64::from_le_bytes(bytes);
         values.push(f64::from_bits(before));
     }
-    Some(values)
+    Some(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use model::{Buckets, Histogram, ResetHint};
     use proptest::prelude::*;
 
     use super::*;
 
     /// The bytes that a block needs, which must give its samples back to the bit.
     fn check(timestamps_ms: &[i64], values: &[f64]) -> usize {
+        check_columns(&Samples { timestamps_ms: timestamps_ms.to_vec(), values: values.to_vec(), ..Samples::default() })
+    }
+
+    fn check_columns(columns: &Samples) -> usize {
         let mut bytes = Vec::new();
-        encode(timestamps_ms, values, &mut bytes);
-        let back = decode(&bytes, values.len()).expect("it is a block");
-        assert_eq!(back.timestamps_ms, timestamps_ms);
+        let flags = encode(columns, 0..columns.len(), &mut bytes);
+        let mut back = Samples::default();
+        decode(&bytes, columns.len(), flags, Wants::Values, &mut back).expect("it is a block");
+        assert_eq!(format!("{back:?}"), format!("{columns:?}"));
         let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&back.values), bits(values));
+        assert_eq!(bits(&back.values), bits(&columns.values));
+        back.clear();
+        decode(&bytes, columns.len(), flags, Wants::Presence, &mut back).expect("it is a block");
+        let stale = |columns: &Samples| columns.values.iter().map(|value| is_stale(*value)).collect::<Vec<_>>();
+        assert_eq!((&back.timestamps_ms, stale(&back)), (&columns.timestamps_ms, stale(columns)));
         bytes.len()
     }
 
@@ -254,6 +407,52 @@ mod tests {
         let mut ended = gauge;
         ended[999] = model::stale_marker();
         assert!(check(&times, &ended) < 2_120);
+    }
+
+    /// A steady series whose samples from `floats` on are histograms of a counter.
+    fn columns_of(samples: usize, floats: usize) -> Samples {
+        let mut columns = Samples { timestamps_ms: steady(samples), values: vec![0.0; samples], ..Samples::default() };
+        for i in floats..samples {
+            let counts: Vec<(i32, f64)> = (0..8).map(|b| (b * 2, (i * (b as usize + 1)) as f64)).collect();
+            let count = counts.iter().map(|(_, count)| count).sum();
+            let histogram = Histogram {
+                schema: 3,
+                count,
+                sum: count * 0.5,
+                reset_hint: if i % 100 == 0 { ResetHint::Unknown } else { ResetHint::NotReset },
+                positive: Buckets::from_indexed(counts),
+                ..Histogram::default()
+            };
+            columns.histograms.push((i as u32, Arc::new(histogram)));
+        }
+        columns
+    }
+
+    #[test]
+    fn histograms_and_start_times_come_back() {
+        let mut columns = columns_of(1000, 0);
+        let plain = check_columns(&columns);
+        assert!(plain < 14_000, "{plain} bytes for 1000 histograms of 8 buckets");
+        columns.starts_ms = (0..1000).map(|i| i / 300 * 7).collect();
+        assert!(check_columns(&columns) < plain + 30);
+        let mut mixed = columns_of(50, 20);
+        mixed.values[3] = 7.5;
+        mixed.histograms[5].1 = Arc::new(Histogram::stale());
+        mixed.values[25] = model::stale_marker();
+        mixed.histograms.remove(7);
+        check_columns(&mixed);
+    }
+
+    #[test]
+    fn blocks_end_before_too_many_counts() {
+        let columns = columns_of(9000, 0);
+        let (mut start, mut blocks) = (0, 0);
+        while start < columns.len() {
+            let end = block_end(&columns, start);
+            assert!(end > start && (end - start) * 11 <= histograms::MAX_BLOCK_COUNTS);
+            (start, blocks) = (end, blocks + 1);
+        }
+        assert_eq!((start, blocks), (9000, 2));
     }
 
     #[test]
@@ -280,8 +479,21 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), samples in 0usize..9000) {
-            let _ = decode(&bytes, samples);
+        fn any_bytes_never_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..200), samples in 0usize..9000, flags in 0u8..16,
+        ) {
+            let _ = decode(&bytes, samples, flags, Wants::Values, &mut Samples::default());
+            let _ = decode_exemplars(&bytes, samples);
+        }
+
+        /// Histograms behind a block of times and values that are in order.
+        #[test]
+        fn any_histograms_never_panic(bytes in prop::collection::vec(0u8..6, 0..300), samples in 1usize..40) {
+            let columns = columns_of(samples, 0);
+            let mut block = Vec::new();
+            encode(&columns, 0..samples, &mut block);
+            block.extend(bytes);
+            let _ = decode(&block, samples, HISTOGRAMS, Wants::Values, &mut Samples::default());
         }
     }
 }

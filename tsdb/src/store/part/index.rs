@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use model::Labels;
 
-use super::codec::MAX_BLOCK_SAMPLES;
+use super::codec::{MAX_BLOCK_SAMPLES, STALE};
 use super::wire::{Reader, put_number, put_signed};
 
+/// Since this version of parts blocks say what they hold.
+const FLAGS_VERSION: u8 = 2;
 /// No frame unpacks to more.
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
@@ -26,7 +28,10 @@ pub struct Block {
     pub frame: u32,
     pub offset: u32,
     pub bytes: u32,
+    /// Exemplars in a block of those.
     pub samples: u32,
+    /// What it holds: `codec::STALE` and the others.
+    pub flags: u8,
     pub min_ms: i64,
     pub max_ms: i64,
 }
@@ -54,6 +59,17 @@ impl Index {
         let pairs = &self.labels[range(&self.label_ends, id)];
         let symbol = |at: u32| self.symbols[at as usize].clone();
         Labels::from_pairs(pairs.iter().map(|(name, value)| (symbol(*name), symbol(*value))))
+    }
+
+    /// Whether a series has these labels.
+    pub fn has_labels(&self, id: u32, labels: &Labels) -> bool {
+        let pairs = &self.labels[range(&self.label_ends, id)];
+        let symbol = |at: u32| &self.symbols[at as usize];
+        pairs.len() == labels.len()
+            && pairs
+                .iter()
+                .zip(labels)
+                .all(|(pair, label)| *symbol(pair.0) == label.name && *symbol(pair.1) == label.value)
     }
 
     pub fn blocks(&self, id: u32) -> &[Block] {
@@ -87,6 +103,7 @@ impl Index {
                 put_number(&mut out, u64::from(block.frame - frame));
                 put_number(&mut out, u64::from(block.bytes));
                 put_number(&mut out, u64::from(block.samples));
+                out.push(block.flags);
                 put_signed(&mut out, block.min_ms.wrapping_sub(t_ms));
                 put_number(&mut out, block.max_ms.wrapping_sub(block.min_ms) as u64);
                 (frame, t_ms) = (block.frame, block.min_ms);
@@ -96,7 +113,7 @@ impl Index {
     }
 
     /// `None`: the bytes are no directory.
-    pub fn decode(bytes: &[u8], first_frame_offset: u64) -> Option<Index> {
+    pub fn decode(bytes: &[u8], version: u8, first_frame_offset: u64) -> Option<Index> {
         let mut reader = Reader::new(bytes);
         let mut index = Index::default();
         for _ in 0..reader.count()? {
@@ -117,7 +134,7 @@ impl Index {
             index.frames.push(Frame { offset, stored_bytes, raw_bytes, crc });
             offset += u64::from(stored_bytes);
         }
-        let mut place = Place::default();
+        let mut place = Place { version, ..Place::default() };
         for _ in 0..reader.count()? {
             index.read_series(&mut reader, &mut place)?;
         }
@@ -143,6 +160,7 @@ impl Index {
 /// Where the next block lies: after the one before it, or at the start of a later frame.
 #[derive(Default)]
 struct Place {
+    version: u8,
     frame: u32,
     offset: u32,
     min_ms: i64,
@@ -156,6 +174,8 @@ impl Place {
         }
         let bytes = u32::try_from(reader.number()?).ok()?;
         let samples = u32::try_from(reader.number()?).ok().filter(|samples| *samples as usize <= MAX_BLOCK_SAMPLES)?;
+        // Version 1 holds floats, and does not say which of its blocks have a stale one.
+        let flags = if self.version < FLAGS_VERSION { STALE } else { reader.byte()? };
         let min_ms = self.min_ms.wrapping_add(reader.signed()?);
         let max_ms = min_ms.wrapping_add(reader.number()? as i64);
         let (frame, offset) = (self.frame, self.offset);
@@ -164,7 +184,7 @@ impl Place {
             return None;
         }
         (self.offset, self.min_ms) = (end, min_ms);
-        Some(Block { frame, offset, bytes, samples, min_ms, max_ms })
+        Some(Block { frame, offset, bytes, samples, flags, min_ms, max_ms })
     }
 }
 
@@ -182,14 +202,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Index::decode(&bytes, 8);
+        fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), version in 1u8..3) {
+            let _ = Index::decode(&bytes, version, 8);
         }
 
         /// Small numbers make structures that hold together more often.
         #[test]
-        fn small_bytes_never_panic(bytes in prop::collection::vec(0u8..4, 0..100)) {
-            if let Some(index) = Index::decode(&bytes, 8) {
+        fn small_bytes_never_panic(bytes in prop::collection::vec(0u8..4, 0..100), version in 1u8..3) {
+            if let Some(index) = Index::decode(&bytes, version, 8) {
                 for id in 0..index.series() as u32 {
                     let _ = (index.labels(id), index.blocks(id).len());
                 }

@@ -4,6 +4,7 @@
 //! is damaged gives an error that names the file, never a panic and never other samples.
 
 mod codec;
+mod histograms;
 mod index;
 mod wire;
 mod writer;
@@ -15,17 +16,21 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use disk::{Disk, DiskReader};
-use model::Labels;
+use model::{Exemplar, Labels};
+use query::Wants;
 
 use super::StoreError;
-use super::columns::Columns;
+use super::columns::{self, Samples};
 use super::postings::Postings;
-use index::Index;
+use index::{Block, Index};
 pub use writer::PartWriter;
 
 const MAGIC: [u8; 4] = *b"BNPT";
-const VERSION: u8 = 1;
+/// The one that is written. Older ones are read.
+const VERSION: u8 = 2;
 const HEADER: [u8; 8] = [b'B', b'N', b'P', b'T', VERSION, 0, 0, 0];
+/// Where the version is in the header.
+const HEADER_VERSION: usize = 4;
 /// Offset and raw length of the directory, its CRC, the magic.
 const FOOTER_BYTES: usize = 24;
 /// No directory unpacks to more.
@@ -48,13 +53,53 @@ pub struct Part {
     reader: Arc<dyn DiskReader>,
     index: Index,
     /// Made when the first query asks.
-    postings: OnceLock<Postings>,
+    lookup: OnceLock<Lookup>,
 }
+
+struct Lookup {
+    postings: Postings,
+    /// Of each series' labels.
+    hashes: Vec<u64>,
+}
+
+/// The unpacked bytes of a frame.
+pub type FrameBytes = Arc<Vec<u8>>;
 
 /// The frame that was read last: neighbours in label order share frames.
 #[derive(Default)]
 pub struct Cursor {
-    frame: Option<(u32, Vec<u8>)>,
+    frame: Option<(u32, FrameBytes)>,
+}
+
+impl Cursor {
+    /// A frame of a part, which is always the same part.
+    pub fn frame(&mut self, part: &Part, number: u32) -> Result<FrameBytes, StoreError> {
+        match &self.frame {
+            Some((held, frame)) if *held == number => Ok(frame.clone()),
+            _ => {
+                let frame = Arc::new(part.load_frame(number)?);
+                self.frame = Some((number, frame.clone()));
+                Ok(frame)
+            }
+        }
+    }
+}
+
+/// What of a series is to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Inclusive.
+    pub start_ms: i64,
+    pub end_ms: i64,
+    pub wants: Wants,
+}
+
+impl Reading {
+    pub const ALL: Reading = Reading { start_ms: i64::MIN, end_ms: i64::MAX, wants: Wants::Values };
+
+    fn reaches(&self, block: &Block) -> bool {
+        block.min_ms <= self.end_ms && block.max_ms >= self.start_ms
+    }
 }
 
 impl Part {
@@ -76,7 +121,9 @@ impl Part {
         };
         let (offset, raw_bytes) = (u64::from_le_bytes(offset), u64::from_le_bytes(raw));
         let header = read_exactly(reader.as_ref(), 0, HEADER.len()).map_err(io)?;
-        if magic != MAGIC || header != HEADER {
+        let version = header[HEADER_VERSION];
+        let is_known = header[..HEADER_VERSION] == HEADER[..HEADER_VERSION] && (1..=VERSION).contains(&version);
+        if magic != MAGIC || !is_known || header[HEADER_VERSION + 1..] != HEADER[HEADER_VERSION + 1..] {
             return Err(corrupt("this is no part of a known version"));
         }
         let stored_bytes = footer_offset.checked_sub(offset).filter(|bytes| *bytes <= MAX_INDEX_BYTES);
@@ -91,8 +138,9 @@ impl Part {
             return Err(corrupt("the directory's checksum does not match"));
         }
         let raw = unpack(stored, raw_bytes as usize).ok_or_else(|| corrupt("the directory does not unpack"))?;
-        let index = Index::decode(&raw, HEADER.len() as u64).ok_or_else(|| corrupt("the directory is malformed"))?;
-        Ok(Part { path: path.to_owned(), reader, index, postings: OnceLock::new() })
+        let index =
+            Index::decode(&raw, version, HEADER.len() as u64).ok_or_else(|| corrupt("the directory is malformed"))?;
+        Ok(Part { path: path.to_owned(), reader, index, lookup: OnceLock::new() })
     }
 
     pub fn series(&self) -> u32 {
@@ -103,52 +151,132 @@ impl Part {
         self.index.labels(id)
     }
 
+    /// Whether a series has these labels.
+    pub fn has_labels(&self, id: u32, labels: &Labels) -> bool {
+        self.index.has_labels(id, labels)
+    }
+
     /// The inverted index; ids rise with the labels.
     pub fn postings(&self) -> &Postings {
-        self.postings.get_or_init(|| {
-            let mut postings = Postings::default();
-            (0..self.series()).for_each(|id| drop(postings.add(&self.labels(id))));
-            postings
+        &self.lookup().postings
+    }
+
+    /// The hash of a series' labels, without a tenant.
+    pub fn hash(&self, id: u32) -> u64 {
+        self.lookup().hashes[id as usize]
+    }
+
+    fn lookup(&self) -> &Lookup {
+        self.lookup.get_or_init(|| {
+            let mut lookup = Lookup { postings: Postings::default(), hashes: Vec::with_capacity(self.index.series()) };
+            for id in 0..self.series() {
+                let labels = self.labels(id);
+                lookup.hashes.push(labels.hash(""));
+                lookup.postings.add(&labels);
+            }
+            lookup
         })
+    }
+
+    /// The inclusive times of a series' blocks of samples.
+    pub fn block_times(&self, id: u32) -> impl Iterator<Item = (i64, i64)> + '_ {
+        let blocks = self.index.blocks(id).iter().filter(|block| block.flags & codec::EXEMPLARS == 0);
+        blocks.map(|block| (block.min_ms, block.max_ms))
     }
 
     /// Whether a block of the series reaches into the inclusive range.
     pub fn reaches(&self, id: u32, start_ms: i64, end_ms: i64) -> bool {
-        self.index.blocks(id).iter().any(|block| block.min_ms <= end_ms && block.max_ms >= start_ms)
+        self.block_times(id).any(|(min_ms, max_ms)| min_ms <= end_ms && max_ms >= start_ms)
     }
 
-    /// A series' samples within the inclusive range.
-    pub fn read(&self, id: u32, start_ms: i64, end_ms: i64, cursor: &mut Cursor) -> Result<Columns, StoreError> {
-        let mut columns = Columns::default();
+    /// Adds a series' samples to those that `into` holds, over which they win. `frame` gives the frames of this part.
+    pub fn read(
+        &self,
+        id: u32,
+        reading: &Reading,
+        mut frame: impl FnMut(u32) -> Result<FrameBytes, StoreError>,
+        into: &mut Samples,
+    ) -> Result<(), StoreError> {
         for block in self.index.blocks(id) {
-            if block.max_ms < start_ms || block.min_ms > end_ms {
+            if block.flags & codec::EXEMPLARS != 0 || !reading.reaches(block) {
                 continue;
             }
-            let frame = self.frame(block.frame, cursor)?;
-            let bytes = frame.get(block.offset as usize..(block.offset + block.bytes) as usize);
-            let samples = block.samples as usize;
-            let Some(decoded) = bytes.and_then(|bytes| codec::decode(bytes, samples)) else {
-                return Err(StoreError::Corrupt { path: self.path.clone(), reason: "a block is malformed" });
-            };
-            let is_whole = start_ms <= block.min_ms && block.max_ms <= end_ms;
-            columns.merge_later(if is_whole { decoded } else { decoded.slice(start_ms, end_ms) });
+            let frame = frame(block.frame)?;
+            if into.timestamps_ms.last().is_none_or(|last| *last < block.min_ms) {
+                self.read_block(block, &frame, reading, into)?;
+            } else {
+                let mut later = Samples::default();
+                self.read_block(block, &frame, reading, &mut later)?;
+                columns::merge_later(into, &later);
+            }
         }
-        Ok(columns)
+        Ok(())
     }
 
-    fn frame<'c>(&self, number: u32, cursor: &'c mut Cursor) -> Result<&'c [u8], StoreError> {
-        if cursor.frame.as_ref().is_none_or(|(held, _)| *held != number) {
-            let frame = self.index.frames[number as usize];
-            let stored = read_exactly(self.reader.as_ref(), frame.offset, frame.stored_bytes as usize);
-            let stored = stored.map_err(|source| StoreError::io("cannot read a part", &self.path, source))?;
-            let corrupt = |reason| StoreError::Corrupt { path: self.path.clone(), reason };
-            if crc32fast::hash(&stored) != frame.crc {
-                return Err(corrupt("a frame's checksum does not match"));
-            }
-            let raw = unpack(stored, frame.raw_bytes as usize).ok_or_else(|| corrupt("a frame does not unpack"))?;
-            cursor.frame = Some((number, raw));
+    /// Adds the samples of a block that lie in the range behind those that `into` holds.
+    fn read_block(
+        &self,
+        block: &Block,
+        frame: &FrameBytes,
+        reading: &Reading,
+        into: &mut Samples,
+    ) -> Result<(), StoreError> {
+        let before = into.len();
+        let decoded = block.bytes_in(frame).and_then(|bytes| {
+            codec::decode(bytes, block.samples as usize, block.flags, reading.wants, into)?;
+            let times = &into.timestamps_ms[before..];
+            (times.first() == Some(&block.min_ms) && times.last() == Some(&block.max_ms)).then_some(())
+        });
+        if decoded.is_none() {
+            return Err(StoreError::Corrupt { path: self.path.clone(), reason: "a block is malformed" });
         }
-        Ok(cursor.frame.as_ref().map_or(&[], |(_, raw)| raw))
+        if block.min_ms < reading.start_ms || block.max_ms > reading.end_ms {
+            columns::keep(into, before, reading.start_ms, reading.end_ms);
+        }
+        Ok(())
+    }
+
+    pub fn has_exemplars(&self, id: u32) -> bool {
+        self.index.blocks(id).iter().any(|block| block.flags & codec::EXEMPLARS != 0)
+    }
+
+    /// The exemplars of a series within the inclusive range.
+    pub fn exemplars(
+        &self,
+        id: u32,
+        reading: &Reading,
+        mut frame: impl FnMut(u32) -> Result<FrameBytes, StoreError>,
+    ) -> Result<Vec<Exemplar>, StoreError> {
+        let mut found = Vec::new();
+        let is_wanted = |block: &&Block| block.flags & codec::EXEMPLARS != 0 && reading.reaches(block);
+        for block in self.index.blocks(id).iter().filter(is_wanted) {
+            let frame = frame(block.frame)?;
+            let decoded =
+                block.bytes_in(&frame).and_then(|bytes| codec::decode_exemplars(bytes, block.samples as usize));
+            let Some(decoded) = decoded else {
+                return Err(StoreError::Corrupt { path: self.path.clone(), reason: "exemplars are malformed" });
+            };
+            found.extend(decoded.into_iter().filter(|one| (reading.start_ms..=reading.end_ms).contains(&one.t_ms)));
+        }
+        Ok(found)
+    }
+
+    /// Reads and checks a frame.
+    pub fn load_frame(&self, number: u32) -> Result<Vec<u8>, StoreError> {
+        let frame = self.index.frames[number as usize];
+        let stored = read_exactly(self.reader.as_ref(), frame.offset, frame.stored_bytes as usize);
+        let stored = stored.map_err(|source| StoreError::io("cannot read a part", &self.path, source))?;
+        let corrupt = |reason| StoreError::Corrupt { path: self.path.clone(), reason };
+        if crc32fast::hash(&stored) != frame.crc {
+            return Err(corrupt("a frame's checksum does not match"));
+        }
+        unpack(stored, frame.raw_bytes as usize).ok_or_else(|| corrupt("a frame does not unpack"))
+    }
+}
+
+impl Block {
+    fn bytes_in<'f>(&self, frame: &'f [u8]) -> Option<&'f [u8]> {
+        frame.get(self.offset as usize..(self.offset + self.bytes) as usize)
     }
 }
 

@@ -1,5 +1,5 @@
 use disk::{FakeDisk, RealDisk};
-use model::{METRIC_NAME, Matcher};
+use model::{Buckets, Histogram, HistogramSample, METRIC_NAME, Matcher, Sample};
 
 use super::*;
 
@@ -7,10 +7,11 @@ fn labels(i: usize) -> Labels {
     Labels::from_pairs([(METRIC_NAME, "x".to_owned()), ("i", format!("{i:03}"))])
 }
 
-fn columns(i: usize, samples: usize) -> Columns {
-    let mut columns = Columns::default();
+fn columns(i: usize, samples: usize) -> Samples {
+    let mut columns = Samples::default();
     for s in 0..samples {
-        columns.push(1_700_000_000_000 + s as i64 * 15_000, (i * s) as f64 / 8.0);
+        let sample = Sample { t_ms: 1_700_000_000_000 + s as i64 * 15_000, value: (i * s) as f64 / 8.0 };
+        columns::push_float(&mut columns, sample, 0);
     }
     columns
 }
@@ -18,9 +19,15 @@ fn columns(i: usize, samples: usize) -> Columns {
 fn write(disk: &dyn Disk, path: &Path, series: usize, samples: usize) -> Summary {
     let mut writer = PartWriter::create(disk, path).expect("created");
     for i in 0..series {
-        writer.add(&labels(i), &columns(i, samples)).expect("added");
+        writer.add(&labels(i), &columns(i, samples), &[]).expect("added");
     }
     writer.finish().expect("finished")
+}
+
+fn read(part: &Part, id: u32, reading: &Reading, cursor: &mut Cursor) -> Result<Samples, StoreError> {
+    let mut into = Samples::default();
+    part.read(id, reading, |number| cursor.frame(part, number), &mut into)?;
+    Ok(into)
 }
 
 fn fake_disk() -> (FakeDisk, &'static Path) {
@@ -38,7 +45,7 @@ fn check(series: usize, samples: usize) -> Summary {
     let mut cursor = Cursor::default();
     for i in 0..series {
         assert_eq!(part.labels(i as u32), labels(i));
-        assert_eq!(part.read(i as u32, i64::MIN, i64::MAX, &mut cursor).expect("read"), columns(i, samples));
+        assert_eq!(read(&part, i as u32, &Reading::ALL, &mut cursor).expect("read"), columns(i, samples));
     }
     summary
 }
@@ -65,8 +72,9 @@ fn ranges_and_matchers_narrow() {
     let found: Vec<u32> = part.postings().select(&[Matcher::equal("i", "007")]).iter().collect();
     assert_eq!(found, [7]);
     let start_ms = 1_700_000_000_000 + 9_000 * 15_000;
-    let read = part.read(7, start_ms, start_ms + 15_000, &mut Cursor::default()).expect("read");
-    assert_eq!(read, columns(7, 20_000).slice(start_ms, start_ms + 15_000));
+    let reading = Reading { start_ms, end_ms: start_ms + 15_000, wants: Wants::Values };
+    let found = read(&part, 7, &reading, &mut Cursor::default()).expect("read");
+    assert_eq!(found, columns::slice(&columns(7, 20_000), start_ms, start_ms + 15_000));
     assert!(part.reaches(7, start_ms, start_ms) && !part.reaches(7, 0, 1));
 }
 
@@ -80,7 +88,7 @@ fn damage_is_an_error_that_names_the_file() {
         disk.corrupt(path, at).expect("corrupted");
         let read_all = || -> Result<(), StoreError> {
             let part = Part::open(&disk, path, &summary)?;
-            (0..5).try_for_each(|id| part.read(id, i64::MIN, i64::MAX, &mut Cursor::default()).map(drop))
+            (0..5).try_for_each(|id| read(&part, id, &Reading::ALL, &mut Cursor::default()).map(drop))
         };
         let error = read_all().expect_err("noticed").to_string();
         assert!(error.contains("a.part"), "{error}");
@@ -102,7 +110,64 @@ fn golden_part() {
     let part = Part::open(&RealDisk, &path, &summary).expect("opened");
     for i in 0..3 {
         assert_eq!(part.labels(i as u32), labels(i));
-        let read = part.read(i as u32, i64::MIN, i64::MAX, &mut Cursor::default()).expect("read");
-        assert_eq!(read, columns(i, 5));
+        let found = read(&part, i as u32, &Reading::ALL, &mut Cursor::default()).expect("read");
+        assert_eq!(found, columns(i, 5));
     }
+}
+
+/// Floats, histograms with start times, exemplars, a stale marker.
+fn rich() -> Vec<(Samples, Vec<Exemplar>)> {
+    let t_ms = 1_700_000_000_000;
+    let mut floats = Samples::default();
+    columns::push_float(&mut floats, Sample { t_ms, value: 1.5 }, t_ms - 5);
+    columns::push_float(&mut floats, Sample { t_ms: t_ms + 1, value: model::stale_marker() }, 0);
+    let mut histograms = Samples::default();
+    for i in 0..4i64 {
+        let positive = Buckets::from_indexed([(-1, i as f64), (4, 2.0 * i as f64)]);
+        let histogram = Histogram { count: 3.0 * i as f64, sum: 0.25 * i as f64, positive, ..Histogram::default() };
+        let sample = HistogramSample { t_ms: t_ms + i, start_ms: t_ms, histogram: Arc::new(histogram) };
+        columns::push_histogram(&mut histograms, &sample);
+    }
+    let labels = Labels::from_pairs([("trace_id", "4bf9")]);
+    let exemplars =
+        vec![Exemplar { labels, value: 0.5, t_ms }, Exemplar { labels: Labels::default(), value: 1.0, t_ms: t_ms + 2 }];
+    vec![(floats, Vec::new()), (histograms, exemplars.clone()), (Samples::default(), exemplars)]
+}
+
+/// Bits of floats, and everything else as it prints.
+fn shown(samples: &Samples) -> String {
+    format!("{samples:?} {:?}", samples.values.iter().map(|value| value.to_bits()).collect::<Vec<_>>())
+}
+
+fn check_rich(part: &Part) {
+    let mut cursor = Cursor::default();
+    for (id, (samples, exemplars)) in rich().into_iter().enumerate() {
+        let id = id as u32;
+        assert_eq!(part.labels(id), labels(id as usize));
+        assert!(part.has_labels(id, &labels(id as usize)) && !part.has_labels(id, &labels(9)));
+        assert_eq!(shown(&read(part, id, &Reading::ALL, &mut cursor).expect("read")), shown(&samples));
+        let found = part.exemplars(id, &Reading::ALL, |number| cursor.frame(part, number)).expect("read");
+        assert_eq!((found, part.has_exemplars(id)), (exemplars.clone(), !exemplars.is_empty()));
+        let presence = Reading { wants: Wants::Presence, ..Reading::ALL };
+        let found = read(part, id, &presence, &mut cursor).expect("read");
+        let stale = |samples: &Samples| samples.values.iter().map(|value| model::is_stale(*value)).collect::<Vec<_>>();
+        assert_eq!((&found.timestamps_ms, stale(&found)), (&samples.timestamps_ms, stale(&samples)));
+    }
+    assert!(!part.reaches(2, i64::MIN, i64::MAX), "exemplars are no samples");
+}
+
+/// The format of version 2.
+#[test]
+fn golden_rich_part() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/part-v2.part");
+    if std::env::var_os("BINNACLE_WRITE_GOLDEN").is_some() {
+        let mut writer = PartWriter::create(&RealDisk, &path).expect("created");
+        for (i, (samples, exemplars)) in rich().iter().enumerate() {
+            writer.add(&labels(i), samples, exemplars).expect("added");
+        }
+        println!("{:?}", writer.finish().expect("finished"));
+    }
+    let summary =
+        Summary { bytes: 0, crc: 0, series: 3, samples: 6, min_ms: 1_700_000_000_000, max_ms: 1_700_000_000_003 };
+    check_rich(&Part::open(&RealDisk, &path, &summary).expect("opened"));
 }

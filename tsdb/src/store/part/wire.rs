@@ -40,10 +40,19 @@ impl<'a> Reader<'a> {
         self.take(N)?.try_into().ok()
     }
 
+    #[inline]
     pub fn number(&mut self) -> Option<u64> {
-        varint::take(&mut self.rest)
+        // Most numbers are differences of a byte.
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Some(u64::from(*byte))
+            }
+            _ => varint::take(&mut self.rest),
+        }
     }
 
+    #[inline]
     pub fn signed(&mut self) -> Option<i64> {
         self.number().map(varint::unzigzag)
     }

@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use disk::{Disk, DiskFile};
-use model::Labels;
+use model::{Exemplar, Labels};
 
-use super::codec::{MAX_BLOCK_SAMPLES, encode};
+use super::codec::{EXEMPLARS, block_end, encode, encode_exemplars};
 use super::index::{Block, Frame, Index};
 use super::{FOOTER_BYTES, HEADER, MAGIC, Summary};
 use crate::store::StoreError;
-use crate::store::columns::Columns;
+use crate::store::columns::Samples;
 
 /// A frame past this is closed: large enough to compress, small enough to read one series of.
 const FRAME_BYTES: usize = 64 << 10;
 const ZSTD_LEVEL: i32 = 3;
+const MAX_BLOCK_EXEMPLARS: usize = 240;
 
 pub struct PartWriter {
     path: PathBuf,
@@ -51,24 +52,42 @@ impl PartWriter {
         })
     }
 
-    /// Adds a series that has samples.
-    pub fn add(&mut self, labels: &Labels, columns: &Columns) -> Result<(), StoreError> {
+    /// Adds a series that has samples or exemplars.
+    pub fn add(&mut self, labels: &Labels, columns: &Samples, exemplars: &[Exemplar]) -> Result<(), StoreError> {
         assert!(self.last.as_ref().is_none_or(|last| last < labels), "series come in rising order");
-        assert!(!columns.is_empty(), "a series in a part has samples");
+        assert!(!columns.is_empty() || !exemplars.is_empty(), "a series in a part has something");
         for label in labels {
             let pair = (self.symbol(&label.name), self.symbol(&label.value));
             self.index.labels.push(pair);
         }
         self.index.label_ends.push(self.index.labels.len() as u32);
-        let times = columns.timestamps_ms.chunks(MAX_BLOCK_SAMPLES);
-        for (times, values) in times.zip(columns.values.chunks(MAX_BLOCK_SAMPLES)) {
-            let added = self.add_block(times, values);
-            added.map_err(|source| StoreError::io("cannot write a part", &self.path, source))?;
-        }
+        let added = self.add_blocks(columns, exemplars);
+        added.map_err(|source| StoreError::io("cannot write a part", &self.path, source))?;
         self.index.block_ends.push(self.index.blocks.len() as u32);
         self.last = Some(labels.clone());
         self.summary.series += 1;
         self.summary.samples += columns.len() as u64;
+        Ok(())
+    }
+
+    fn add_blocks(&mut self, columns: &Samples, exemplars: &[Exemplar]) -> io::Result<()> {
+        let mut start = 0;
+        while start < columns.len() {
+            let range = start..block_end(columns, start);
+            let offset = self.frame.len();
+            let flags = encode(columns, range.clone(), &mut self.frame);
+            let (min_ms, max_ms) = (columns.timestamps_ms[range.start], columns.timestamps_ms[range.end - 1]);
+            self.summary.min_ms = self.summary.min_ms.min(min_ms);
+            self.summary.max_ms = self.summary.max_ms.max(max_ms);
+            self.close_block(offset, range.len(), flags, (min_ms, max_ms))?;
+            start = range.end;
+        }
+        for exemplars in exemplars.chunks(MAX_BLOCK_EXEMPLARS) {
+            let offset = self.frame.len();
+            encode_exemplars(exemplars, &mut self.frame);
+            let times = (exemplars[0].t_ms, exemplars[exemplars.len() - 1].t_ms);
+            self.close_block(offset, exemplars.len(), EXEMPLARS, times)?;
+        }
         Ok(())
     }
 
@@ -82,19 +101,16 @@ impl PartWriter {
         id
     }
 
-    fn add_block(&mut self, times: &[i64], values: &[f64]) -> io::Result<()> {
-        let offset = self.frame.len();
-        encode(times, values, &mut self.frame);
-        let (min_ms, max_ms) = (times[0], times[times.len() - 1]);
-        self.summary.min_ms = self.summary.min_ms.min(min_ms);
-        self.summary.max_ms = self.summary.max_ms.max(max_ms);
+    /// Names the bytes from `offset` of the frame on as a block.
+    fn close_block(&mut self, offset: usize, samples: usize, flags: u8, times: (i64, i64)) -> io::Result<()> {
         self.index.blocks.push(Block {
             frame: self.index.frames.len() as u32,
             offset: offset as u32,
             bytes: (self.frame.len() - offset) as u32,
-            samples: times.len() as u32,
-            min_ms,
-            max_ms,
+            samples: samples as u32,
+            flags,
+            min_ms: times.0,
+            max_ms: times.1,
         });
         if self.frame.len() >= FRAME_BYTES { self.close_frame() } else { Ok(()) }
     }

@@ -100,7 +100,7 @@ impl Eval<'_> {
             return Ok(Vec::new());
         }
         matchers.extend(wanted.data.iter().chain(&wanted.names).cloned());
-        let shift = Shift::default();
+        let shift = first_shift(base);
         let selector = VectorSelector { name: None, matchers, shift, extended: None, span: base.span };
         let mut infos = Vec::new();
         self.stream_latest(&selector, grid, Look::InfoTime, &mut |column| {
@@ -109,6 +109,17 @@ impl Eval<'_> {
         })?;
         Ok(infos)
     }
+}
+
+/// Information is looked up where the first selector of the expression looks: its `@` and `offset` hold for both.
+fn first_shift(base: &Expr) -> Shift {
+    let mut shift = None;
+    base.walk(&mut |node| {
+        if let ExprKind::Selector(selector) | ExprKind::Range { selector, .. } = &node.kind {
+            shift.get_or_insert_with(|| selector.shift.clone());
+        }
+    });
+    shift.unwrap_or_default()
 }
 
 /// Per info metric, identity and step: the series with the newest sample.

@@ -41,7 +41,7 @@ const fn with(name: &'static str, args: &'static [ValueType], arity: Arity, retu
     Function { name, args, arity, returns }
 }
 
-static TABLE: [Function; 91] = [
+static TABLE: [Function; 90] = [
     of("abs", &[V], V),
     of("absent", &[V], V),
     of("absent_over_time", &[M], V),
@@ -84,7 +84,6 @@ static TABLE: [Function; 91] = [
     of("idelta", &[M], V),
     of("increase", &[M], V),
     with("info", &[V, V], Arity::LastOptional, V),
-    with("integral", &[M, S], Arity::LastOptional, V),
     of("irate", &[M], V),
     with("label_join", &[V, T, T, T], ANY, V),
     of("label_replace", &[V, T, T, T, T], V),

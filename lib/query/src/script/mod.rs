@@ -279,6 +279,16 @@ mod tests {
     }
 
     #[test]
+    fn histograms() {
+        check(include_str!("../../testdata/histograms.test"));
+    }
+
+    #[test]
+    fn extended() {
+        check(include_str!("../../testdata/extended.test"));
+    }
+
+    #[test]
     fn a_wrong_expectation_fails() {
         let wrong = [
             "eval instant at 0 1\n  2",

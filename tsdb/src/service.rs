@@ -2,13 +2,14 @@
 //!
 //! Offsets applied are watched by strong reads.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Bus, BusError, Offset, Topic, append_all};
 use disk::Disk;
-use model::{Batch, Deletes, Labels, Matcher, MetricBatch, Sample, SeriesSamples, now_ms};
+use model::{Batch, Deletes, Exemplar, Labels, Matcher, MetricBatch, MetricMetadata, Sample, SeriesSamples, now_ms};
 use query::{Engine, QueryError, Series, Value};
 use service::config::Limits;
 use service::metrics::{Counter, CounterBy, Gauge, Metrics};
@@ -281,6 +282,34 @@ impl Tsdb {
     ) -> Result<(), BusError> {
         let deletes = Deletes { tenant: tenant.to_owned(), selectors, start_ms, end_ms, partitions: 1, partition: 0 };
         append_all(self.bus.as_ref(), Topic::Metrics, Batch::Deletes(deletes)).await.map(drop)
+    }
+
+    /// The exemplars of series that a selector accepts, within an inclusive range, by rising labels and in time.
+    pub async fn exemplars(
+        &self,
+        tenant: &str,
+        selectors: Vec<Vec<Matcher>>,
+        start_ms: i64,
+        end_ms: i64,
+        timeout: Duration,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, QueryError> {
+        let tenant = tenant.to_owned();
+        let found = self.evaluate(self.engine(), timeout, move |_, store, deadline| {
+            store.exemplars(&tenant, &selectors, start_ms, end_ms, Some(deadline))
+        });
+        found.await
+    }
+
+    /// What is known of metrics, or of one, by their names: at most `limit` of them, each with at most `limit_per_metric`
+    /// descriptions.
+    pub fn metadata(
+        &self,
+        tenant: &str,
+        metric: Option<&str>,
+        limit: usize,
+        limit_per_metric: usize,
+    ) -> BTreeMap<String, Vec<MetricMetadata>> {
+        self.store.metadata(tenant, metric, limit, limit_per_metric)
     }
 
     /// Writes the parts again of which something was deleted before the call, without it.

@@ -11,7 +11,6 @@ use crate::{Histogram, Labels, Matcher, Sample};
 
 /// The content of one record.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a batch lives behind an Arc")]
 pub enum Batch {
     Metrics(MetricBatch),
     Logs(LogBatch),

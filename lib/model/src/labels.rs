@@ -37,6 +37,15 @@ impl Labels {
         builder.build()
     }
 
+    /// From labels that are sorted by name, each name once, none empty: as a set of ours was written.
+    pub fn from_sorted(labels: impl IntoIterator<Item = Label>) -> Labels {
+        let labels: Arc<[Label]> = labels.into_iter().collect();
+        debug_assert!(
+            labels.is_sorted_by(|a, b| a.name < b.name) && labels.iter().all(|label| !label.value.is_empty())
+        );
+        Labels(labels)
+    }
+
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.binary_search_by(|label| label.name.as_ref().cmp(name)).ok()?;
         Some(&self.0[found].value)

@@ -50,8 +50,9 @@ impl TryFrom<Stored> for Deletion {
             let op = ops.into_iter().find(|known| known.as_str() == op).ok_or("an operator is not known")?;
             Matcher::new(name, op, value).map_err(|error| error.to_string())
         };
-        let selectors = selectors.into_iter().map(|all| all.into_iter().map(matcher).collect()).collect();
-        Ok(Deletion { selectors: Result::<_, String>::from(selectors)?, start_ms, end_ms, partitions, partition })
+        let selectors = selectors.into_iter().map(|all| all.into_iter().map(matcher).collect());
+        let selectors = selectors.collect::<Result<_, String>>()?;
+        Ok(Deletion { selectors, start_ms, end_ms, partitions, partition })
     }
 }
 

@@ -20,6 +20,16 @@ pub struct Postings {
 }
 
 impl Postings {
+    /// From names, values and the ids that carry them, each pair once, of so many series.
+    pub fn from_pairs(pairs: impl Iterator<Item = (Arc<str>, Arc<str>, RoaringBitmap)>, series: u32) -> Postings {
+        let mut postings = Postings { series, ..Postings::default() };
+        for (name, value, ids) in pairs {
+            postings.bytes += ENTRY_BYTES + value.len();
+            postings.names.entry(name).or_default().insert(value, ids);
+        }
+        postings
+    }
+
     /// Gives the next id to a series. Answers its labels made of the index' own strings, so that equal ones are kept once.
     pub fn add(&mut self, labels: &Labels) -> (u32, Labels) {
         let id = self.series;

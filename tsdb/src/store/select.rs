@@ -45,7 +45,7 @@ enum Place {
         id: u32,
     },
     /// Copied when the selection was made.
-    Head(Samples),
+    Head(Box<Samples>),
 }
 
 impl From<StoreError> for QueryError {
@@ -217,7 +217,7 @@ impl Series for Store {
             }
         }
         for (labels, columns) in latest {
-            gathering.add_head(&labels, Place::Head(columns));
+            gathering.add_head(&labels, Place::Head(Box::new(columns)));
         }
         check_deadline(deadline)?;
         let (rows, places) = gathering.finish();
@@ -242,7 +242,7 @@ impl SeriesSet for Selection {
         let (labels, places) = &self.rows[i];
         for place in &self.places[places.clone()] {
             match place {
-                Place::Head(columns) => columns::merge_later(into, columns),
+                Place::Head(columns) => columns::merge_later(into, columns.as_ref()),
                 Place::Frozen { id } => {
                     let Reading { start_ms, end_ms, .. } = self.reading;
                     let Some(head) = frozen_head(&self.frozen, &self.tenant) else { continue };
@@ -278,8 +278,15 @@ type Slot = Arc<Mutex<Option<FrameBytes>>>;
 /// The frames unpacked last, each by one thread while others that want it wait.
 #[derive(Default)]
 struct FrameCache {
-    /// By part and number.
-    slots: Mutex<(HashMap<(u32, u32), Slot>, VecDeque<(u32, u32)>)>,
+    /// By part and number of the frame.
+    slots: Mutex<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
+    by_key: HashMap<(u32, u32), Slot>,
+    /// From the one that came first.
+    order: VecDeque<(u32, u32)>,
 }
 
 impl FrameCache {
@@ -290,7 +297,7 @@ impl FrameCache {
     ) -> Result<FrameBytes, StoreError> {
         let slot = {
             let mut slots = self.slots.lock();
-            let (by_key, order) = &mut *slots;
+            let Slots { by_key, order } = &mut *slots;
             match by_key.get(&key) {
                 Some(slot) => slot.clone(),
                 None => {

@@ -1,11 +1,14 @@
 //! A part's directory: symbols, frames, series with their labels and blocks. Held in memory while the part is open.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::Labels;
+use model::{Label, Labels};
+use roaring::RoaringBitmap;
 
 use super::codec::{MAX_BLOCK_SAMPLES, STALE};
 use super::wire::{Reader, put_number, put_signed};
+use crate::store::postings::Postings;
 
 /// Since this version of parts blocks say what they hold.
 const FLAGS_VERSION: u8 = 2;
@@ -58,7 +61,20 @@ impl Index {
     pub fn labels(&self, id: u32) -> Labels {
         let pairs = &self.labels[range(&self.label_ends, id)];
         let symbol = |at: u32| self.symbols[at as usize].clone();
-        Labels::from_pairs(pairs.iter().map(|(name, value)| (symbol(*name), symbol(*value))))
+        Labels::from_sorted(pairs.iter().map(|(name, value)| Label { name: symbol(*name), value: symbol(*value) }))
+    }
+
+    /// The inverted index.
+    pub fn postings(&self) -> Postings {
+        let mut ids: HashMap<(u32, u32), RoaringBitmap> = HashMap::new();
+        for id in 0..self.series() as u32 {
+            for pair in &self.labels[range(&self.label_ends, id)] {
+                ids.entry(*pair).or_default().insert(id);
+            }
+        }
+        let symbol = |at: u32| self.symbols[at as usize].clone();
+        let pairs = ids.into_iter().map(|((name, value), ids)| (symbol(name), symbol(value), ids));
+        Postings::from_pairs(pairs, self.series() as u32)
     }
 
     /// Whether a series has these labels.
@@ -142,9 +158,15 @@ impl Index {
     }
 
     fn read_series(&mut self, reader: &mut Reader<'_>, place: &mut Place) -> Option<()> {
+        let first = self.labels.len();
         for _ in 0..reader.count()? {
             let symbol = |number: u64| u32::try_from(number).ok().filter(|at| (*at as usize) < self.symbols.len());
             let pair = (symbol(reader.number()?)?, symbol(reader.number()?)?);
+            // Symbols are sorted, and so are the labels of a series; an empty value is none.
+            let is_next = self.labels.get(first..).and_then(<[_]>::last).is_none_or(|last| last.0 < pair.0);
+            if !is_next || self.symbols[pair.1 as usize].is_empty() {
+                return None;
+            }
             self.labels.push(pair);
         }
         self.label_ends.push(u32::try_from(self.labels.len()).ok()?);

@@ -168,13 +168,8 @@ impl Part {
 
     fn lookup(&self) -> &Lookup {
         self.lookup.get_or_init(|| {
-            let mut lookup = Lookup { postings: Postings::default(), hashes: Vec::with_capacity(self.index.series()) };
-            for id in 0..self.series() {
-                let labels = self.labels(id);
-                lookup.hashes.push(labels.hash(""));
-                lookup.postings.add(&labels);
-            }
-            lookup
+            let hashes = (0..self.series()).map(|id| self.labels(id).hash("")).collect();
+            Lookup { postings: self.index.postings(), hashes }
         })
     }
 

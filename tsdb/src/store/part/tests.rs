@@ -167,7 +167,13 @@ fn golden_rich_part() {
         }
         println!("{:?}", writer.finish().expect("finished"));
     }
-    let summary =
-        Summary { bytes: 0, crc: 0, series: 3, samples: 6, min_ms: 1_700_000_000_000, max_ms: 1_700_000_000_003 };
+    let summary = Summary {
+        bytes: 237,
+        crc: 1_671_949_954,
+        series: 3,
+        samples: 6,
+        min_ms: 1_700_000_000_000,
+        max_ms: 1_700_000_000_003,
+    };
     check_rich(&Part::open(&RealDisk, &path, &summary).expect("opened"));
 }

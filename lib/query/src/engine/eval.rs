@@ -8,7 +8,7 @@ use super::Engine;
 use super::column::{Column, Grid, unique};
 use super::notes::{Note, Notes};
 use super::select::Depth;
-use crate::promql::{At, DurationExpr, Expr, ExprKind};
+use crate::promql::{At, Call, DurationExpr, Expr, ExprKind};
 use crate::{Answer, QueryError, Series, Value};
 
 /// Labels that say what a metric is; what changes that drops them with the name.
@@ -182,15 +182,18 @@ impl<'a> Eval<'a> {
         match &expr.kind {
             ExprKind::Paren(inner) => self.stream(inner, grid, sink),
             ExprKind::Selector(selector) if from_source => self.stream_selector(selector, grid, sink),
-            ExprKind::Call(call) if from_source && Self::is_window_function(call.function.name) => {
-                self.stream_windows(call, grid, sink)
-            }
+            ExprKind::Call(call) if from_source && Self::is_streamed(call) => self.stream_windows(call, grid, sink),
             _ => {
                 let columns = self.vector(expr, grid)?;
                 self.release(columns.iter().map(Column::weight).sum());
                 columns.into_iter().try_for_each(sink)
             }
         }
+    }
+
+    /// Whether a call makes one column of each series. `absent_over_time` makes one of all.
+    fn is_streamed(call: &Call) -> bool {
+        Self::is_window_function(call.function.name) && call.function.name != "absent_over_time"
     }
 
     pub fn vector(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<Column>, QueryError> {

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use bus::Offset;
 use disk::{Disk, DiskLock};
-use model::{Deletes, MetricBatch};
+use model::{Deletes, MS_PER_DAY, MetricBatch};
 use parking_lot::{Mutex, RwLock};
 
 pub use cardinality::Cardinality;
@@ -43,7 +43,7 @@ use head::Head;
 use manifest::{Manifest, PartEntry};
 use merge::Failures;
 use metadata::Metadata;
-use part::{Part, Summary};
+use part::Part;
 pub use select::Listing;
 
 /// A series counts as active for this long after a head last met it as new.
@@ -109,8 +109,10 @@ struct LivePart {
 impl LivePart {
     /// Notes a deletion that may cover something in it.
     fn delete(&mut self, deletion: &Arc<Deletion>) {
-        let Summary { min_ms, max_ms, .. } = self.entry.summary;
-        if deletion.reaches(min_ms, max_ms) && !self.entry.deletions.contains(deletion) {
+        // Its exemplars may lie outside the times of its samples.
+        let first_ms = self.entry.day.saturating_mul(MS_PER_DAY);
+        let last_ms = first_ms.saturating_add(MS_PER_DAY - 1);
+        if deletion.reaches(first_ms, last_ms) && !self.entry.deletions.contains(deletion) {
             self.entry.deletions.push(deletion.clone());
         }
     }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use disk::{Disk, FakeDisk};
-use model::{Deletes, Labels, MS_PER_DAY, MatchOp, Matcher, MetricBatch, Sample, SeriesSamples};
+use model::{
+    Deletes, Histogram, HistogramSample, Labels, MS_PER_DAY, MatchOp, Matcher, MetricBatch, Sample, SeriesSamples,
+};
 use proptest::prelude::*;
 use query::{Series, SeriesSelect};
 
@@ -26,10 +28,26 @@ fn open(disk: &FakeDisk) -> Store {
     Store::open(Arc::new(disk.clone()), Path::new(DIR), "bus").expect("the store opens")
 }
 
+/// A third of the samples are histograms whose sum is the value.
+fn is_histogram(bits: u64) -> bool {
+    bits % 3 == 2
+}
+
+/// Half of the samples have a start time.
+fn start_of(t_ms: i64, bits: u64) -> i64 {
+    if bits.is_multiple_of(2) { t_ms - 7 } else { 0 }
+}
+
 fn batch(samples: &[(u8, i64, u64)]) -> MetricBatch {
     let one = |(series, t_ms, bits): &(u8, i64, u64)| {
-        let samples = vec![Sample { t_ms: *t_ms, value: f64::from_bits(*bits) }];
-        SeriesSamples::new(labels(*series), samples)
+        let (t_ms, value, start_ms) = (*t_ms, f64::from_bits(*bits), start_of(*t_ms, *bits));
+        if is_histogram(*bits) {
+            let histogram = Arc::new(Histogram { sum: value, ..Histogram::default() });
+            let histograms = vec![HistogramSample { t_ms, start_ms, histogram }];
+            return SeriesSamples { labels: labels(*series), histograms, ..SeriesSamples::default() };
+        }
+        let samples = vec![Sample { t_ms, value }];
+        SeriesSamples { starts_ms: vec![start_ms], ..SeriesSamples::new(labels(*series), samples) }
     };
     MetricBatch::new("t", samples.iter().map(one).collect())
 }
@@ -50,8 +68,13 @@ fn read(store: &Store, start_ms: i64, end_ms: i64) -> Samples {
         set.read(i, &mut samples).expect("read");
         assert!(samples.timestamps_ms.is_sorted_by(|a, b| a < b), "each instant once");
         let id: u8 = set.labels(i).get("s").expect("labelled").parse().expect("a number");
-        for (t_ms, value) in samples.timestamps_ms.iter().zip(&samples.values) {
-            assert!(found.insert((id, *t_ms), value.to_bits()).is_none(), "each series once");
+        let histograms: BTreeMap<u32, f64> = samples.histograms.iter().map(|(at, one)| (*at, one.sum)).collect();
+        for (i, t_ms) in samples.timestamps_ms.iter().enumerate() {
+            let histogram = histograms.get(&(i as u32));
+            let bits = histogram.unwrap_or(&samples.values[i]).to_bits();
+            assert_eq!(histogram.is_some(), is_histogram(bits));
+            assert_eq!(samples.starts_ms.get(i).copied().unwrap_or(0), start_of(*t_ms, bits));
+            assert!(found.insert((id, *t_ms), bits).is_none(), "each series once");
         }
     }
     found

@@ -35,10 +35,7 @@ const QUERIES: [(&str, &str); 8] = [
         "sum by (instance, device) (rate(node_network_receive_bytes_total[5m])) * on (instance) group_left (nodename) \
          node_uname_info",
     ),
-    (
-        "histogram",
-        "histogram_quantile(0.99, sum by (instance, le) (rate(http_request_duration_seconds_bucket[5m])))",
-    ),
+    ("histogram", "histogram_quantile(0.99, sum by (instance, le) (rate(http_request_duration_seconds_bucket[5m])))"),
     ("regex", "{__name__=~\"node_network_.*_bytes_total\",device=~\"eth.*|lo\"}"),
 ];
 
@@ -62,7 +59,9 @@ fn main() {
     let base = std::env::var_os("BINNACLE_BENCH_DATA").map_or_else(|| scratch.path().to_owned(), PathBuf::from);
     let binnacle = std::env::var_os("BINNACLE_BENCH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_binnacle").into());
     let mut servers = vec![start("binnacle", Path::new(&binnacle), &base)];
-    for (name, variable) in [("victoria-metrics", "BINNACLE_BENCH_VICTORIA"), ("prometheus", "BINNACLE_BENCH_PROMETHEUS")] {
+    for (name, variable) in
+        [("victoria-metrics", "BINNACLE_BENCH_VICTORIA"), ("prometheus", "BINNACLE_BENCH_PROMETHEUS")]
+    {
         if let Some(path) = std::env::var_os(variable) {
             servers.push(start(name, Path::new(&path), &base));
         }
@@ -117,8 +116,7 @@ fn start(name: &'static str, binary: &Path, base: &Path) -> Server {
     let url = format!("http://{address}");
     let path = if name == "victoria-metrics" { "/health" } else { "/-/ready" };
     service::http::install_tls_provider();
-    let is_ready =
-        || reqwest::blocking::get(format!("{url}{path}")).is_ok_and(|answer| answer.status().is_success());
+    let is_ready = || reqwest::blocking::get(format!("{url}{path}")).is_ok_and(|answer| answer.status().is_success());
     wait_for(name, || is_ready().then_some(()));
     Server { name, child, url, dir }
 }
@@ -171,8 +169,13 @@ fn cpu_s(server: &Server) -> f64 {
 fn measure(server: &Server, query: &str, (start_ms, end_ms): (i64, i64)) -> (f64, f64, usize) {
     let client = reqwest::blocking::Client::new();
     let seconds = |ms: i64| (ms / 1000).to_string();
-    let params =
-        [("query", query.to_owned()), ("start", seconds(start_ms)), ("end", seconds(end_ms)), ("step", "15".to_owned()), ("nocache", "1".to_owned())];
+    let params = [
+        ("query", query.to_owned()),
+        ("start", seconds(start_ms)),
+        ("end", seconds(end_ms)),
+        ("step", "15".to_owned()),
+        ("nocache", "1".to_owned()),
+    ];
     let url = format!("{}/api/v1/query_range", server.url);
     let ask = || {
         let answer = client.get(&url).query(&params).send().expect("an answer");

@@ -15,9 +15,14 @@ const SAMPLES_PER_BODY: usize = 2_000;
 enum Kind {
     Constant,
     /// A counter: up to so much a scrape, in steps of a quantum.
-    Counter { most: f64, quantum: f64 },
+    Counter {
+        most: f64,
+        quantum: f64,
+    },
     /// A gauge that wanders within a tenth, in steps of a quantum.
-    Gauge { quantum: f64 },
+    Gauge {
+        quantum: f64,
+    },
     /// A gauge of random bits.
     Random,
 }
@@ -123,7 +128,9 @@ impl NodeLoad {
             series.value = match series.kind {
                 Kind::Constant => series.value,
                 Kind::Counter { most, quantum } => round(series.value + random * most, quantum),
-                Kind::Gauge { quantum } => round((series.value + (random - 0.5) * 0.1 * series.value).max(1.0), quantum),
+                Kind::Gauge { quantum } => {
+                    round((series.value + (random - 0.5) * 0.1 * series.value).max(1.0), quantum)
+                }
                 Kind::Random => random * 1e3,
             };
         }
@@ -137,5 +144,9 @@ impl NodeLoad {
 
 fn round(value: f64, quantum: f64) -> f64 {
     // Division by the whole inverse keeps decimals as short as they are written.
-    if quantum < 1.0 { (value / quantum).round() / (1.0 / quantum).round() } else { (value / quantum).round() * quantum }
+    if quantum < 1.0 {
+        (value / quantum).round() / (1.0 / quantum).round()
+    } else {
+        (value / quantum).round() * quantum
+    }
 }

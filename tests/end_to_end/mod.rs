@@ -3,6 +3,8 @@
 mod alerting;
 mod bad_input;
 mod deploy;
+mod differential;
+mod expressions;
 mod first_start;
 mod harness;
 mod kafka;

@@ -122,9 +122,13 @@ pub(super) fn regression(timestamps_ms: &[i64], values: &[f64], from_ms: i64) ->
     (slope, y / n - slope * x / n)
 }
 
-/// Go's `math.Max` and `math.Min`: NaN wins.
+/// As `math.Max` and `math.Min` of Go: NaN wins, but not over the infinity that nothing can pass.
 pub(super) fn go_max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    match () {
+        () if a == f64::INFINITY || b == f64::INFINITY => f64::INFINITY,
+        () if a.is_nan() || b.is_nan() => f64::NAN,
+        () => a.max(b),
+    }
 }
 
 pub(super) fn go_min(a: f64, b: f64) -> f64 {

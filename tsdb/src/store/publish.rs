@@ -128,6 +128,8 @@ impl Store {
         write(&mut writer)?;
         let summary = writer.finish()?;
         let part = Part::open(self.disk.as_ref(), &path, &summary)?;
+        // Here rather than in the first query.
+        part.postings();
         Ok((summary, part))
     }
 

@@ -13,6 +13,11 @@ started=$(tests/kafka.sh start "$kafka_dir")
 export "${started?}"
 echo "$started"
 
+echo "== Prometheus, for comparison"
+peer=$(tests/setup/peers.sh)
+export "${peer?}"
+echo "$peer"
+
 echo "== cargo tests"
 # BINNACLE_TEST_FULL turns on the suites that need Kafka, a browser, or minutes; without it they run in a small form.
 BINNACLE_TEST_FULL=1 cargo test --workspace

@@ -65,7 +65,7 @@ pub fn labels(out: &mut String, labels: &Labels) {
 }
 
 /// Seconds, with milliseconds where there are some.
-fn seconds(out: &mut String, t_ms: i64) {
+pub fn seconds(out: &mut String, t_ms: i64) {
     let sign = if t_ms < 0 { "-" } else { "" };
     let size = t_ms.unsigned_abs();
     let _ = write!(out, "{sign}{}", size / 1000);

@@ -1,5 +1,6 @@
 //! Prometheus' HTTP API: remote write in, queries and listings out.
 
+mod admin;
 mod chunk;
 mod federate;
 mod json;
@@ -31,7 +32,7 @@ impl Tsdb {
             .route("/api/v1/write", post(write::write))
             .route("/api/v1/query", get(query::instant).post(query::instant))
             .route("/api/v1/query_range", get(query::range).post(query::range))
-            .route("/api/v1/query_exemplars", get(status::no_exemplars).post(status::no_exemplars))
+            .route("/api/v1/query_exemplars", get(status::exemplars).post(status::exemplars))
             .route("/api/v1/format_query", get(query::format).post(query::format))
             .route("/api/v1/parse_query", get(query::parse).post(query::parse))
             .route("/api/v1/read", post(read::read))
@@ -42,9 +43,13 @@ impl Tsdb {
             .route("/api/v1/labels", get(listing::names).post(listing::names))
             .route("/api/v1/label/{name}/values", get(listing::values))
             .route("/api/v1/series", get(listing::series).post(listing::series))
-            .route("/api/v1/metadata", get(status::no_metadata))
+            .route("/api/v1/metadata", get(status::metadata))
             .route("/api/v1/status/buildinfo", get(status::build))
             .route("/api/v1/status/tsdb", get(status::tsdb))
+            .route("/api/v1/status/tsdb/blocks", get(status::blocks))
+            .route("/api/v1/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
+            .route("/api/v1/admin/tsdb/clean_tombstones", post(admin::clean_tombstones).put(admin::clean_tombstones))
+            .route("/api/v1/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .with_state(self)
     }

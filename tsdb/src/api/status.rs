@@ -1,23 +1,91 @@
-//! Small answers that clients of Prometheus expect: build, head statistics, and what there is none of.
+//! What the store knows beside samples: exemplars, metadata, its build, its parts and its head.
 
 use std::fmt::Write;
 
+use ::query::format_number;
 use axum::extract::State;
 use axum::response::Response;
+use model::MetricMetadata;
+use serde_json::{Value, json};
 use service::http::{ApiError, Params, StrongRead, Tenant};
 
-use super::{App, json, limit, query_error};
+use super::{App, json, limit, query_error, time_or};
 
 /// The version of Prometheus whose API this is: clients (Grafana) switch features by it.
 const API_VERSION: &str = "3.14.0";
 const DEFAULT_TOP: usize = 10;
 
-pub async fn no_exemplars() -> Response {
-    json::success(&[], &[], |out| out.push_str("[]"))
+/// Exemplars of the series that an expression's selectors match.
+pub async fn exemplars(
+    State(app): State<App>,
+    Tenant(tenant): Tenant,
+    strong: StrongRead,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let (start_ms, end_ms) = (time_or(&params, "start", i64::MIN)?, time_or(&params, "end", i64::MAX)?);
+    if end_ms < start_ms {
+        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
+    }
+    let expr = ::query::parse(params.require("query")?).map_err(query_error)?;
+    let selectors: Vec<_> = ::query::selectors(&expr).into_iter().map(|one| one.matchers.clone()).collect();
+    let timeout = app.timeout(&params)?;
+    app.catch_up(strong).await?;
+    let found = app.evaluate(app.engine(), timeout, move |_, store, deadline| {
+        store.exemplars(&tenant, &selectors, start_ms, end_ms, Some(deadline))
+    });
+    let found = found.await.map_err(query_error)?;
+    Ok(json::success(&[], &[], |out| {
+        json::array(out, &found, |out, (labels, exemplars)| {
+            out.push_str("{\"seriesLabels\":");
+            json::labels(out, labels);
+            out.push_str(",\"exemplars\":");
+            json::array(out, exemplars, |out, one| {
+                out.push_str("{\"labels\":");
+                json::labels(out, &one.labels);
+                let _ = write!(out, ",\"value\":\"{}\",\"timestamp\":", format_number(one.value));
+                json::seconds(out, one.t_ms);
+                out.push('}');
+            });
+            out.push('}');
+        });
+    }))
 }
 
-pub async fn no_metadata() -> Response {
-    json::success(&[], &[], |out| out.push_str("{}"))
+/// What is known of metrics.
+pub async fn metadata(
+    State(app): State<App>,
+    Tenant(tenant): Tenant,
+    strong: StrongRead,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let number = |name: &str| match params.get(name) {
+        None => Ok(-1),
+        Some(text) => text.parse::<i64>().map_err(|_| ApiError::bad_data(format!("{name} must be a number"))),
+    };
+    let limit = usize::try_from(number("limit")?).unwrap_or(usize::MAX);
+    let per_metric = usize::try_from(number("limit_per_metric")?).ok().filter(|n| *n > 0).unwrap_or(usize::MAX);
+    app.catch_up(strong).await?;
+    let found = app.store.metadata(&tenant, params.get("metric"), limit, per_metric);
+    let one = |one: &MetricMetadata| json!({"type": one.kind.as_str(), "help": one.help, "unit": one.unit});
+    let all = found.iter().map(|(name, known)| (name.clone(), known.iter().map(one).collect::<Value>()));
+    Ok(json::success(&[], &[], |out| out.push_str(&Value::Object(all.collect()).to_string())))
+}
+
+/// What is on disk, as Prometheus shows its blocks.
+pub async fn blocks(State(app): State<App>) -> Response {
+    let block = |part: crate::PartInfo| {
+        json!({
+            "ulid": part.name,
+            "minTime": part.min_ms,
+            "maxTime": part.max_ms,
+            "stats": {"numSamples": part.samples, "numSeries": part.series, "numBytes": part.bytes},
+            "compaction": {"level": 1, "sources": [part.name]},
+            "version": 2,
+            "tenant": part.tenant,
+        })
+    };
+    let blocks: Vec<Value> = app.parts().into_iter().map(block).collect();
+    json::success(&[], &[], |out| out.push_str(&json!({"blocks": blocks}).to_string()))
 }
 
 pub async fn build() -> Response {
@@ -69,11 +137,9 @@ pub async fn tsdb(
 
 impl crate::Tsdb {
     /// Type, help and unit of a metric.
-    pub(super) fn metadata_of(
-        &self,
-        _tenant: &str,
-        _metric: &str,
-    ) -> Option<(serde_json::Value, serde_json::Value, serde_json::Value)> {
-        None
+    pub(super) fn metadata_of(&self, tenant: &str, metric: &str) -> Option<(Value, Value, Value)> {
+        let known = self.store.metadata(tenant, Some(metric), 1, 1).remove(metric)?;
+        let one = known.first()?;
+        Some((one.kind.as_str().into(), one.help.as_str().into(), one.unit.as_str().into()))
     }
 }

@@ -31,18 +31,39 @@ impl Totals {
         }
     }
 
+    /// Adds the values that are there.
+    fn add_all(&mut self, op: AggregateOp, values: &[f64]) {
+        let Totals::Pairs { count, a, b } = self else {
+            return values.iter().enumerate().for_each(|(step, value)| self.add(op, step, *value));
+        };
+        // The commonest have loops of their own, for speed.
+        match op {
+            AggregateOp::Sum => {
+                for (((count, a), b), value) in count.iter_mut().zip(a).zip(b).zip(values) {
+                    if is_present(*value) {
+                        let mut total = KahanSum { sum: *a, lost: *b };
+                        total.add(*value);
+                        (*count, *a, *b) = (*count + 1, total.sum, total.lost);
+                    }
+                }
+            }
+            AggregateOp::Count | AggregateOp::Group => {
+                count.iter_mut().zip(values).for_each(|(count, value)| *count += u32::from(is_present(*value)));
+            }
+            _ => values.iter().enumerate().for_each(|(step, value)| self.add(op, step, *value)),
+        }
+    }
+
     fn add(&mut self, op: AggregateOp, step: usize, value: f64) {
+        if !is_present(value) {
+            return;
+        }
         let (count, a, b) = match self {
             Totals::Means(means) => return means[step].add(value),
             Totals::Pairs { count, a, b } => (&mut count[step], &mut a[step], &mut b[step]),
         };
         *count += 1;
         match op {
-            AggregateOp::Sum => {
-                let mut total = KahanSum { sum: *a, lost: *b };
-                total.add(value);
-                (*a, *b) = (total.sum, total.lost);
-            }
             AggregateOp::Min if *count == 1 || value < *a || a.is_nan() => *a = value,
             AggregateOp::Max if *count == 1 || value > *a || a.is_nan() => *a = value,
             // Welford: `a` is the mean so far, `b` the sum of squared deviations.
@@ -96,11 +117,7 @@ struct Fold {
 impl Fold {
     fn add(&mut self, op: AggregateOp, column: Column, span: Span, notes: &mut Notes) {
         self.drop_name |= column.drop_name;
-        for (step, value) in column.values.iter().enumerate() {
-            if is_present(*value) {
-                self.floats.add(op, step, *value);
-            }
-        }
+        self.floats.add_all(op, &column.values);
         for (step, histogram) in column.histograms.iter().flatten().enumerate() {
             let Some(histogram) = histogram else { continue };
             match op {

@@ -1,5 +1,6 @@
 //! Walks the tree: every node becomes columns over a grid of steps.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use model::METRIC_NAME;
@@ -7,6 +8,7 @@ use model::METRIC_NAME;
 use super::Engine;
 use super::column::{Column, Grid, unique};
 use super::notes::{Note, Notes};
+use super::repeats::Repeats;
 use super::select::Depth;
 use crate::promql::{At, Call, DurationExpr, Expr, ExprKind};
 use crate::{Answer, QueryError, Series, Value};
@@ -37,6 +39,7 @@ pub(super) struct Eval<'a> {
     pub notes: Notes,
     /// What the calls around ask of histograms.
     pub depth: Depth,
+    repeats: Repeats<'a>,
     live_samples: usize,
 }
 
@@ -45,13 +48,26 @@ impl<'a> Eval<'a> {
         engine: &'a Engine,
         source: &'a dyn Series,
         tenant: &'a str,
+        expr: &'a Expr,
         query: Grid,
         query_step_ms: i64,
         deadline: Option<Instant>,
     ) -> Eval<'a> {
         let (notes, query_range_ms, live_samples) = Default::default();
-        let depth = Depth::Unknown;
-        Eval { engine, source, tenant, query, query_step_ms, query_range_ms, deadline, notes, depth, live_samples }
+        let (depth, repeats) = (Depth::Unknown, Repeats::of(expr));
+        Eval {
+            engine,
+            source,
+            tenant,
+            query,
+            query_step_ms,
+            query_range_ms,
+            deadline,
+            notes,
+            depth,
+            repeats,
+            live_samples,
+        }
     }
 
     pub fn answer(self, value: Value) -> Answer {
@@ -91,6 +107,9 @@ impl<'a> Eval<'a> {
         if self.live_samples.saturating_add(samples) > self.engine.max_samples {
             return Err(too_many_samples());
         }
+        if self.engine.canceled.as_ref().is_some_and(|canceled| canceled.load(Ordering::Relaxed)) {
+            return Err(QueryError::Canceled("expression evaluation"));
+        }
         match self.deadline {
             Some(deadline) if Instant::now() > deadline => Err(QueryError::Timeout("expression evaluation")),
             _ => Ok(()),
@@ -125,6 +144,23 @@ impl<'a> Eval<'a> {
     }
 
     pub fn eval(&mut self, expr: &Expr, grid: Grid) -> Result<Columns, QueryError> {
+        let Some((class, last)) = self.repeats.class(expr) else { return self.eval_node(expr, grid) };
+        if let Some(kept) = self.repeats.find(class, grid, self.depth) {
+            let columns = kept.to_vec();
+            return self.kept(columns);
+        }
+        let result = self.eval_node(last, grid)?;
+        if let Columns::Vector(columns) = &result {
+            let weight: usize = columns.iter().map(Column::weight).sum();
+            if self.live_samples.saturating_add(weight) <= self.engine.max_samples / 2 {
+                self.charge(weight)?;
+                self.repeats.keep(class, grid, self.depth, columns.clone());
+            }
+        }
+        Ok(result)
+    }
+
+    fn eval_node(&mut self, expr: &Expr, grid: Grid) -> Result<Columns, QueryError> {
         if grid.steps > 1 && is_invariant(expr) {
             let once = self.eval(expr, Grid::instant(grid.start_ms))?;
             return self.repeat(once, grid.steps);

@@ -25,11 +25,15 @@ mod over_time;
 mod quantile;
 mod rank;
 mod rate;
+mod repeats;
 mod select;
+mod sliding;
 #[cfg(test)]
 mod tests;
 mod window;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use model::{Labels, Sample};
@@ -52,11 +56,16 @@ pub struct Engine {
     pub max_samples: usize,
     /// The step of subqueries that name none: the evaluation interval.
     pub subquery_step_ms: i64,
+    /// How many threads may work on one query. Results do not depend on it.
+    pub threads: usize,
+    /// Whoever sets it ends the query with [`QueryError::Canceled`].
+    pub canceled: Option<Arc<AtomicBool>>,
 }
 
 impl Default for Engine {
     fn default() -> Engine {
-        Engine { lookback_ms: 300_000, max_samples: 50_000_000, subquery_step_ms: 60_000 }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Engine { lookback_ms: 300_000, max_samples: 50_000_000, subquery_step_ms: 60_000, threads, canceled: None }
     }
 }
 
@@ -71,7 +80,7 @@ impl Engine {
         deadline: Option<Instant>,
     ) -> Result<Answer, QueryError> {
         let grid = Grid::instant(t_ms);
-        let mut eval = Eval::new(self, source, tenant, grid, 0, deadline);
+        let mut eval = Eval::new(self, source, tenant, expr, grid, 0, deadline);
         let value = if type_of(expr) == ValueType::Matrix {
             Value::Matrix(matrix(&mut eval, expr, grid)?)
         } else {
@@ -110,7 +119,7 @@ impl Engine {
             return Err(QueryError::BadData(message));
         }
         let grid = Grid { start_ms, step_ms, steps };
-        let mut eval = Eval::new(self, source, tenant, grid, step_ms, deadline);
+        let mut eval = Eval::new(self, source, tenant, expr, grid, step_ms, deadline);
         eval.query_range_ms = length_ms;
         eval.charge(steps)?;
         let columns = match eval.eval(expr, grid)? {

@@ -122,35 +122,39 @@ fn chosen(op: AggregateOp, members: Vec<Column>, params: &[f64]) -> Vec<Column> 
         _ => Vec::new(),
     };
     let empty = |member: &Column| Column { drop_name: member.drop_name, ..Column::empty(member.labels.clone(), steps) };
-    let mut kept: Vec<Column> = members.iter().map(empty).collect();
-    let mut ranks = Vec::new();
+    let mut kept: Vec<Option<Column>> = members.iter().map(|_| None).collect();
+    let mut ranks: Vec<usize> = Vec::new();
     for (step, param) in params.iter().enumerate() {
-        let value = |i: usize| members[i].values[step];
-        ranks = (0..members.len()).filter(|i| members[*i].has(step)).collect();
-        let rising = |a: f64, b: f64| a.partial_cmp(&b).unwrap_or(Ordering::Equal);
-        let nan_last = |a: f64, b: f64| a.is_nan().cmp(&b.is_nan());
+        ranks.clear();
+        ranks.extend((0..members.len()).filter(|i| members[*i].has(step)));
         match op {
-            AggregateOp::Topk => {
-                ranks.sort_by(|a, b| nan_last(value(*a), value(*b)).then_with(|| rising(value(*b), value(*a))))
-            }
-            AggregateOp::Bottomk => {
-                ranks.sort_by(|a, b| nan_last(value(*a), value(*b)).then_with(|| rising(value(*a), value(*b))))
-            }
             AggregateOp::LimitRatio => ranks.retain(|i| is_sampled(places[*i], param.clamp(-1.0, 1.0))),
-            _ => {}
-        }
-        if op != AggregateOp::LimitRatio {
-            ranks.truncate(param.max(0.0) as usize);
+            AggregateOp::Limitk => ranks.truncate(param.max(0.0) as usize),
+            op => best(&mut ranks, param.max(0.0) as usize, |i| members[i].values[step], op == AggregateOp::Topk),
         }
         for i in &ranks {
-            kept[*i].set(step, members[*i].item(step));
+            kept[*i].get_or_insert_with(|| empty(&members[*i])).set(step, members[*i].item(step));
         }
     }
     if steps == 1 {
-        return ranks.into_iter().map(|i| kept[i].clone()).collect();
+        return ranks.into_iter().filter_map(|i| kept[i].take()).collect();
     }
-    kept.retain(|column| !column.is_empty());
-    kept
+    kept.into_iter().flatten().collect()
+}
+
+/// Leaves the `k` best, in order: NaN last, the earlier of equals first.
+fn best(ranks: &mut Vec<usize>, k: usize, value: impl Fn(usize) -> f64, is_descending: bool) {
+    let order = |a: &usize, b: &usize| {
+        let (x, y) = (value(*a), value(*b));
+        let by_value = x.partial_cmp(&y).unwrap_or(Ordering::Equal);
+        let by_value = if is_descending { by_value.reverse() } else { by_value };
+        x.is_nan().cmp(&y.is_nan()).then(by_value).then(a.cmp(b))
+    };
+    if k < ranks.len() {
+        ranks.select_nth_unstable_by(k, order);
+        ranks.truncate(k);
+    }
+    ranks.sort_unstable_by(order);
 }
 
 /// A positive ratio takes from below, a negative one its complement from above.

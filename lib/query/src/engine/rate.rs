@@ -71,32 +71,35 @@ fn overlaps(times: &[i64], starts: &[i64]) -> bool {
 /// How a change between the first and the last sample becomes one over the whole window: it is extended to the edges where
 /// they are no farther than 1.1 times the samples' average distance, and by half that distance otherwise; a counter is
 /// never extended below zero. Where counting is known to have begun within the window, it is extended to there.
-struct Stretch<'a> {
-    window: &'a Window<'a>,
-    kind: Kind,
-    times: &'a [i64],
-    start_ms: Option<i64>,
+pub(super) struct Stretch<'a> {
+    pub kind: Kind,
+    /// The window's edges.
+    pub start_ms: i64,
+    pub end_ms: i64,
+    pub times: &'a [i64],
+    pub counts_from_ms: Option<i64>,
 }
 
 impl<'a> Stretch<'a> {
-    fn new(window: &'a Window<'a>, kind: Kind, times: &'a [i64], starts: &[i64]) -> Stretch<'a> {
-        let start_ms = starts.first().copied().filter(|_| kind.is_counter);
-        let start_ms = start_ms.filter(|start| *start != 0 && *start > window.start_ms && *start < times[0]);
-        Stretch { window, kind, times, start_ms }
+    fn new(window: &Window<'a>, kind: Kind, times: &'a [i64], starts: &[i64]) -> Stretch<'a> {
+        let Window { start_ms, end_ms, .. } = *window;
+        let from_ms = starts.first().copied().filter(|_| kind.is_counter);
+        let counts_from_ms = from_ms.filter(|from| *from != 0 && *from > start_ms && *from < times[0]);
+        Stretch { kind, start_ms, end_ms, times, counts_from_ms }
     }
 
     /// The factor; `first` and `change` are the first value and the whole change of a counter, or of a histogram's count.
-    fn factor(&self, first: f64, change: f64) -> f64 {
+    pub fn factor(&self, first: f64, change: f64) -> f64 {
         let seconds = |from_ms: i64, to_ms: i64| (to_ms - from_ms) as f64 / 1000.0;
         let last = self.times.len() - 1;
-        let mut to_start = seconds(self.window.start_ms, self.times[0]);
-        let mut to_end = seconds(self.times[last], self.window.end_ms);
+        let mut to_start = seconds(self.start_ms, self.times[0]);
+        let mut to_end = seconds(self.times[last], self.end_ms);
         let mut sampled = seconds(self.times[0], self.times[last]);
         let between = if last > 0 { sampled / last as f64 } else { 0.0 };
         let threshold = between * 1.1;
-        if let Some(start_ms) = self.start_ms {
+        if let Some(from_ms) = self.counts_from_ms {
             to_start = 0.0;
-            sampled = seconds(start_ms, self.times[last]);
+            sampled = seconds(from_ms, self.times[last]);
         } else {
             if to_start >= threshold {
                 to_start = between / 2.0;
@@ -109,7 +112,7 @@ impl<'a> Stretch<'a> {
             to_end = between / 2.0;
         }
         let factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
-        if self.kind.is_rate { factor / self.window.range_s() } else { factor }
+        if self.kind.is_rate { factor / seconds(self.start_ms, self.end_ms) } else { factor }
     }
 }
 
@@ -117,7 +120,7 @@ fn float_change(window: &Window<'_>, kind: Kind, notes: &mut Notes) -> Item {
     let Floats { times, values, starts, resets } = window.floats;
     let last = values.len() - 1;
     let stretch = Stretch::new(window, kind, times, starts);
-    if last == 0 && stretch.start_ms.is_none() {
+    if last == 0 && stretch.counts_from_ms.is_none() {
         return Item::Absent;
     }
     let mut change = values[last] - values[0];
@@ -127,7 +130,7 @@ fn float_change(window: &Window<'_>, kind: Kind, notes: &mut Notes) -> Item {
             notes.add(Note::start_overlap(window.metric, window.span));
         }
     }
-    if stretch.start_ms.is_some() {
+    if stretch.counts_from_ms.is_some() {
         change += values[0];
     }
     Item::Float(change * stretch.factor(values[0], change))
@@ -160,7 +163,7 @@ fn histogram_change(window: &Window<'_>, kind: Kind, notes: &mut Notes) -> Item 
             return Item::Absent;
         }
     }
-    let mut change = match (change, stretch.start_ms) {
+    let mut change = match (change, stretch.counts_from_ms) {
         (change, None) => match change {
             Some(change) => change,
             None => return Item::Absent,

@@ -4,12 +4,19 @@ use std::sync::Arc;
 
 use model::{Histogram, Labels, ResetHint, is_stale};
 
-use super::column::{Column, Grid, Item};
+use super::column::{Column, Grid, Item, absent};
 use super::eval::{Eval, Sink};
 use super::extended::interpolated;
 use super::notes::{Note, Notes};
 use crate::promql::{ExtendedRange, Shift, VectorSelector};
 use crate::{QueryError, Samples, SeriesSelect, SeriesSet, Wants};
+
+/// More threads than this do not help one query.
+const MAX_THREADS: usize = 64;
+/// Values for which starting a thread pays.
+const MIN_SHARE: usize = if cfg!(test) { 10 } else { 100_000 };
+/// Values that are computed before they are handed on: 32 MiB.
+const BATCH_VALUES: usize = if cfg!(test) { 40 } else { 4 << 20 };
 
 /// Where the window of each step lies.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +27,12 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// Windows that end at their step.
+    #[cfg(test)]
+    pub fn plain(range_ms: i64) -> Frame {
+        Frame { offset_ms: 0, at_ms: None, range_ms }
+    }
+
     /// The last instant that the window of a step includes.
     pub fn end_ms(&self, t_ms: i64) -> i64 {
         self.at_ms.unwrap_or(t_ms).saturating_sub(self.offset_ms)
@@ -112,16 +125,61 @@ impl<'a> Eval<'a> {
         self.source.select(&request)
     }
 
-    /// Hands out the columns of the series `0..count`, in order.
-    pub fn columns_of(&mut self, count: usize, compute: Compute<'_>, sink: Sink<'_>) -> Result<(), QueryError> {
-        let mut samples = Samples::default();
-        for i in 0..count {
-            self.check_room(samples.len())?;
-            if let Some(column) = compute(i, &mut samples, &mut self.notes)? {
-                sink(column)?;
+    /// Hands out the columns of the series `0..count`, in order. Threads share the work in batches; what comes out does
+    /// not depend on how many there are.
+    pub fn columns_of(
+        &mut self,
+        count: usize,
+        steps: usize,
+        compute: Compute<'_>,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let threads = self.engine.threads.clamp(1, MAX_THREADS).min(count.saturating_mul(steps) / MIN_SHARE + 1);
+        if threads == 1 {
+            let notes = self.share(0..count, compute, sink)?;
+            self.notes.append(notes);
+            return Ok(());
+        }
+        let batch = (BATCH_VALUES / steps.max(1)).clamp(threads, count.max(threads));
+        for first in (0..count).step_by(batch) {
+            let past = (first + batch).min(count);
+            let share = (past - first).div_ceil(threads);
+            let starts = (first..past).step_by(share);
+            let this = &*self;
+            let results: Vec<_> = std::thread::scope(|scope| {
+                let work = |start: usize| {
+                    scope.spawn(move || {
+                        let mut columns = Vec::new();
+                        let mut keep = |column| {
+                            columns.push(column);
+                            Ok(())
+                        };
+                        let notes = this.share(start..(start + share).min(past), compute, &mut keep)?;
+                        Ok((columns, notes))
+                    })
+                };
+                let handles: Vec<_> = starts.map(work).collect();
+                handles.into_iter().map(|handle| handle.join()).collect()
+            });
+            for result in results {
+                let (columns, notes) = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                self.notes.append(notes);
+                columns.into_iter().try_for_each(&mut *sink)?;
             }
         }
         Ok(())
+    }
+
+    /// One thread's share of the work.
+    fn share(&self, series: std::ops::Range<usize>, compute: Compute<'_>, sink: Sink<'_>) -> Result<Notes, QueryError> {
+        let (mut samples, mut notes) = (Samples::default(), Notes::default());
+        for i in series {
+            self.check_room(samples.len())?;
+            if let Some(column) = compute(i, &mut samples, &mut notes)? {
+                sink(column)?;
+            }
+        }
+        Ok(notes)
     }
 
     /// The latest value within the lookback at each step.
@@ -154,7 +212,7 @@ impl<'a> Eval<'a> {
             }
             Ok((!column.is_empty()).then_some(column))
         };
-        self.columns_of(set.len(), &compute, &mut |column| {
+        self.columns_of(set.len(), grid.steps, &compute, &mut |column| {
             held += column.weight();
             if held > limit { Err(super::eval::too_many_samples()) } else { sink(column) }
         })
@@ -182,11 +240,30 @@ impl<'a> Eval<'a> {
             }
             Ok((!column.is_empty()).then_some(column))
         };
-        self.columns_of(set.len(), &compute, sink)
+        self.columns_of(set.len(), grid.steps, &compute, sink)
     }
 }
 
+/// The latest of plain floats at each step.
+fn latest_floats(samples: &Samples, grid: Grid, frame: Frame) -> Vec<f64> {
+    let (times, values) = (&samples.timestamps_ms[..], &samples.values[..]);
+    let mut past = 0;
+    let mut found = Vec::with_capacity(grid.steps);
+    for t_ms in grid.times() {
+        let end_ms = frame.end_ms(t_ms);
+        while past < times.len() && times[past] <= end_ms {
+            past += 1;
+        }
+        let is_recent = past > 0 && times[past - 1] > end_ms.saturating_sub(frame.range_ms);
+        found.push(if is_recent { values[past - 1] } else { absent() });
+    }
+    found
+}
+
 fn latest(labels: &Labels, samples: &Samples, grid: Grid, frame: Frame, look: Look) -> Column {
+    if look == Look::Value && samples.histograms.is_empty() {
+        return Column::of_floats(labels.clone(), latest_floats(samples, grid, frame));
+    }
     let mut column = Column::empty(labels.clone(), grid.steps);
     let times = &samples.timestamps_ms;
     let (mut past, mut histogram) = (0, 0);
@@ -202,7 +279,6 @@ fn latest(labels: &Labels, samples: &Samples, grid: Grid, frame: Frame, look: Lo
         match look {
             Look::Time | Look::InfoTime => column.values[step] = times[at] as f64 / 1000.0,
             Look::Start => column.values[step] = samples.starts_ms.get(at).map_or(0.0, |start| *start as f64 / 1000.0),
-            Look::Value if samples.histograms.is_empty() => column.values[step] = samples.values[at],
             Look::Value => {
                 let histograms = &samples.histograms;
                 while histogram < histograms.len() && (histograms[histogram].0 as usize) < at {

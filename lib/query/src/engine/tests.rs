@@ -44,6 +44,8 @@ fn a_source_is_asked_once_per_selector_for_no_more_than_needed() {
     check_requests("m_total @ 30", &[(-269_999, 30_000)]);
     check_requests("rate(m_total[1m] @ start())", &[(540_001, 600_000)]);
     check_requests("max_over_time(m_total[2m:1m])", &[(240_001, 1_200_000)]);
+    check_requests("sum(m_total) / (sum(m_total) + 1)", &[(300_001, 1_200_000)]);
+    check_requests("m_total - m_total", &[(300_001, 1_200_000)]);
 }
 
 #[test]
@@ -59,6 +61,14 @@ fn limits_and_deadlines_end_a_query() {
     assert!(run("sum(rate(m_total[1m]))", &small, None).is_ok(), "an aggregation holds its groups, not its input");
     let past = Instant::now().checked_sub(Duration::from_secs(1));
     assert!(matches!(run("m_total", &small, past), Err(QueryError::Timeout(_))));
+}
+
+#[test]
+fn a_canceled_query_ends() {
+    let canceled = Some(std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true)));
+    let engine = Engine { canceled, ..Engine::default() };
+    let answer = engine.instant(&series(1, 1), "t", &parse("m_total").expect("a query"), 0, None);
+    assert!(matches!(answer, Err(QueryError::Canceled(_))));
 }
 
 #[test]
@@ -128,6 +138,18 @@ fn rows_at(value: &Value, t_ms: i64) -> Vec<(Labels, u64)> {
 }
 
 proptest! {
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads(query in crate::promql::tests::expression()) {
+        let store = varied();
+        let expr = parse(&query).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let run = |threads| {
+            let engine = Engine { threads, ..Engine::default() };
+            let answer = engine.range(&store, "t", &expr, 0, 900_000, 100_000, None);
+            answer.map_or_else(|error| error.to_string(), |answer| format!("{answer:?}"))
+        };
+        prop_assert_eq!(run(1), run(3), "{}", query);
+    }
+
     /// A range query says at each step what an instant query says there.
     #[test]
     fn ranges_are_made_of_instants(query in crate::promql::tests::expression()) {

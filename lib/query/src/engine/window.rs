@@ -8,7 +8,7 @@ use super::column::{Column, Grid, Item};
 use super::eval::{Eval, Sink};
 use super::notes::{Note, Notes};
 use super::select::{Depth, Frame, without_stale};
-use super::{over_time, rate};
+use super::{over_time, rate, sliding};
 use crate::promql::{Call, Expr, ExprKind, ExtendedRange, Subquery, ValueType};
 use crate::{QueryError, Samples, SeriesSet, Span, Wants};
 
@@ -159,6 +159,7 @@ impl Cursor {
 struct Slide<'a> {
     grid: Grid,
     ranges: &'a Ranges<'a>,
+    name: &'a str,
     function: Function,
     params: &'a [Vec<f64>],
     takes_starts: bool,
@@ -171,6 +172,10 @@ impl Slide<'_> {
         without_stale(samples);
         if !self.takes_starts {
             samples.starts_ms.clear();
+        }
+        let is_plain = samples.histograms.is_empty() && self.ranges.extended.is_none();
+        if let (true, Some(values)) = (is_plain, sliding::values(self.name, samples, self.grid, self.ranges.frame)) {
+            return Column::of_floats(labels.clone(), values);
         }
         let track = take_histograms(samples);
         let resets = rate::resets(samples);
@@ -240,7 +245,7 @@ impl<'a> Eval<'a> {
         }
         let span = call.args[0].unwrapped().span;
         let takes_starts = TAKE_STARTS.contains(&name);
-        let slide = Slide { grid, ranges: &ranges, function, params: &params, takes_starts, span };
+        let slide = Slide { grid, ranges: &ranges, name, function, params: &params, takes_starts, span };
         let is_rate = matches!(name, "rate" | "increase");
         let depth = self.depth;
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
@@ -254,7 +259,7 @@ impl<'a> Eval<'a> {
             }
             Ok((!column.is_empty()).then_some(column))
         };
-        self.columns_of(ranges.set.len(), &compute, sink)
+        self.columns_of(ranges.set.len(), grid.steps, &compute, sink)
     }
 
     fn window_params(&mut self, call: &Call, grid: Grid) -> Result<Vec<Vec<f64>>, QueryError> {

@@ -1,0 +1,206 @@
+//! Windows over plain floats, each in constant time: what the hot functions of ranges cost must not grow with the range.
+//!
+//! Results are those of [`super::rate`] and [`super::over_time`], the last bit of sums aside.
+
+use std::collections::VecDeque;
+
+use super::column::{Grid, absent};
+use super::rate::{Kind, Stretch};
+use super::select::Frame;
+use crate::Samples;
+
+/// The first and the past-the-last sample of each step's window.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    first: usize,
+    past: usize,
+    start_ms: i64,
+    end_ms: i64,
+}
+
+/// Walks the windows of a grid; `visit` gets each and gives the value of those that are not empty.
+fn slide(times: &[i64], grid: Grid, frame: Frame, mut value: impl FnMut(Bounds) -> f64) -> Vec<f64> {
+    let (mut first, mut past) = (0, 0);
+    let mut values = Vec::with_capacity(grid.steps);
+    for t_ms in grid.times() {
+        let end_ms = frame.end_ms(t_ms);
+        let start_ms = end_ms.saturating_sub(frame.range_ms);
+        while past < times.len() && times[past] <= end_ms {
+            past += 1;
+        }
+        while first < past && times[first] <= start_ms {
+            first += 1;
+        }
+        values.push(if first < past { value(Bounds { first, past, start_ms, end_ms }) } else { absent() });
+    }
+    values
+}
+
+/// A function's value per step, of samples that are all floats without staleness markers. `None` for the functions, and
+/// the samples, that need a closer look.
+pub(super) fn values(name: &str, samples: &Samples, grid: Grid, frame: Frame) -> Option<Vec<f64>> {
+    let Samples { timestamps_ms: times, values, starts_ms, .. } = samples;
+    if !starts_ms.is_empty() {
+        return None;
+    }
+    Some(match name {
+        "rate" => changes(samples, grid, frame, Kind { is_counter: true, is_rate: true }),
+        "increase" => changes(samples, grid, frame, Kind { is_counter: true, is_rate: false }),
+        "delta" => changes(samples, grid, frame, Kind { is_counter: false, is_rate: false }),
+        "count_over_time" => slide(times, grid, frame, |window| (window.past - window.first) as f64),
+        "last_over_time" => slide(times, grid, frame, |window| values[window.past - 1]),
+        "present_over_time" | "absent_over_time" => slide(times, grid, frame, |_| 1.0),
+        "max_over_time" => extremes(times, values, grid, frame, |a, b| a > b),
+        "min_over_time" => extremes(times, values, grid, frame, |a, b| a < b),
+        "sum_over_time" | "avg_over_time" => {
+            let sums = PrefixSums::new(values)?;
+            let is_mean = name == "avg_over_time";
+            slide(times, grid, frame, |window| {
+                let sum = sums.between(window.first, window.past);
+                if is_mean { sum / (window.past - window.first) as f64 } else { sum }
+            })
+        }
+        _ => return None,
+    })
+}
+
+fn changes(samples: &Samples, grid: Grid, frame: Frame, kind: Kind) -> Vec<f64> {
+    let (times, values) = (&samples.timestamps_ms, &samples.values);
+    let resets = if kind.is_counter { super::rate::resets(samples) } else { Vec::new() };
+    let (mut first_reset, mut past_reset) = (0, 0);
+    slide(times, grid, frame, |Bounds { first, past, start_ms, end_ms }| {
+        while past_reset < resets.len() && resets[past_reset] < past {
+            past_reset += 1;
+        }
+        while first_reset < past_reset && resets[first_reset] <= first {
+            first_reset += 1;
+        }
+        if past - first < 2 {
+            return absent();
+        }
+        let mut change = values[past - 1] - values[first];
+        for place in &resets[first_reset..past_reset] {
+            change += values[place - 1];
+        }
+        let stretch = Stretch { kind, start_ms, end_ms, times: &times[first..past], counts_from_ms: None };
+        change * stretch.factor(values[first], change)
+    })
+}
+
+/// The value of each window that beats all others; NaN only where there is nothing else.
+fn extremes(times: &[i64], values: &[f64], grid: Grid, frame: Frame, beats: fn(f64, f64) -> bool) -> Vec<f64> {
+    // Places of values that no later one beats: the front is the extreme.
+    let mut places: VecDeque<usize> = VecDeque::new();
+    let mut seen = 0;
+    slide(times, grid, frame, |window| {
+        for place in seen..window.past {
+            if values[place].is_nan() {
+                continue;
+            }
+            while places.back().is_some_and(|back| beats(values[place], values[*back])) {
+                places.pop_back();
+            }
+            places.push_back(place);
+        }
+        seen = seen.max(window.past);
+        while places.front().is_some_and(|front| *front < window.first) {
+            places.pop_front();
+        }
+        places.front().map_or(f64::NAN, |place| values[*place])
+    })
+}
+
+/// Sums up to each value, as pairs of floats that together have twice the digits of one.
+struct PrefixSums(Vec<(f64, f64)>);
+
+/// How far apart in size values may be for their sums to keep all digits that matter: pairs have 106 bits.
+const MAX_RATIO: f64 = (1u64 << 50) as f64;
+
+impl PrefixSums {
+    /// `None` where values are not finite, or too far apart.
+    fn new(values: &[f64]) -> Option<PrefixSums> {
+        let (mut least, mut most) = (f64::INFINITY, 0.0f64);
+        for value in values {
+            let size = value.abs();
+            most = if size > most || size.is_nan() { size } else { most };
+            least = if size > 0.0 && size < least { size } else { least };
+        }
+        let is_sound = (most * values.len() as f64).is_finite() && (most == 0.0 || most / least <= MAX_RATIO);
+        if !is_sound || values.iter().any(|value| value.is_nan()) {
+            return None;
+        }
+        let mut sums = Vec::with_capacity(values.len() + 1);
+        let (mut high, mut low) = (0.0, 0.0);
+        sums.push((high, low));
+        for value in values {
+            let (sum, lost) = two_sum(high, *value);
+            (high, low) = two_sum(sum, low + lost);
+            sums.push((high, low));
+        }
+        Some(PrefixSums(sums))
+    }
+
+    fn between(&self, first: usize, past: usize) -> f64 {
+        let ((from_high, from_low), (to_high, to_low)) = (self.0[first], self.0[past]);
+        let (high, lost) = two_sum(to_high, -from_high);
+        high + (lost + (to_low - from_low))
+    }
+}
+
+/// The sum, and exactly what rounding lost of it.
+fn two_sum(a: f64, b: f64) -> (f64, f64) {
+    let sum = a + b;
+    let b_part = sum - a;
+    (sum, (a - (sum - b_part)) + (b - b_part))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::math::{mean, sum};
+    use super::super::rate::counter_rate;
+    use super::*;
+
+    const GRID: Grid = Grid { start_ms: 0, step_ms: 700, steps: 30 };
+
+    /// Every window as the plain definition computes it.
+    fn check(samples: &Samples, name: &str, plain: impl Fn(&[i64], &[f64], i64, i64) -> Option<f64>) {
+        let frame = Frame::plain(3000);
+        let Some(found) = values(name, samples, GRID, frame) else { return };
+        for (t_ms, found) in GRID.times().zip(found) {
+            let inside = |t: &i64| *t > t_ms - 3000 && *t <= t_ms;
+            let first = samples.timestamps_ms.iter().position(inside).unwrap_or(0);
+            let count = samples.timestamps_ms.iter().filter(|t| inside(t)).count();
+            let (times, values) = (&samples.timestamps_ms[first..first + count], &samples.values[first..first + count]);
+            let expected =
+                (count > 0).then(|| plain(times, values, t_ms - 3000, t_ms)).flatten().unwrap_or_else(absent);
+            let is_same = found.to_bits() == expected.to_bits()
+                || found.is_nan() && expected.is_nan()
+                || (found - expected).abs() <= 1e-12 * expected.abs();
+            assert!(is_same, "{name} at {t_ms}: {found}, not {expected}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sliding_gives_what_the_definition_gives(
+            steps in prop::collection::vec((1i64..2000, prop_oneof![8 => -100.0..100.0, 1 => Just(f64::NAN), 1 => Just(1e300)]), 0..40),
+        ) {
+            let mut samples = Samples::default();
+            let mut t_ms = -1000;
+            for (gap_ms, value) in steps {
+                t_ms += gap_ms;
+                samples.timestamps_ms.push(t_ms);
+                samples.values.push(value);
+            }
+            check(&samples, "rate", counter_rate);
+            check(&samples, "sum_over_time", |_, values, _, _| Some(sum(values.iter().copied())));
+            check(&samples, "avg_over_time", |_, values, _, _| Some(mean(values)));
+            check(&samples, "max_over_time", |_, values, _, _| Some(values.iter().copied().fold(f64::NAN, f64::max)));
+            check(&samples, "min_over_time", |_, values, _, _| Some(values.iter().copied().fold(f64::NAN, f64::min)));
+            check(&samples, "count_over_time", |_, values, _, _| Some(values.len() as f64));
+            check(&samples, "last_over_time", |_, values, _, _| values.last().copied());
+        }
+    }
+}

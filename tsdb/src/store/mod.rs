@@ -15,6 +15,7 @@ mod columns;
 mod deletions;
 mod exemplars;
 mod head;
+mod listing;
 mod manifest;
 mod merge;
 mod metadata;
@@ -40,11 +41,11 @@ use parking_lot::{Mutex, RwLock};
 pub use cardinality::Cardinality;
 use deletions::Deletion;
 use head::Head;
+pub use listing::Listing;
 use manifest::{Manifest, PartEntry};
 use merge::Failures;
 use metadata::Metadata;
 use part::Part;
-pub use select::Listing;
 
 /// A series counts as active for this long after a head last met it as new.
 const ACTIVE_MS: i64 = 3_600_000;

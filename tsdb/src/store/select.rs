@@ -1,39 +1,26 @@
-//! Reading the store: samples for the query engine, and listings of names, values and series.
+//! Reading samples for the query engine.
 //!
 //! A read takes its sources at one moment: the head's matching samples, the frozen head and the list of parts. What is
 //! published, merged or deleted meanwhile changes nothing for it. Several threads may read series of one selection at once;
 //! a frame of blocks that neighbouring series share is unpacked once for all of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::{Exemplar, Labels, MS_PER_DAY, Matcher};
+use model::Labels;
 use parking_lot::Mutex;
-use query::{QueryError, Samples, Series, SeriesSelect, SeriesSet, Wants};
-use roaring::RoaringBitmap;
+use query::{QueryError, Samples, Series, SeriesSelect, SeriesSet};
 
 use super::columns;
 use super::deletions::{Deletion, ranges_of, remove_all};
-use super::exemplars::thin;
 use super::head::TenantHead;
-use super::part::{Cursor, FrameBytes, Reading};
-use super::postings::Postings;
+use super::part::{FrameBytes, Reading};
 use super::{Frozen, LivePart, Store, StoreError, View};
 
 /// Unpacked frames that a selection keeps: enough for all parts of a long range, since neighbours share them.
 const MAX_CACHED_FRAMES: usize = 128;
-
-/// One listing's request.
-pub struct Listing<'a> {
-    pub tenant: &'a str,
-    /// Alternatives, each a selector. For names and values none means all series.
-    pub selectors: &'a [Vec<Matcher>],
-    pub start_ms: i64,
-    pub end_ms: i64,
-    pub deadline: Option<Instant>,
-}
 
 /// Where a series' samples are.
 enum Place {
@@ -56,7 +43,7 @@ impl From<StoreError> for QueryError {
 
 impl View {
     /// The parts of a tenant that reach into the inclusive range, oldest first.
-    fn parts(&self, tenant: &str, start_ms: i64, end_ms: i64) -> Vec<LivePart> {
+    pub(super) fn parts(&self, tenant: &str, start_ms: i64, end_ms: i64) -> Vec<LivePart> {
         let reaches = |live: &&LivePart| {
             let summary = live.entry.summary;
             live.entry.tenant == tenant && summary.min_ms <= end_ms && summary.max_ms >= start_ms
@@ -64,27 +51,12 @@ impl View {
         self.parts.iter().filter(reaches).cloned().collect()
     }
 
-    fn frozen_deletions(&self, tenant: &str) -> Vec<Arc<Deletion>> {
+    pub(super) fn frozen_deletions(&self, tenant: &str) -> Vec<Arc<Deletion>> {
         self.frozen_deletions.iter().filter(|(of, _)| of == tenant).map(|(_, deletion)| deletion.clone()).collect()
     }
 }
 
-impl LivePart {
-    /// Whether a block of a series reaches into the inclusive range, and is not deleted as a whole.
-    fn shows(&self, id: u32, start_ms: i64, end_ms: i64) -> bool {
-        if self.entry.deletions.is_empty() {
-            return self.part.reaches(id, start_ms, end_ms);
-        }
-        let deleted = ranges_of(&self.entry.deletions, &self.entry.tenant, &self.part.labels(id));
-        let is_deleted =
-            |min_ms: i64, max_ms: i64| deleted.iter().any(|(start, end)| *start <= min_ms && max_ms <= *end);
-        self.part
-            .block_times(id)
-            .any(|(min_ms, max_ms)| min_ms <= end_ms && max_ms >= start_ms && !is_deleted(min_ms, max_ms))
-    }
-}
-
-fn frozen_head<'a>(frozen: &'a Option<Arc<Frozen>>, tenant: &str) -> Option<&'a TenantHead> {
+pub fn frozen_head<'a>(frozen: &'a Option<Arc<Frozen>>, tenant: &str) -> Option<&'a TenantHead> {
     frozen.as_ref()?.head.tenant(tenant)
 }
 
@@ -321,168 +293,7 @@ impl FrameCache {
     }
 }
 
-fn check_deadline(deadline: Option<Instant>) -> Result<(), QueryError> {
+pub fn check_deadline(deadline: Option<Instant>) -> Result<(), QueryError> {
     let is_late = deadline.is_some_and(|deadline| Instant::now() > deadline);
     if is_late { Err(QueryError::Timeout("query execution")) } else { Ok(()) }
-}
-
-impl Store {
-    /// Label sets of the series that a listing asks for, sorted. Parts answer by their blocks, so that a series may be
-    /// listed that has samples only close to the range.
-    pub fn series(&self, listing: &Listing<'_>) -> Result<BTreeSet<Labels>, QueryError> {
-        let Listing { tenant, selectors, start_ms, end_ms, deadline } = *listing;
-        let mut found = BTreeSet::new();
-        let mut add_head = |head: &TenantHead, deletions: &[Arc<Deletion>]| {
-            for id in selectors.iter().flat_map(|matchers| head.postings().select(matchers)) {
-                let labels = head.labels(id);
-                let mut has_sample = head.has_sample(id, start_ms, end_ms);
-                if has_sample && !deletions.is_empty() {
-                    let mut columns = head.columns(id, start_ms, end_ms);
-                    remove_all(&mut columns, &ranges_of(deletions, tenant, labels));
-                    has_sample = !columns.is_empty();
-                }
-                if has_sample {
-                    found.insert(labels.clone());
-                }
-            }
-        };
-        let (parts, frozen, deletions) = {
-            let view = self.view.read();
-            view.head.tenant(tenant).into_iter().for_each(|head| add_head(head, &[]));
-            (view.parts(tenant, start_ms, end_ms), view.frozen.clone(), view.frozen_deletions(tenant))
-        };
-        frozen_head(&frozen, tenant).into_iter().for_each(|head| add_head(head, &deletions));
-        for live in parts {
-            check_deadline(deadline)?;
-            for id in selectors.iter().flat_map(|matchers| live.part.postings().select(matchers)) {
-                if live.shows(id, start_ms, end_ms) {
-                    found.insert(live.part.labels(id));
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// The exemplars of series that a selector accepts, within an inclusive range, by rising labels and in time.
-    pub fn exemplars(
-        &self,
-        tenant: &str,
-        selectors: &[Vec<Matcher>],
-        start_ms: i64,
-        end_ms: i64,
-        deadline: Option<Instant>,
-    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, QueryError> {
-        let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
-        let mut add = |labels: Labels, exemplars: Vec<Exemplar>, deletions: &[Arc<Deletion>]| {
-            let deleted = ranges_of(deletions, tenant, &labels);
-            let is_kept = |one: &Exemplar| !deleted.iter().any(|(start, end)| (*start..=*end).contains(&one.t_ms));
-            let mut kept = exemplars.into_iter().filter(is_kept).peekable();
-            if kept.peek().is_some() {
-                found.entry(labels).or_default().extend(kept);
-            }
-        };
-        let ids_in = |postings: &Postings| {
-            selectors.iter().map(|matchers| postings.select(matchers)).fold(RoaringBitmap::new(), |all, one| all | one)
-        };
-        let (parts, frozen, deletions) = {
-            let view = self.view.read();
-            if let Some(head) = view.head.tenant(tenant) {
-                let ids = ids_in(head.postings());
-                ids.iter().for_each(|id| add(head.labels(id).clone(), head.exemplars(id, start_ms, end_ms), &[]));
-            }
-            let is_near = |live: &&LivePart| {
-                let first_ms = live.entry.day.saturating_mul(MS_PER_DAY);
-                live.entry.tenant == tenant && first_ms <= end_ms && first_ms.saturating_add(MS_PER_DAY) > start_ms
-            };
-            let parts: Vec<LivePart> = view.parts.iter().filter(is_near).cloned().collect();
-            (parts, view.frozen.clone(), view.frozen_deletions(tenant))
-        };
-        if let Some(head) = frozen_head(&frozen, tenant) {
-            let ids = ids_in(head.postings());
-            ids.iter().for_each(|id| add(head.labels(id).clone(), head.exemplars(id, start_ms, end_ms), &deletions));
-        }
-        let reading = Reading { start_ms, end_ms, wants: Wants::Values };
-        for LivePart { entry, part } in &parts {
-            check_deadline(deadline)?;
-            let mut cursor = Cursor::default();
-            for id in &ids_in(part.postings()) {
-                if part.has_exemplars(id) {
-                    let exemplars = part.exemplars(id, &reading, |number| cursor.frame(part, number))?;
-                    add(part.labels(id), exemplars, &entry.deletions);
-                }
-            }
-        }
-        found.values_mut().for_each(thin);
-        Ok(found.into_iter().collect())
-    }
-
-    /// Names of the labels of series that a listing asks for. As for values, a head or a part that reaches into the range
-    /// counts as a whole.
-    pub fn label_names(&self, listing: &Listing<'_>) -> Result<BTreeSet<Arc<str>>, QueryError> {
-        let mut found = BTreeSet::new();
-        self.visit_postings(listing, &mut |postings, selected| {
-            for (name, values) in postings.names() {
-                if !found.contains(name) && values.values().any(|ids| selected.overlaps(ids)) {
-                    found.insert(name.clone());
-                }
-            }
-        })?;
-        Ok(found)
-    }
-
-    pub fn label_values(&self, listing: &Listing<'_>, name: &str) -> Result<BTreeSet<Arc<str>>, QueryError> {
-        let mut found = BTreeSet::new();
-        self.visit_postings(listing, &mut |postings, selected| {
-            for (value, ids) in postings.values_of(name) {
-                if !found.contains(value) && selected.overlaps(ids) {
-                    found.insert(value.clone());
-                }
-            }
-        })?;
-        Ok(found)
-    }
-
-    fn visit_postings(
-        &self,
-        listing: &Listing<'_>,
-        visit: &mut dyn FnMut(&Postings, &Selected),
-    ) -> Result<(), QueryError> {
-        let Listing { tenant, selectors, start_ms, end_ms, deadline } = *listing;
-        let mut visit = |postings: &Postings| visit(postings, &Selected::of(postings, selectors));
-        let reaches = |head: &&TenantHead| {
-            let (min_ms, max_ms) = head.time_range();
-            min_ms <= end_ms && max_ms >= start_ms
-        };
-        let (parts, frozen) = {
-            let view = self.view.read();
-            view.head.tenant(tenant).filter(reaches).map(TenantHead::postings).into_iter().for_each(&mut visit);
-            (view.parts(tenant, start_ms, end_ms), view.frozen.clone())
-        };
-        frozen_head(&frozen, tenant).filter(reaches).map(TenantHead::postings).into_iter().for_each(&mut visit);
-        for live in parts {
-            check_deadline(deadline)?;
-            visit(live.part.postings());
-        }
-        Ok(())
-    }
-}
-
-/// The series of one index that a listing asks for.
-enum Selected {
-    All,
-    Some(RoaringBitmap),
-}
-
-impl Selected {
-    fn of(postings: &Postings, selectors: &[Vec<Matcher>]) -> Selected {
-        let some = || selectors.iter().map(|matchers| postings.select(matchers)).reduce(|all, one| all | one);
-        some().map_or(Selected::All, Selected::Some)
-    }
-
-    fn overlaps(&self, ids: &RoaringBitmap) -> bool {
-        match self {
-            Selected::All => true,
-            Selected::Some(selected) => !selected.is_disjoint(ids),
-        }
-    }
 }

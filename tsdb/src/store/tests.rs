@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use disk::{Disk, FakeDisk};
 use model::{
@@ -315,6 +315,59 @@ fn expect_record(expected: &mut Samples, record: &Record) {
             expected.retain(|(series, t_ms), _| series != deleted || !(start_ms..=end_ms).contains(&t_ms));
         }
     }
+}
+
+/// What is deleted of a head that could not be published stays deleted, and counts no more.
+#[test]
+fn deletes_reach_every_source() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    apply(&store, 0, &[(1, NOW_MS, 1), (1, NOW_MS + 1, 1)]);
+    disk.set_free_bytes(Some(10));
+    assert!(store.publish().is_err());
+    apply(&store, 1, &[(1, NOW_MS + 2, 1), (1, NOW_MS + 3, 1)]);
+    assert_eq!(store.head_stats().samples, 4);
+    apply_record(&store, 2, &Record::Delete(1, NOW_MS + 1, NOW_MS + 2));
+    assert_eq!(store.head_stats().samples, 3);
+    let expected = Samples::from([((1, NOW_MS), 1), ((1, NOW_MS + 3), 1)]);
+    check(&store, &expected);
+    disk.set_free_bytes(None);
+    store.publish().expect("the frozen head");
+    check(&store, &expected);
+    store.publish().expect("what came later");
+    drop(store);
+    check(&open(&disk), &expected);
+}
+
+/// Deletes that come while their samples are being published are not lost.
+#[test]
+fn deletes_overtake_publishing() {
+    const ROUNDS: u64 = 400;
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                store.publish().expect("published");
+                store.merge_one(NOW_MS + MS_PER_DAY).expect("merged");
+            }
+        });
+        for round in 0..ROUNDS {
+            let t_ms = NOW_MS + round as i64;
+            apply(&store, 2 * round, &[(1, t_ms, 1), (2, t_ms, 1)]);
+            // Any moment will do: a publishing is somewhere.
+            std::thread::yield_now();
+            apply_record(&store, 2 * round + 1, &Record::Delete(1, t_ms, t_ms));
+            assert!(read(&store, t_ms, t_ms).keys().all(|(series, _)| *series == 2));
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    let expected: Samples = (0..ROUNDS as i64).map(|round| ((2, NOW_MS + round), 1)).collect();
+    check(&store, &expected);
+    store.publish().expect("published");
+    drop(store);
+    check(&open(&disk), &expected);
 }
 
 #[derive(Debug, Clone)]

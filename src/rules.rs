@@ -9,9 +9,9 @@ use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use indexer::Indexer;
-use model::{Alert, DEFAULT_TENANT, Labels, Sample, SeriesSamples, format_rfc3339_ms};
-use query::Value;
+use model::{Alert, DEFAULT_TENANT, SeriesSamples, format_rfc3339_ms};
 use query::logql::{LogEngine, LogExpr};
+use query::{Element, Value};
 use rules::{Appender, Evaluator, GroupSpec, Kind, Manager, Notifier, Options, Stats};
 use serde_json::json;
 use service::config::{AlertmanagerConfig, Config};
@@ -82,12 +82,12 @@ struct Stores {
 }
 
 impl Stores {
-    async fn promql(&self, tenant: &str, expr: &str, t_ms: i64) -> Result<Vec<(Labels, Sample)>, String> {
+    async fn promql(&self, tenant: &str, expr: &str, t_ms: i64) -> Result<Vec<Element>, String> {
         let tsdb = self.tsdb.as_ref().ok_or("there is no metric store in this process")?;
-        tsdb.instant(tenant, expr, t_ms).await.map_err(|error| error.to_string())
+        tsdb.elements(tenant, expr, t_ms).await.map_err(|error| error.to_string())
     }
 
-    async fn logql(&self, tenant: &str, expr: &str, t_ms: i64) -> Result<Vec<(Labels, Sample)>, String> {
+    async fn logql(&self, tenant: &str, expr: &str, t_ms: i64) -> Result<Vec<Element>, String> {
         let indexer = self.indexer.as_ref().ok_or("there is no log store in this process")?;
         indexer.wait_applied().await?;
         let LogExpr::Metric(expr) = query::logql::parse(expr).map_err(|error| error.to_string())? else {
@@ -97,8 +97,8 @@ impl Stores {
         let deadline = Instant::now() + self.settings_timeout;
         let work = move || engine.instant(lines.as_ref(), &tenant, &expr, t_ms, Some(deadline));
         match tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())? {
-            Ok(Value::Vector(vector)) => Ok(query::float_samples(vector)),
-            Ok(Value::Scalar(sample)) => Ok(vec![(Labels::default(), sample)]),
+            Ok(Value::Vector(vector)) => Ok(vector),
+            Ok(Value::Scalar(sample)) => Ok(vec![Element::of_scalar(sample)]),
             Ok(_) => Err("a rule's expression must give a vector or a scalar".to_owned()),
             Err(error) => Err(error.to_string()),
         }
@@ -112,7 +112,7 @@ impl Evaluator for Stores {
         kind: Kind,
         expr: &'a str,
         t_ms: i64,
-    ) -> BoxFuture<'a, Result<Vec<(Labels, Sample)>, String>> {
+    ) -> BoxFuture<'a, Result<Vec<Element>, String>> {
         match kind {
             Kind::Promql => self.promql(tenant, expr, t_ms).boxed(),
             Kind::Logql => self.logql(tenant, expr, t_ms).boxed(),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bus::{Bus, BusError, Offset, Topic, append_all};
 use disk::Disk;
 use model::{Batch, Deletes, Exemplar, Labels, Matcher, MetricBatch, MetricMetadata, Sample, SeriesSamples, now_ms};
-use query::{Engine, QueryError, Series, Value};
+use query::{Element, Engine, QueryError, Series, Value};
 use service::config::Limits;
 use service::metrics::{Counter, CounterBy, Gauge, Metrics};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -359,8 +359,13 @@ impl Tsdb {
         admission.admit(series, refusals)
     }
 
-    /// Evaluates at one instant, after all that was acknowledged before; a scalar is one element without labels.
+    /// The floats of [`App::elements`].
     pub async fn instant(&self, tenant: &str, expr: &str, t_ms: i64) -> Result<Vec<(Labels, Sample)>, QueryError> {
+        self.elements(tenant, expr, t_ms).await.map(query::float_samples)
+    }
+
+    /// Evaluates at one instant, after all that was acknowledged before; a scalar is one element without labels.
+    pub async fn elements(&self, tenant: &str, expr: &str, t_ms: i64) -> Result<Vec<Element>, QueryError> {
         let expr = query::parse(expr)?;
         self.wait_applied().await.map_err(QueryError::Storage)?;
         let tenant = tenant.to_owned();
@@ -370,8 +375,8 @@ impl Tsdb {
             })
             .await?;
         match answer.value {
-            Value::Scalar(sample) => Ok(vec![(Labels::default(), sample)]),
-            Value::Vector(vector) => Ok(query::float_samples(vector)),
+            Value::Scalar(sample) => Ok(vec![Element::of_scalar(sample)]),
+            Value::Vector(vector) => Ok(vector),
             Value::Text(..) | Value::Matrix(_) => {
                 Err(QueryError::Execution("a rule's expression must give a vector or a scalar".to_owned()))
             }

@@ -40,6 +40,13 @@ pub struct Element {
     pub point: Point,
 }
 
+impl Element {
+    /// A scalar as an element without labels.
+    pub fn of_scalar(sample: Sample) -> Element {
+        Element { labels: Labels::default(), t_ms: sample.t_ms, point: Point::Float(sample.value) }
+    }
+}
+
 /// One series of a matrix: its floats and its histograms, each in rising time. No instant is in both.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::{Labels, LabelsBuilder, METRIC_NAME, Sample, SeriesSamples, stale_marker};
+use model::{HistogramSample, Labels, LabelsBuilder, METRIC_NAME, Sample, SeriesSamples, stale_marker};
+use query::{Element, Point};
 use template::{Functions, Kv, Mode, PrometheusContext, Templates, Value, prometheus_functions};
 use tokio::runtime::Handle;
 
@@ -175,27 +176,29 @@ fn rule_status(rule: &RuleSpec, state: &RuleState, kind: Kind) -> RuleStatus {
 }
 
 /// The series that a recording rule writes.
-fn recorded(
-    rule: &RuleSpec,
-    vector: Vec<(Labels, Sample)>,
-    t_ms: i64,
-    limit: usize,
-) -> Result<Vec<SeriesSamples>, String> {
+fn recorded(rule: &RuleSpec, vector: Vec<Element>, t_ms: i64, limit: usize) -> Result<Vec<SeriesSamples>, String> {
     if limit > 0 && vector.len() > limit {
         return Err(format!("exceeded limit of {limit} with {} series", vector.len()));
     }
-    let mut series: BTreeMap<Labels, f64> = BTreeMap::new();
-    for (labels, sample) in vector {
+    let mut series: BTreeMap<Labels, Point> = BTreeMap::new();
+    for Element { labels, point, .. } in vector {
         let mut labels = labels.to_builder();
         labels.set(METRIC_NAME, rule.name.as_str());
         for (name, value) in &rule.labels {
             labels.set(name.as_str(), value.as_str());
         }
-        if series.insert(labels.build(), sample.value).is_some() {
+        if series.insert(labels.build(), point).is_some() {
             return Err("vector contains metrics with the same labelset after applying rule labels".to_owned());
         }
     }
-    Ok(series.into_iter().map(|(labels, value)| SeriesSamples::new(labels, vec![Sample { t_ms, value }])).collect())
+    let one = |(labels, point)| match point {
+        Point::Float(value) => SeriesSamples::new(labels, vec![Sample { t_ms, value }]),
+        Point::Histogram(histogram) => {
+            let histograms = vec![HistogramSample { t_ms, start_ms: 0, histogram }];
+            SeriesSamples { histograms, ..SeriesSamples::new(labels, Vec::new()) }
+        }
+    };
+    Ok(series.into_iter().map(one).collect())
 }
 
 /// Makes a rule's series durable, with stale markers for those that are not there any more.
@@ -219,7 +222,7 @@ pub fn stale<'a>(series: impl Iterator<Item = &'a Labels>, t_ms: i64) -> Vec<Ser
 async fn fill_in_templates(
     rule: RuleSpec,
     kind: Kind,
-    vector: Vec<(Labels, Sample)>,
+    vector: Vec<Element>,
     t_ms: i64,
     seams: &Seams,
 ) -> Result<Vec<Candidate>, String> {
@@ -227,13 +230,19 @@ async fn fill_in_templates(
         return Ok(Vec::new());
     }
     let (evaluator, tenant, runtime) = (seams.evaluator.clone(), seams.tenant.clone(), Handle::current());
-    let query: template::Query =
-        Arc::new(move |expr: &str| runtime.block_on(evaluator.instant(&tenant, kind, expr, t_ms)));
+    let query: template::Query = Arc::new(move |expr: &str| {
+        let vector = runtime.block_on(evaluator.instant(&tenant, kind, expr, t_ms))?;
+        Ok(query::float_samples(vector))
+    });
     let context = PrometheusContext { external_url: seams.external_url.clone(), now_ms: t_ms, query };
     let external = seams.external_labels.clone();
     let work = move || {
         let functions = prometheus_functions(&context);
-        let fill = |(labels, sample)| candidate(&rule, &labels, sample, &external, &context.external_url, &functions);
+        // As in Prometheus, an alert about a histogram has the value 0.
+        let fill = |element: Element| {
+            let sample = Sample { t_ms: element.t_ms, value: element.point.float().unwrap_or(0.0) };
+            candidate(&rule, &element.labels, sample, &external, &context.external_url, &functions)
+        };
         vector.into_iter().map(fill).collect()
     };
     tokio::task::spawn_blocking(work).await.map_err(|error| format!("templates: {error}"))
@@ -274,7 +283,10 @@ async fn earlier_states(rule: &RuleSpec, ts_ms: i64, seams: &Seams) -> Vec<(Labe
     let selector = format!("ALERTS_FOR_STATE{{alertname={:?}}}[{}ms]", rule.name, OUTAGE_TOLERANCE_MS);
     let ask = |function: &str| {
         let expr = format!("{function}({selector})");
-        async move { seams.evaluator.instant(&seams.tenant, Kind::Promql, &expr, ts_ms).await }
+        async move {
+            let vector = seams.evaluator.instant(&seams.tenant, Kind::Promql, &expr, ts_ms).await;
+            vector.map(query::float_samples)
+        }
     };
     let (since, at) = match (ask("last_over_time").await, ask("ts_of_last_over_time").await) {
         (Ok(since), Ok(at)) => (since, at),

@@ -19,7 +19,8 @@ mod status;
 mod unit;
 
 use futures::future::BoxFuture;
-use model::{Alert, Labels, Sample, SeriesSamples};
+use model::{Alert, SeriesSamples};
+use query::Element;
 
 pub use alerting::State;
 pub use file::{FileError, GroupSpec, Kind, RuleSpec, files, load_files, parse};
@@ -35,7 +36,7 @@ pub trait Evaluator: Send + Sync {
         kind: Kind,
         expr: &'a str,
         t_ms: i64,
-    ) -> BoxFuture<'a, Result<Vec<(Labels, Sample)>, String>>;
+    ) -> BoxFuture<'a, Result<Vec<Element>, String>>;
 }
 
 /// Takes recorded samples; they are durable when it returns.

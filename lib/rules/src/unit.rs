@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::{DurationMs, Labels, Sample, SeriesSamples};
+use model::{DurationMs, Labels, SeriesSamples};
 use parking_lot::RwLock;
 use query::script::{parse_series, parse_values};
 use query::{Element, Engine, MemorySeries, Point, QueryError, Series, SeriesSelect, SeriesSet, Value};
@@ -422,9 +422,9 @@ impl Evaluator for Store {
         _kind: Kind,
         expr: &'a str,
         t_ms: i64,
-    ) -> BoxFuture<'a, Result<Vec<(Labels, Sample)>, String>> {
-        let sample = |(labels, point): (Labels, Point)| Some((labels, Sample { t_ms, value: point.float()? }));
-        let found = self.vector(expr, t_ms).map(|vector| vector.into_iter().filter_map(sample).collect());
+    ) -> BoxFuture<'a, Result<Vec<Element>, String>> {
+        let element = |(labels, point)| Element { labels, t_ms, point };
+        let found = self.vector(expr, t_ms).map(|vector| vector.into_iter().map(element).collect());
         async move { found }.boxed()
     }
 }
@@ -432,8 +432,9 @@ impl Evaluator for Store {
 impl Appender for Store {
     fn append<'a>(&'a self, _tenant: &'a str, series: Vec<SeriesSamples>) -> BoxFuture<'a, Result<(), String>> {
         let mut store = self.series.write();
-        for SeriesSamples { labels, samples, .. } in series {
+        for SeriesSamples { labels, samples, histograms, .. } in series {
             samples.iter().for_each(|sample| store.push(&labels, sample.t_ms, sample.value, None));
+            histograms.into_iter().for_each(|one| store.push(&labels, one.t_ms, Point::Histogram(one.histogram), None));
         }
         async { Ok(()) }.boxed()
     }

@@ -215,10 +215,10 @@ impl Eval<'_> {
     /// Orders an instant query's floats by value, NaN last, or all by labels; a range query's result has an order of its
     /// own.
     fn sorted(&mut self, expr: &Expr, call: &Call, grid: Grid) -> Result<Columns, QueryError> {
+        let mut columns = self.vector(&call.args[0], grid)?;
         if grid.steps > 1 {
             self.note(Note::sort_in_range_query(expr.span));
         }
-        let mut columns = self.vector(&call.args[0], grid)?;
         let name = call.function.name;
         let is_descending = name.ends_with("_desc");
         if name.starts_with("sort_by_label") {

@@ -92,7 +92,12 @@ impl Eval<'_> {
         let columns = self.deeper(Depth::Buckets, |eval| eval.vector(&call.args[histograms], grid))?;
         let mut result = Vec::new();
         for (label, asks) in asks {
-            let found = answers(&columns, &asks, grid, places, &mut self.notes);
+            // What is wrong with the histograms is said once, not per quantile.
+            let mut notes = Notes::default();
+            let found = answers(&columns, &asks, grid, places, &mut notes);
+            if result.is_empty() {
+                self.notes.append(notes);
+            }
             self.check_room((result.len() + found.len()) * grid.steps)?;
             match label {
                 None => result.extend(found),

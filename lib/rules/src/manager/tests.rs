@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::{Alert, Sample, SeriesSamples, is_stale};
+use model::{Alert, Histogram, SeriesSamples, is_stale};
+use query::Element;
 
 use super::*;
 use crate::file::{Kind, parse};
 
-type Vector = Vec<(Labels, Sample)>;
+type Vector = Vec<Element>;
 
 /// Answers what the test put there, remembers what was asked, appended and sent.
 #[derive(Default)]
@@ -24,7 +25,7 @@ impl Script {
     fn answer(&self, expr: &str, values: &[(&str, f64)]) {
         let element = |(job, value): &(&str, f64)| {
             let labels = Labels::from_pairs([("__name__", "m"), ("job", job)]);
-            (labels, Sample { t_ms: 0, value: *value })
+            Element { labels, t_ms: 0, point: (*value).into() }
         };
         self.answers.lock().insert(expr.to_owned(), Ok(values.iter().map(element).collect()));
     }
@@ -36,6 +37,9 @@ impl Script {
             .lock()
             .drain(..)
             .map(|one| {
+                if let Some(one_histogram) = one.histograms.first() {
+                    return format!("{} {} @{}", one.labels, one_histogram.histogram, one_histogram.t_ms);
+                }
                 let sample = one.samples[0];
                 let value = if is_stale(sample.value) { "stale".to_owned() } else { sample.value.to_string() };
                 format!("{} {value} @{}", one.labels, sample.t_ms)
@@ -136,6 +140,15 @@ async fn a_recording_rule_writes_its_name_and_labels_and_marks_what_vanishes() {
 }
 
 #[tokio::test]
+async fn a_recording_rule_writes_histograms() {
+    let mut stage = Stage::new("  rules: [{record: r, expr: e}]");
+    let histogram = Histogram { count: 2.0, sum: 3.0, ..Histogram::default() };
+    let element = Element { labels: Labels::default(), t_ms: 0, point: histogram.into() };
+    stage.script.answers.lock().insert("e".to_owned(), Ok(vec![element]));
+    assert_eq!(stage.at(60).await, [r#"{__name__="r"} {count:2, sum:3} @60000"#]);
+}
+
+#[tokio::test]
 async fn an_alert_waits_for_its_time_fires_is_resent_and_resolves() {
     let mut stage =
         Stage::new("  rules: [{alert: A, expr: e, for: 3m, annotations: {s: '{{ $labels.job }}={{ $value }}'}}]");
@@ -197,7 +210,7 @@ async fn the_time_an_alert_was_pending_survives_a_restart() {
     stage.script.answer("e", &[("a", 1.0)]);
     let known = |value: f64| {
         let labels = Labels::from_pairs([("__name__", "ALERTS_FOR_STATE"), ("alertname", "A"), ("job", "a")]);
-        Ok(vec![(labels, Sample { t_ms: 0, value })])
+        Ok(vec![Element { labels, t_ms: 0, point: value.into() }])
     };
     // Active since 1,000 s, last seen at 3,400 s; the process is back and restores at 4,060 s: 660 s of outage do not count.
     stage.script.answers.lock().insert(format!("last_over_time{selector}"), known(1_000.0));

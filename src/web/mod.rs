@@ -16,6 +16,7 @@ use model::Matcher;
 use query::promql::{ExprKind, Shift};
 use serde_json::{Value, json};
 use service::http::{ApiError, MAX_BODY_BYTES};
+use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
 use crate::push::push;
@@ -45,7 +46,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let merged = parts.into_iter().flatten().fold(own, Router::merge);
     merged
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(CompressionLayer::new().gzip(true).zstd(true))
+        .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
 }
 

@@ -15,7 +15,7 @@ mod span;
 mod value;
 
 pub use engine::Engine;
-pub use literal::format_number;
+pub use literal::{format_number, write_number};
 pub use memory::MemorySeries;
 pub use promql::{Expr, parse, selectors};
 pub use source::{

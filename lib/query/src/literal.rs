@@ -144,20 +144,36 @@ pub fn parse_number(text: &str) -> Option<f64> {
 
 /// Prints a float as Prometheus does: `Inf` and `NaN`, an exponent where it is very large or small.
 pub fn format_number(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
+    let mut text = String::new();
+    write_number(&mut text, value);
+    text
+}
+
+/// As [`format_number`], at the end of a text. Answers are mostly numbers.
+pub fn write_number(out: &mut String, value: f64) {
+    const EXACT_INTEGERS: f64 = (1u64 << 53) as f64;
     let size = value.abs();
-    if size != 0.0 && !(1e-6..1e21).contains(&size) {
-        let text = format!("{value:e}");
-        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |positive| ('-', positive));
-        return format!("{digits}e{sign}{exponent:0>2}");
+    if size < EXACT_INTEGERS && value.fract() == 0.0 {
+        if value.is_sign_negative() {
+            out.push('-');
+        }
+        return out.push_str(itoa::Buffer::new().format(size as u64));
     }
-    format!("{value}")
+    if (1e-4..1e15).contains(&size) {
+        // Within these bounds the shortest digits come without an exponent.
+        return out.push_str(zmij::Buffer::new().format_finite(value));
+    }
+    match () {
+        () if value.is_nan() => out.push_str("NaN"),
+        () if value.is_infinite() => out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" }),
+        () if (1e-6..1e21).contains(&size) => out.push_str(&value.to_string()),
+        () => {
+            let text = format!("{value:e}");
+            let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |positive| ('-', positive));
+            out.push_str(&format!("{digits}e{sign}{exponent:0>2}"));
+        }
+    }
 }
 
 /// Prints a float as Go's `%g` does, with as many digits as are needed, or this many.
@@ -188,6 +204,34 @@ pub fn format_seconds(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_as_short_as_they_can_be() {
+        let check = |value: f64, expected: &str| assert_eq!(format_number(value), expected);
+        check(0.0, "0");
+        check(-0.0, "-0");
+        check(-3.0, "-3");
+        check(0.1 + 0.2, "0.30000000000000004");
+        check(1e-4, "0.0001");
+        check(1.5e-5, "0.000015");
+        check(1e-7, "1e-07");
+        check(123_456_789.5, "123456789.5");
+        check(9_007_199_254_740_993.0, "9007199254740992");
+        check(1.5e20, "150000000000000000000");
+        check(1e21, "1e+21");
+        check(f64::NEG_INFINITY, "-Inf");
+        check(5e-324, "5e-324");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_printed_number_is_read_again(bits in proptest::prelude::any::<u64>(), whole in -1_000_000i64..1_000_000) {
+            for value in [f64::from_bits(bits), whole as f64 / 64.0] {
+                let read = parse_number(&format_number(value));
+                proptest::prop_assert!(read.is_some_and(|read| read.to_bits() == value.to_bits() || read.is_nan() && value.is_nan()));
+            }
+        }
+    }
 
     #[test]
     fn numbers() {

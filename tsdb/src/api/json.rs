@@ -5,10 +5,22 @@ use std::fmt::Write;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use model::{Histogram, Labels, Sample};
-use query::{Point, Value, format_number};
+use query::{Point, Row, Value, format_number, write_number};
+
+/// Fewer samples are not worth a thread.
+const SAMPLES_PER_THREAD: usize = 20_000;
 
 /// A successful answer around `data`, which `write_data` writes.
 pub fn success(warnings: &[String], infos: &[String], write_data: impl FnOnce(&mut String)) -> Response {
+    respond(envelope(warnings, infos, write_data))
+}
+
+pub fn respond(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// The text of [`success`].
+pub fn envelope(warnings: &[String], infos: &[String], write_data: impl FnOnce(&mut String)) -> String {
     let mut out = String::with_capacity(256);
     out.push_str(r#"{"status":"success","data":"#);
     write_data(&mut out);
@@ -19,7 +31,7 @@ pub fn success(warnings: &[String], infos: &[String], write_data: impl FnOnce(&m
         }
     }
     out.push('}');
-    ([(header::CONTENT_TYPE, "application/json")], out).into_response()
+    out
 }
 
 /// `[…]`, one item after the other.
@@ -66,9 +78,11 @@ pub fn labels(out: &mut String, labels: &Labels) {
 
 /// Seconds, with milliseconds where there are some.
 pub fn seconds(out: &mut String, t_ms: i64) {
-    let sign = if t_ms < 0 { "-" } else { "" };
+    if t_ms < 0 {
+        out.push('-');
+    }
     let size = t_ms.unsigned_abs();
-    let _ = write!(out, "{sign}{}", size / 1000);
+    out.push_str(itoa::Buffer::new().format(size / 1000));
     if !size.is_multiple_of(1000) {
         let _ = write!(out, ".{:03}", size % 1000);
     }
@@ -79,7 +93,7 @@ fn sample(out: &mut String, sample: Sample) {
     out.push('[');
     seconds(out, sample.t_ms);
     out.push_str(",\"");
-    out.push_str(&format_number(sample.value));
+    write_number(out, sample.value);
     out.push_str("\"]");
 }
 
@@ -134,26 +148,58 @@ pub fn value(out: &mut String, value: &Value) {
             }
             out.push('}');
         }),
-        Value::Matrix(matrix) => array(out, matrix, |out, row| {
-            out.push_str("{\"metric\":");
-            labels(out, &row.labels);
-            if !row.values.is_empty() || row.histograms.is_empty() {
-                out.push_str(",\"values\":");
-                array(out, &row.values, |out, one| sample(out, *one));
+        Value::Matrix(matrix) => {
+            out.push('[');
+            rows(out, matrix);
+            out.push(']');
+        }
+    }
+    out.push('}');
+}
+
+/// Where there is much to write, every core writes a part of the rows.
+fn rows(out: &mut String, matrix: &[Row]) {
+    let samples: usize = matrix.iter().map(|row| row.values.len() + row.histograms.len()).sum();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(samples / SAMPLES_PER_THREAD + 1);
+    let write = |part: &[Row]| {
+        let samples: usize = part.iter().map(|row| row.values.len()).sum();
+        let mut out = String::with_capacity(part.len() * 200 + samples * 32);
+        part.iter().enumerate().for_each(|(i, one)| {
+            if i > 0 {
+                out.push(',');
             }
-            if !row.histograms.is_empty() {
-                out.push_str(",\"histograms\":");
-                array(out, &row.histograms, |out, (t_ms, one)| histogram(out, *t_ms, one));
-            }
-            out.push('}');
-        }),
+            row(&mut out, one);
+        });
+        out
+    };
+    let parts: Vec<&[Row]> = matrix.chunks(matrix.len().div_ceil(threads).max(1)).collect();
+    let Some((first, others)) = parts.split_first() else { return };
+    let texts: Vec<String> = std::thread::scope(|scope| {
+        let handles: Vec<_> = others.iter().map(|part| scope.spawn(|| write(part))).collect();
+        let written =
+            |handle: std::thread::ScopedJoinHandle<'_, String>| handle.join().expect("writing does not panic");
+        std::iter::once(write(first)).chain(handles.into_iter().map(written)).collect()
+    });
+    out.push_str(&texts.join(","));
+}
+
+fn row(out: &mut String, row: &Row) {
+    out.push_str("{\"metric\":");
+    labels(out, &row.labels);
+    if !row.values.is_empty() || row.histograms.is_empty() {
+        out.push_str(",\"values\":");
+        array(out, &row.values, |out, one| sample(out, *one));
+    }
+    if !row.histograms.is_empty() {
+        out.push_str(",\"histograms\":");
+        array(out, &row.histograms, |out, (t_ms, one)| histogram(out, *t_ms, one));
     }
     out.push('}');
 }
 
 #[cfg(test)]
 mod tests {
-    use query::{Element, Row};
+    use query::Element;
 
     use super::*;
 

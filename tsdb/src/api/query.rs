@@ -22,9 +22,9 @@ pub async fn instant(
     let (engine, timeout, limit) = (engine(&app, &params)?, app.timeout(&params)?, limit(&params)?);
     app.catch_up(strong).await?;
     let evaluated = app.evaluate(engine, timeout, move |engine, store, deadline| {
-        engine.instant(store, &tenant, &expr, t_ms, Some(deadline))
+        engine.instant(store, &tenant, &expr, t_ms, Some(deadline)).map(|answer| written(answer, limit))
     });
-    Ok(answer(evaluated.await.map_err(query_error)?, limit))
+    Ok(json::respond(evaluated.await.map_err(query_error)?))
 }
 
 pub async fn range(
@@ -41,9 +41,10 @@ pub async fn range(
     let (engine, timeout, limit) = (engine(&app, &params)?, app.timeout(&params)?, limit(&params)?);
     app.catch_up(strong).await?;
     let evaluated = app.evaluate(engine, timeout, move |engine, store, deadline| {
-        engine.range(store, &tenant, &expr, start_ms, end_ms, step_ms, Some(deadline))
+        let answer = engine.range(store, &tenant, &expr, start_ms, end_ms, step_ms, Some(deadline));
+        answer.map(|answer| written(answer, limit))
     });
-    Ok(answer(evaluated.await.map_err(query_error)?, limit))
+    Ok(json::respond(evaluated.await.map_err(query_error)?))
 }
 
 fn check_steps(start_ms: i64, end_ms: i64, step_ms: i64) -> Result<(), ApiError> {
@@ -75,7 +76,8 @@ fn engine(app: &App, params: &Params) -> Result<Engine, ApiError> {
     Ok(Engine { lookback_ms, ..engine })
 }
 
-fn answer(mut answer: Answer, limit: usize) -> Response {
+/// The answer as JSON. Written where it was evaluated, for it may be large.
+fn written(mut answer: Answer, limit: usize) -> String {
     let all = match &answer.value {
         Value::Vector(vector) => vector.len(),
         Value::Matrix(matrix) => matrix.len(),
@@ -89,7 +91,7 @@ fn answer(mut answer: Answer, limit: usize) -> Response {
         }
         answer.warnings.push("results truncated due to limit".to_owned());
     }
-    json::success(&answer.warnings, &answer.infos, |out| json::value(out, &answer.value))
+    json::envelope(&answer.warnings, &answer.infos, |out| json::value(out, &answer.value))
 }
 
 pub async fn format(params: Params) -> Result<Response, ApiError> {

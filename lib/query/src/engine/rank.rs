@@ -123,30 +123,31 @@ fn chosen(op: AggregateOp, members: Vec<Column>, params: &[f64]) -> Vec<Column> 
     };
     let empty = |member: &Column| Column { drop_name: member.drop_name, ..Column::empty(member.labels.clone(), steps) };
     let mut kept: Vec<Option<Column>> = members.iter().map(|_| None).collect();
-    let mut ranks: Vec<usize> = Vec::new();
+    // Values beside the places of their series: choosing then stays within one piece of memory.
+    let mut ranks: Vec<(f64, usize)> = Vec::new();
     for (step, param) in params.iter().enumerate() {
         ranks.clear();
-        ranks.extend((0..members.len()).filter(|i| members[*i].has(step)));
+        let present = members.iter().enumerate().filter(|(_, member)| member.has(step));
+        ranks.extend(present.map(|(i, member)| (member.values[step], i)));
         match op {
-            AggregateOp::LimitRatio => ranks.retain(|i| is_sampled(places[*i], param.clamp(-1.0, 1.0))),
+            AggregateOp::LimitRatio => ranks.retain(|(_, i)| is_sampled(places[*i], param.clamp(-1.0, 1.0))),
             AggregateOp::Limitk => ranks.truncate(param.max(0.0) as usize),
-            op => best(&mut ranks, param.max(0.0) as usize, |i| members[i].values[step], op == AggregateOp::Topk),
+            op => best(&mut ranks, param.max(0.0) as usize, op == AggregateOp::Topk),
         }
-        for i in &ranks {
+        for (_, i) in &ranks {
             kept[*i].get_or_insert_with(|| empty(&members[*i])).set(step, members[*i].item(step));
         }
     }
     if steps == 1 {
-        return ranks.into_iter().filter_map(|i| kept[i].take()).collect();
+        return ranks.into_iter().filter_map(|(_, i)| kept[i].take()).collect();
     }
     kept.into_iter().flatten().collect()
 }
 
 /// Leaves the `k` best, in order: NaN last, the earlier of equals first.
-fn best(ranks: &mut Vec<usize>, k: usize, value: impl Fn(usize) -> f64, is_descending: bool) {
-    let order = |a: &usize, b: &usize| {
-        let (x, y) = (value(*a), value(*b));
-        let by_value = x.partial_cmp(&y).unwrap_or(Ordering::Equal);
+fn best(ranks: &mut Vec<(f64, usize)>, k: usize, is_descending: bool) {
+    let order = |(x, a): &(f64, usize), (y, b): &(f64, usize)| {
+        let by_value = x.partial_cmp(y).unwrap_or(Ordering::Equal);
         let by_value = if is_descending { by_value.reverse() } else { by_value };
         x.is_nan().cmp(&y.is_nan()).then(by_value).then(a.cmp(b))
     };

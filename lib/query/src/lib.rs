@@ -14,7 +14,7 @@ mod source;
 mod span;
 mod value;
 
-pub use engine::Engine;
+pub use engine::{Counting, Engine, SAMPLE_BYTES, SharedRoom};
 pub use literal::{format_number, write_number};
 pub use memory::MemorySeries;
 pub use promql::{Expr, parse, selectors};
@@ -22,4 +22,4 @@ pub use source::{
     LineSelect, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet, Visit, Wants,
 };
 pub use span::Span;
-pub use value::{Answer, Element, Point, Row, Value, float_samples};
+pub use value::{Answer, Work, Element, Point, Row, Value, float_samples};

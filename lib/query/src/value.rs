@@ -78,6 +78,18 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// What makes the query doubtful.
     pub infos: Vec<String>,
+    pub work: Work,
+}
+
+/// What an answer took.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Samples that all steps looked at, where that was to be counted.
+    pub samples: u64,
+    /// The same by step, where that was to be counted.
+    pub per_step: Vec<(i64, u64)>,
+    /// Samples held at once.
+    pub peak_samples: usize,
 }
 
 /// The elements that are floats.

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use model::{Labels, METRIC_NAME};
 
 use super::column::{Column, Grid, Item, absent, is_present};
-use super::eval::{Eval, too_many_samples};
+use super::eval::Eval;
+use super::room::too_many_samples;
 use super::math::{KahanSum, Mean};
 use super::notes::{Combining, Note, Notes};
 use super::over_time::HistogramTotal;

@@ -1,5 +1,6 @@
 //! Walks the tree: every node becomes columns over a grid of steps.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -7,11 +8,13 @@ use model::METRIC_NAME;
 
 use super::Engine;
 use super::column::{Column, Grid, unique};
+use super::counted::Counted;
 use super::notes::{Note, Notes};
 use super::repeats::Repeats;
-use super::select::Depth;
+use super::room::Room;
+use super::select::{Depth, Fate};
 use crate::promql::{At, Call, DurationExpr, Expr, ExprKind};
-use crate::{Answer, QueryError, Series, Value};
+use crate::{Answer, QueryError, Series, Value, Work};
 
 /// Labels that say what a metric is; what changes that drops them with the name.
 pub(super) const METADATA: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
@@ -40,7 +43,8 @@ pub(super) struct Eval<'a> {
     /// What the calls around ask of histograms.
     pub depth: Depth,
     repeats: Repeats<'a>,
-    live_samples: usize,
+    room: Room,
+    pub counted: Arc<Counted>,
 }
 
 impl<'a> Eval<'a> {
@@ -53,7 +57,9 @@ impl<'a> Eval<'a> {
         query_step_ms: i64,
         deadline: Option<Instant>,
     ) -> Eval<'a> {
-        let (notes, query_range_ms, live_samples) = Default::default();
+        let (notes, query_range_ms) = Default::default();
+        let room = Room::new(engine.max_samples, engine.shared_room.clone());
+        let counted = Arc::new(Counted::new(engine.counting, query));
         let (depth, repeats) = (Depth::Unknown, Repeats::of(expr));
         Eval {
             engine,
@@ -66,13 +72,21 @@ impl<'a> Eval<'a> {
             notes,
             depth,
             repeats,
-            live_samples,
+            room,
+            counted,
         }
     }
 
     pub fn answer(self, value: Value) -> Answer {
         let (warnings, infos) = self.notes.into_texts();
-        Answer { value, warnings, infos }
+        let (samples, per_step) = (self.counted.total(), self.counted.per_step());
+        let work = Work { samples, per_step, peak_samples: self.room.peak() };
+        Answer { value, warnings, infos, work }
+    }
+
+    /// Whether so many series of so many steps could be held.
+    pub fn check_estimate(&self, series: usize, steps: usize) -> Result<(), QueryError> {
+        self.room.check_estimate(series, steps)
     }
 
     pub fn note(&mut self, note: Note) {
@@ -94,19 +108,17 @@ impl<'a> Eval<'a> {
 
     /// Counts samples that stay in memory.
     pub fn charge(&mut self, samples: usize) -> Result<(), QueryError> {
-        self.live_samples = self.live_samples.saturating_add(samples);
+        self.room.take(samples)?;
         self.check_room(0)
     }
 
     pub fn release(&mut self, samples: usize) {
-        self.live_samples = self.live_samples.saturating_sub(samples);
+        self.room.give_back(samples);
     }
 
     /// Whether this many more could be held for a moment, and the deadline has not passed.
     pub fn check_room(&self, samples: usize) -> Result<(), QueryError> {
-        if self.live_samples.saturating_add(samples) > self.engine.max_samples {
-            return Err(too_many_samples());
-        }
+        self.room.check(samples)?;
         if self.engine.canceled.as_ref().is_some_and(|canceled| canceled.load(Ordering::Relaxed)) {
             return Err(QueryError::Canceled("expression evaluation"));
         }
@@ -152,8 +164,7 @@ impl<'a> Eval<'a> {
         let result = self.eval_node(last, grid)?;
         if let Columns::Vector(columns) = &result {
             let weight: usize = columns.iter().map(Column::weight).sum();
-            if self.live_samples.saturating_add(weight) <= self.engine.max_samples / 2 {
-                self.charge(weight)?;
+            if self.room.is_ample(weight) && self.charge(weight).is_ok() {
                 self.repeats.keep(class, grid, self.depth, columns.clone());
             }
         }
@@ -175,7 +186,7 @@ impl<'a> Eval<'a> {
             ExprKind::Call(call) => self.call(expr, call, grid),
             ExprKind::Selector(selector) => {
                 let mut columns = Vec::new();
-                self.stream_selector(selector, grid, &mut |column| {
+                self.stream_selector(selector, grid, Fate::Kept, &mut |column| {
                     columns.push(column);
                     Ok(())
                 })?;
@@ -217,8 +228,12 @@ impl<'a> Eval<'a> {
         let from_source = grid.steps == 1 || !is_invariant(expr);
         match &expr.kind {
             ExprKind::Paren(inner) => self.stream(inner, grid, sink),
-            ExprKind::Selector(selector) if from_source => self.stream_selector(selector, grid, sink),
-            ExprKind::Call(call) if from_source && Self::is_streamed(call) => self.stream_windows(call, grid, sink),
+            ExprKind::Selector(selector) if from_source => {
+                self.stream_selector(selector, grid, Fate::Passed, sink)
+            }
+            ExprKind::Call(call) if from_source && Self::is_streamed(call) => {
+                self.stream_windows(call, grid, Fate::Passed, sink)
+            }
             _ => {
                 let columns = self.vector(expr, grid)?;
                 self.release(columns.iter().map(Column::weight).sum());
@@ -265,9 +280,6 @@ impl<'a> Eval<'a> {
     }
 }
 
-pub(super) fn too_many_samples() -> QueryError {
-    QueryError::Limit("load too many samples into memory in query execution".to_owned())
-}
 
 fn negate(column: &mut Column) {
     let histograms = column.histograms.take();

@@ -10,7 +10,7 @@ use super::eval::{Columns, Eval};
 use super::labels;
 use super::math::{go_max, go_min};
 use super::notes::Note;
-use super::select::Look;
+use super::select::{Fate, Look};
 use super::window::range_arg;
 use crate::QueryError;
 use crate::promql::{Call, Expr, ExprKind};
@@ -73,7 +73,7 @@ impl Eval<'_> {
         }
         if Self::is_window_function(name) {
             let mut columns = Vec::new();
-            self.stream_windows(call, grid, &mut |column| {
+            self.stream_windows(call, grid, Fate::Kept, &mut |column| {
                 columns.push(column);
                 Ok(())
             })?;
@@ -177,7 +177,7 @@ impl Eval<'_> {
     fn timestamp(&mut self, arg: &Expr, look: Look, grid: Grid) -> Result<Columns, QueryError> {
         let mut columns = Vec::new();
         if let ExprKind::Selector(selector) = &arg.unwrapped().kind {
-            self.stream_latest(selector, grid, look, &mut |column| {
+            self.stream_latest(selector, grid, look, Fate::Kept, &mut |column| {
                 columns.push(column.without_name());
                 Ok(())
             })?;
@@ -205,7 +205,7 @@ impl Eval<'_> {
             self.stream(&call.args[0], grid, &mut hide)?;
             &call.args[0]
         } else {
-            self.stream_windows(call, grid, &mut hide)?;
+            self.stream_windows(call, grid, Fate::Passed, &mut hide)?;
             range_arg(call)
         };
         let column = Column::of_floats(labels::of_absent(arg), values);

@@ -6,7 +6,7 @@ use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 
 use super::column::{Column, Grid, Item, is_present, unique};
 use super::eval::Eval;
-use super::select::Look;
+use super::select::{Fate, Look};
 use crate::QueryError;
 use crate::promql::{Call, Expr, ExprKind, Shift, VectorSelector};
 
@@ -103,7 +103,7 @@ impl Eval<'_> {
         let shift = first_shift(base);
         let selector = VectorSelector { name: None, matchers, shift, extended: None, span: base.span };
         let mut infos = Vec::new();
-        self.stream_latest(&selector, grid, Look::InfoTime, &mut |column| {
+        self.stream_latest(&selector, grid, Look::InfoTime, Fate::Kept, &mut |column| {
             infos.push(column);
             Ok(())
         })?;

@@ -12,6 +12,7 @@
 mod aggregate;
 mod binary;
 mod column;
+mod counted;
 mod eval;
 mod extended;
 mod functions;
@@ -26,6 +27,7 @@ mod quantile;
 mod rank;
 mod rate;
 mod repeats;
+mod room;
 mod select;
 mod sliding;
 #[cfg(test)]
@@ -44,6 +46,8 @@ use column::{Column, Item, is_present, unique};
 use eval::{Columns, Eval, METADATA};
 
 pub(crate) use column::Grid;
+pub use counted::Counting;
+pub use room::{SAMPLE_BYTES, SharedRoom};
 pub(crate) use math::{mean, quantile, sum, variance};
 pub(crate) use rate::counter_rate;
 
@@ -58,6 +62,10 @@ pub struct Engine {
     pub subquery_step_ms: i64,
     /// How many threads may work on one query. Results do not depend on it.
     pub threads: usize,
+    /// The room that this query shares with others.
+    pub shared_room: Option<Arc<SharedRoom>>,
+    /// What of the work is counted.
+    pub counting: Counting,
     /// Whoever sets it ends the query with [`QueryError::Canceled`].
     pub canceled: Option<Arc<AtomicBool>>,
 }
@@ -65,7 +73,15 @@ pub struct Engine {
 impl Default for Engine {
     fn default() -> Engine {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Engine { lookback_ms: 300_000, max_samples: 50_000_000, subquery_step_ms: 60_000, threads, canceled: None }
+        Engine {
+            lookback_ms: 300_000,
+            max_samples: 50_000_000,
+            subquery_step_ms: 60_000,
+            threads,
+            shared_room: None,
+            counting: Counting::Nothing,
+            canceled: None,
+        }
     }
 }
 

@@ -39,6 +39,15 @@ impl Frame {
     }
 }
 
+/// What becomes of a selector's columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// They stay until the operator that wants them has all of them.
+    Kept,
+    /// They go into something smaller, one by one.
+    Passed,
+}
+
 /// What a selector's samples are looked at for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
@@ -131,9 +140,13 @@ impl<'a> Eval<'a> {
         &mut self,
         count: usize,
         steps: usize,
+        fate: Fate,
         compute: Compute<'_>,
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
+        if fate == Fate::Kept {
+            self.check_estimate(count, steps)?;
+        }
         let threads = self.engine.threads.clamp(1, MAX_THREADS).min(count.saturating_mul(steps) / MIN_SHARE + 1);
         if threads == 1 {
             let notes = self.share(0..count, compute, sink)?;
@@ -183,11 +196,17 @@ impl<'a> Eval<'a> {
     }
 
     /// The latest value within the lookback at each step.
-    pub fn stream_selector(&mut self, selector: &VectorSelector, grid: Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+    pub fn stream_selector(
+        &mut self,
+        selector: &VectorSelector,
+        grid: Grid,
+        fate: Fate,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
         if selector.extended == Some(ExtendedRange::Smoothed) {
-            return self.stream_smoothed(selector, grid, sink);
+            return self.stream_smoothed(selector, grid, fate, sink);
         }
-        self.stream_latest(selector, grid, Look::Value, sink)
+        self.stream_latest(selector, grid, Look::Value, fate, sink)
     }
 
     pub fn stream_latest(
@@ -195,15 +214,17 @@ impl<'a> Eval<'a> {
         selector: &VectorSelector,
         grid: Grid,
         look: Look,
+        fate: Fate,
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
         let frame = self.frame(&selector.shift, self.engine.lookback_ms)?;
-        let wants = if look == Look::Value { Wants::Values } else { Wants::Presence };
+        let wants = if look == Look::Time { Wants::Presence } else { Wants::Values };
         let set = self.select(selector, frame, grid, (0, 0), wants)?;
         let (mut held, limit) = (0, self.engine.max_samples);
-        let depth = self.depth;
+        let (depth, counted) = (self.depth, self.counted.clone());
         let compute = |i: usize, samples: &mut Samples, _: &mut Notes| {
             set.read(i, samples)?;
+            counted.add(samples, grid, frame, true);
             depth.prepare(samples);
             let column = latest(set.labels(i), samples, grid, frame, look);
             if look == Look::InfoTime && !samples.histograms.is_empty() && !column.is_empty() {
@@ -212,14 +233,20 @@ impl<'a> Eval<'a> {
             }
             Ok((!column.is_empty()).then_some(column))
         };
-        self.columns_of(set.len(), grid.steps, &compute, &mut |column| {
+        self.columns_of(set.len(), grid.steps, fate, &compute, &mut |column| {
             held += column.weight();
-            if held > limit { Err(super::eval::too_many_samples()) } else { sink(column) }
+            if held > limit { Err(super::room::too_many_samples()) } else { sink(column) }
         })
     }
 
     /// `m smoothed`: values between samples lie on the line through their neighbours, within the lookback on both sides.
-    fn stream_smoothed(&mut self, selector: &VectorSelector, grid: Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+    fn stream_smoothed(
+        &mut self,
+        selector: &VectorSelector,
+        grid: Grid,
+        fate: Fate,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
         let lookback_ms = self.engine.lookback_ms;
         let frame = self.frame(&selector.shift, lookback_ms)?;
         let set = self.select(selector, frame, grid, (0, lookback_ms), Wants::Values)?;
@@ -240,7 +267,7 @@ impl<'a> Eval<'a> {
             }
             Ok((!column.is_empty()).then_some(column))
         };
-        self.columns_of(set.len(), grid.steps, &compute, sink)
+        self.columns_of(set.len(), grid.steps, fate, &compute, sink)
     }
 }
 

@@ -7,7 +7,7 @@ use model::{Histogram, Labels, ResetHint};
 use super::column::{Column, Grid, Item};
 use super::eval::{Eval, Sink};
 use super::notes::{Note, Notes};
-use super::select::{Depth, Frame, without_stale};
+use super::select::{Depth, Fate, Frame, without_stale};
 use super::{over_time, rate, sliding};
 use crate::promql::{Call, Expr, ExprKind, ExtendedRange, Subquery, ValueType};
 use crate::{QueryError, Samples, SeriesSet, Span, Wants};
@@ -234,7 +234,13 @@ impl<'a> Eval<'a> {
         function(name).is_some()
     }
 
-    pub fn stream_windows(&mut self, call: &Call, grid: Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+    pub fn stream_windows(
+        &mut self,
+        call: &Call,
+        grid: Grid,
+        fate: Fate,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
         let name = call.function.name;
         let function = function(name).unwrap_or_else(|| unreachable!("only window functions come here"));
         let params = self.window_params(call, grid)?;
@@ -247,10 +253,11 @@ impl<'a> Eval<'a> {
         let takes_starts = TAKE_STARTS.contains(&name);
         let slide = Slide { grid, ranges: &ranges, name, function, params: &params, takes_starts, span };
         let is_rate = matches!(name, "rate" | "increase");
-        let depth = self.depth;
+        let (depth, counted) = (self.depth, self.counted.clone());
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
         let compute = |i: usize, samples: &mut Samples, notes: &mut Notes| {
             ranges.set.read(i, samples)?;
+            counted.add(samples, grid, ranges.frame, false);
             depth.prepare(samples);
             let mut column = slide.run(ranges.set.labels(i), samples, notes);
             column.drop_name = !keeps_name || ranges.drops_name(i);
@@ -259,7 +266,7 @@ impl<'a> Eval<'a> {
             }
             Ok((!column.is_empty()).then_some(column))
         };
-        self.columns_of(ranges.set.len(), grid.steps, &compute, sink)
+        self.columns_of(ranges.set.len(), grid.steps, fate, &compute, sink)
     }
 
     fn window_params(&mut self, call: &Call, grid: Grid) -> Result<Vec<Vec<f64>>, QueryError> {

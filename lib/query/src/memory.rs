@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{Histogram, Labels, is_stale, matches_all, stale_marker};
 
-use crate::{Point, QueryError, Samples, Series, SeriesSelect, SeriesSet};
+use crate::{Point, QueryError, Samples, Series, SeriesSelect, SeriesSet, Wants};
 
 /// Series of one tenant; requests of any tenant see them.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +75,7 @@ struct Found<'a> {
     rows: Vec<(&'a Labels, &'a Samples)>,
     start_ms: i64,
     end_ms: i64,
+    wants: Wants,
 }
 
 impl Found<'_> {
@@ -99,6 +100,12 @@ impl SeriesSet for Found<'_> {
         let bounds = self.bounds(samples);
         into.clear();
         into.timestamps_ms.extend_from_slice(&samples.timestamps_ms[bounds.clone()]);
+        if self.wants == Wants::Presence {
+            // As little as a store may answer, so that scripts notice who looks at more than was wanted.
+            let presence = |value: &f64| if is_stale(*value) { *value } else { 0.0 };
+            into.values.extend(samples.values[bounds].iter().map(presence));
+            return Ok(());
+        }
         into.values.extend_from_slice(&samples.values[bounds.clone()]);
         if !samples.starts_ms.is_empty() {
             into.starts_ms.extend_from_slice(&samples.starts_ms[bounds.clone()]);
@@ -113,7 +120,8 @@ impl SeriesSet for Found<'_> {
 
 impl Series for MemorySeries {
     fn select<'s>(&'s self, request: &SeriesSelect<'_>) -> Result<Box<dyn SeriesSet + 's>, QueryError> {
-        let mut found = Found { rows: Vec::new(), start_ms: request.start_ms, end_ms: request.end_ms };
+        let SeriesSelect { start_ms, end_ms, wants, .. } = *request;
+        let mut found = Found { rows: Vec::new(), start_ms, end_ms, wants };
         let matching = self.series.iter().filter(|(labels, _)| matches_all(request.matchers, labels));
         let rows: Vec<_> = matching.filter(|(_, samples)| !found.bounds(samples).is_empty()).collect();
         found.rows = rows;

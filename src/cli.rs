@@ -44,6 +44,12 @@ pub struct Cli {
     /// A query that would load more samples is ended.
     #[arg(long = "query.max-samples", default_value_t = 50_000_000)]
     pub query_max_samples: usize,
+    /// What all queries together may hold in memory, in bytes; half of the machine's memory when left out.
+    #[arg(long = "query.max-total-memory-bytes")]
+    pub query_max_total_bytes: Option<usize>,
+    /// Queries that are evaluated at the same time; others wait.
+    #[arg(long = "query.max-concurrency", default_value_t = 20)]
+    pub query_max_concurrency: usize,
     /// How far back a sample still counts as current.
     #[arg(long = "query.lookback-delta", value_parser = duration, default_value = "5m")]
     pub lookback: DurationMs,

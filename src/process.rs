@@ -255,6 +255,8 @@ fn tsdb_options(settings: &Settings) -> tsdb::Options {
         strong_reads: is_one_process(settings),
         query_timeout: settings.cli.query_timeout.as_std(),
         query_max_samples: settings.cli.query_max_samples,
+        query_max_total_bytes: settings.query_max_total_bytes,
+        query_max_concurrency: settings.cli.query_max_concurrency,
         lookback_ms: settings.cli.lookback.0,
         accept_loss: settings.cli.accept_loss,
     }

@@ -31,6 +31,7 @@ pub struct Settings {
     pub alertmanager_config: Option<PathBuf>,
     pub tsdb_retention_ms: i64,
     pub logs_retention_ms: i64,
+    pub query_max_total_bytes: usize,
 }
 
 impl Settings {
@@ -50,7 +51,9 @@ impl Settings {
         };
         let tsdb_retention_ms = retention(cli.tsdb_retention, config.storage.tsdb.retention.time, 15);
         let logs_retention_ms = retention(cli.logs_retention, config.storage.logs.retention.time, 7);
+        let query_max_total_bytes = cli.query_max_total_bytes.unwrap_or_else(|| machine_memory_bytes(&cli.procfs) / 2);
         Ok(Settings {
+            query_max_total_bytes,
             parts,
             args,
             config,
@@ -127,4 +130,11 @@ fn host_name(procfs: &std::path::Path) -> anyhow::Result<String> {
         bail!("{} is empty: set --agent.node", path.display());
     }
     Ok(name.to_owned())
+}
+
+/// Of `/proc/meminfo`; 4 GiB where that cannot be read.
+fn machine_memory_bytes(procfs: &std::path::Path) -> usize {
+    let text = std::fs::read_to_string(procfs.join("meminfo")).unwrap_or_default();
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().trim_end_matches(" kB").parse().ok());
+    kib.map_or(4 << 30, |kib: usize| kib.saturating_mul(1024))
 }

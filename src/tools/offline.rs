@@ -133,6 +133,8 @@ impl Offline {
             strong_reads: true,
             query_timeout: std::time::Duration::from_secs(3600),
             query_max_samples: usize::MAX,
+            query_max_total_bytes: usize::MAX,
+            query_max_concurrency: 20,
             lookback_ms: 300_000,
             accept_loss: false,
         };

@@ -58,6 +58,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         strong_reads: true,
         query_timeout: Duration::from_secs(120),
         query_max_samples: 50_000_000,
+        query_max_total_bytes: usize::MAX,
+        query_max_concurrency: 20,
         lookback_ms: 300_000,
         accept_loss: false,
     };

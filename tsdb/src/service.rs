@@ -5,14 +5,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bus::{Bus, BusError, Offset, Topic, append_all};
 use disk::Disk;
 use model::{Batch, Deletes, Exemplar, Labels, Matcher, MetricBatch, MetricMetadata, Sample, SeriesSamples, now_ms};
-use query::{Element, Engine, QueryError, Series, Value};
+use query::{Element, Engine, QueryError, SAMPLE_BYTES, Series, SharedRoom, Value};
 use service::config::Limits;
-use service::metrics::{Counter, CounterBy, Gauge, Metrics};
+use service::metrics::{Collector, Counter, CounterBy, DescriptorEncoder, Gauge, Metrics};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -21,8 +22,6 @@ use crate::consume::{Progress, RETRY_PAUSE};
 use crate::ingest::{Admission, AppendError, Refusals, admit_metadata};
 use crate::store::{Cardinality, PartInfo, Store, StoreError};
 
-/// Queries evaluated at the same time; others wait, within their deadline.
-const MAX_CONCURRENT_QUERIES: usize = 20;
 /// How long a strong read waits for the store to catch up.
 const APPLY_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -36,6 +35,9 @@ pub struct Options {
     pub strong_reads: bool,
     pub query_timeout: Duration,
     pub query_max_samples: usize,
+    /// What all queries together may hold in memory.
+    pub query_max_total_bytes: usize,
+    pub query_max_concurrency: usize,
     pub lookback_ms: i64,
     /// Goes on from the log's start when the manifest's offset is outside the log, instead of halting.
     pub accept_loss: bool,
@@ -133,6 +135,7 @@ pub struct Tsdb {
     /// The ends of the partitions when this process opened them.
     ends_at_start: Vec<Offset>,
     queries: Arc<Semaphore>,
+    room: Arc<SharedRoom>,
     /// Told after every publishing.
     pub(crate) published: Notify,
     /// Asks for a publishing at once.
@@ -156,15 +159,19 @@ impl Tsdb {
         }
         let counters = Counters::default();
         counters.register(metrics);
+        let queries = Arc::new(Semaphore::new(options.query_max_concurrency.max(1)));
+        let room = Arc::new(SharedRoom::new(options.query_max_total_bytes / SAMPLE_BYTES));
+        metrics.register(|registry| registry.register_collector(Box::new(HeldByQueries(room.clone()))));
         Ok(Arc::new(Tsdb {
             store,
+            room,
             options,
             bus,
             progress: watch::Sender::new(progress),
             halt,
             retry_pause: RETRY_PAUSE,
             ends_at_start,
-            queries: Arc::new(Semaphore::new(MAX_CONCURRENT_QUERIES)),
+            queries,
             published: Notify::new(),
             head_is_full: Notify::new(),
             counters,
@@ -386,10 +393,12 @@ impl Tsdb {
     /// The engine with this store's settings.
     pub(crate) fn engine(&self) -> Engine {
         let Options { lookback_ms, query_max_samples, .. } = self.options;
-        Engine { lookback_ms, max_samples: query_max_samples, ..Engine::default() }
+        let shared_room = Some(self.room.clone());
+        Engine { lookback_ms, max_samples: query_max_samples, shared_room, ..Engine::default() }
     }
 
-    /// Runs an evaluation on a thread of its own, once there is room, within a deadline.
+    /// Runs an evaluation on a thread of its own, once there is room, within a deadline. It ends early when nobody waits
+    /// for it any more.
     pub(crate) async fn evaluate<T: Send + 'static>(
         &self,
         engine: Engine,
@@ -400,11 +409,33 @@ impl Tsdb {
         let room = tokio::time::timeout(timeout, self.queries.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = room else { return Err(QueryError::Timeout("the queue")) };
         self.counters.queries.inc();
+        let canceled = Arc::new(AtomicBool::new(false));
+        let engine = Engine { canceled: Some(canceled.clone()), ..engine };
+        let _cancel = CancelOnDrop(canceled);
         let store = self.store.clone();
         let worked = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             work(&engine, &store, deadline)
         });
         worked.await.unwrap_or_else(|error| Err(QueryError::Storage(format!("the evaluation failed: {error}"))))
+    }
+}
+
+/// Tells an evaluation that the client has left.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct HeldByQueries(Arc<SharedRoom>);
+
+impl Collector for HeldByQueries {
+    fn encode(&self, encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let bytes = self.0.held().saturating_mul(SAMPLE_BYTES);
+        service::metrics::encode_gauge(encoder, "tsdb_queries_held_bytes", "Memory that queries hold, roughly", bytes)
     }
 }

@@ -96,6 +96,8 @@ async fn open(bus: Arc<FaultyBus>, disk: &FakeDisk, accept_loss: bool) -> Arc<Ts
         strong_reads: false,
         query_timeout: Duration::from_secs(10),
         query_max_samples: 1_000_000,
+        query_max_total_bytes: usize::MAX,
+        query_max_concurrency: 20,
         lookback_ms: 300_000,
         accept_loss,
     };

@@ -18,8 +18,6 @@ pub use engine::{Counting, Engine, SAMPLE_BYTES, SharedRoom};
 pub use literal::{format_number, write_number};
 pub use memory::MemorySeries;
 pub use promql::{Expr, parse, selectors};
-pub use source::{
-    LineSelect, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet, Visit, Wants,
-};
+pub use source::{LineSelect, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet, Visit, Wants};
 pub use span::Span;
-pub use value::{Answer, Work, Element, Point, Row, Value, float_samples};
+pub use value::{Answer, Element, Point, Row, Value, Work, float_samples};

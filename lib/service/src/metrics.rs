@@ -11,6 +11,7 @@ use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::metrics::counter::ConstCounter;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::registry::Registry;
 
@@ -25,6 +26,18 @@ pub fn encode_counters(mut encoder: DescriptorEncoder, counters: &[(&str, u64)])
         counter.encode(metric)?;
     }
     Ok(())
+}
+
+/// Encodes a gauge that is kept elsewhere, for a [`Collector`].
+pub fn encode_gauge(
+    mut encoder: DescriptorEncoder,
+    name: &str,
+    help: &str,
+    value: usize,
+) -> Result<(), std::fmt::Error> {
+    let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+    gauge.encode(metric)
 }
 
 /// The process's registry; clones share it.

@@ -1,9 +1,12 @@
 //! `query`, `query_range`, `format_query`.
 
-use ::query::{Answer, Engine, Value};
+use std::time::Instant;
+
+use ::query::{Answer, Counting, Engine, Value, Work};
 use axum::extract::State;
 use axum::response::Response;
 use model::now_ms;
+use serde_json::json;
 use service::http::{ApiError, Params, StrongRead, Tenant, parse_duration_ms, parse_time_ms};
 
 use super::{App, json, limit, query_error, time_or};
@@ -21,8 +24,11 @@ pub async fn instant(
     let t_ms = time_or(&params, "time", now_ms())?;
     let (engine, timeout, limit) = (engine(&app, &params)?, app.timeout(&params)?, limit(&params)?);
     app.catch_up(strong).await?;
+    let asked = Instant::now();
     let evaluated = app.evaluate(engine, timeout, move |engine, store, deadline| {
-        engine.instant(store, &tenant, &expr, t_ms, Some(deadline)).map(|answer| written(answer, limit))
+        let clock = Clock { asked, started: Instant::now() };
+        let answer = engine.instant(store, &tenant, &expr, t_ms, Some(deadline))?;
+        Ok(written(answer, limit, engine.counting, clock))
     });
     Ok(json::respond(evaluated.await.map_err(query_error)?))
 }
@@ -40,9 +46,11 @@ pub async fn range(
     check_steps(start_ms, end_ms, step_ms)?;
     let (engine, timeout, limit) = (engine(&app, &params)?, app.timeout(&params)?, limit(&params)?);
     app.catch_up(strong).await?;
+    let asked = Instant::now();
     let evaluated = app.evaluate(engine, timeout, move |engine, store, deadline| {
-        let answer = engine.range(store, &tenant, &expr, start_ms, end_ms, step_ms, Some(deadline));
-        answer.map(|answer| written(answer, limit))
+        let clock = Clock { asked, started: Instant::now() };
+        let answer = engine.range(store, &tenant, &expr, start_ms, end_ms, step_ms, Some(deadline))?;
+        Ok(written(answer, limit, engine.counting, clock))
     });
     Ok(json::respond(evaluated.await.map_err(query_error)?))
 }
@@ -65,9 +73,21 @@ fn check_steps(start_ms: i64, end_ms: i64, step_ms: i64) -> Result<(), ApiError>
     Ok(())
 }
 
-/// The engine, with the lookback that the request asks for.
+/// When a query came, and when its evaluation began.
+#[derive(Clone, Copy)]
+struct Clock {
+    asked: Instant,
+    started: Instant,
+}
+
+/// The engine, with the lookback and the statistics that the request asks for.
 fn engine(app: &App, params: &Params) -> Result<Engine, ApiError> {
-    let engine = app.engine();
+    let counting = match params.get("stats") {
+        None => Counting::Nothing,
+        Some("all") => Counting::PerStep,
+        Some(_) => Counting::Total,
+    };
+    let engine = Engine { counting, ..app.engine() };
     let Some(text) = params.get("lookback_delta") else { return Ok(engine) };
     let lookback_ms = parse_duration_ms("lookback_delta", text)?;
     if lookback_ms <= 0 {
@@ -77,7 +97,7 @@ fn engine(app: &App, params: &Params) -> Result<Engine, ApiError> {
 }
 
 /// The answer as JSON. Written where it was evaluated, for it may be large.
-fn written(mut answer: Answer, limit: usize) -> String {
+fn written(mut answer: Answer, limit: usize, counting: Counting, clock: Clock) -> String {
     let all = match &answer.value {
         Value::Vector(vector) => vector.len(),
         Value::Matrix(matrix) => matrix.len(),
@@ -91,7 +111,39 @@ fn written(mut answer: Answer, limit: usize) -> String {
         }
         answer.warnings.push("results truncated due to limit".to_owned());
     }
-    json::envelope(&answer.warnings, &answer.infos, |out| json::value(out, &answer.value))
+    let evaluated = Instant::now();
+    json::envelope(&answer.warnings, &answer.infos, |out| {
+        json::value(out, &answer.value);
+        if counting != Counting::Nothing {
+            // Beside the result, inside of `data`.
+            out.pop();
+            out.push_str(",\"stats\":");
+            out.push_str(&statistics(&answer.work, counting, clock, evaluated).to_string());
+            out.push('}');
+        }
+    })
+}
+
+/// As Prometheus tells of a query.
+fn statistics(work: &Work, counting: Counting, clock: Clock, evaluated: Instant) -> serde_json::Value {
+    let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
+    let evaluation = seconds(clock.started, evaluated);
+    let mut samples = json!({"totalQueryableSamples": work.samples, "peakSamples": work.peak_samples});
+    if counting == Counting::PerStep {
+        let step = |(t_ms, count): &(i64, u64)| json!([*t_ms as f64 / 1000.0, count]);
+        samples["totalQueryableSamplesPerStep"] = work.per_step.iter().map(step).collect();
+    }
+    json!({
+        "timings": {
+            "evalTotalTime": evaluation,
+            "resultSortTime": 0.0,
+            "queryPreparationTime": 0.0,
+            "innerEvalTime": evaluation,
+            "execQueueTime": seconds(clock.asked, clock.started),
+            "execTotalTime": seconds(clock.asked, evaluated),
+        },
+        "samples": samples,
+    })
 }
 
 pub async fn format(params: Params) -> Result<Response, ApiError> {

@@ -40,6 +40,8 @@ async fn start_in(dir: TempDir) -> Fixture {
         strong_reads: true,
         query_timeout: std::time::Duration::from_secs(10),
         query_max_samples: 1_000_000,
+        query_max_total_bytes: usize::MAX,
+        query_max_concurrency: 20,
         lookback_ms: 300_000,
         accept_loss: false,
     };

@@ -6,10 +6,10 @@ use model::{Labels, METRIC_NAME};
 
 use super::column::{Column, Grid, Item, absent, is_present};
 use super::eval::Eval;
-use super::room::too_many_samples;
 use super::math::{KahanSum, Mean};
 use super::notes::{Combining, Note, Notes};
 use super::over_time::HistogramTotal;
+use super::room::too_many_samples;
 use crate::promql::{Aggregate, AggregateOp, Expr, Grouping};
 use crate::{QueryError, Span};
 

@@ -228,9 +228,7 @@ impl<'a> Eval<'a> {
         let from_source = grid.steps == 1 || !is_invariant(expr);
         match &expr.kind {
             ExprKind::Paren(inner) => self.stream(inner, grid, sink),
-            ExprKind::Selector(selector) if from_source => {
-                self.stream_selector(selector, grid, Fate::Passed, sink)
-            }
+            ExprKind::Selector(selector) if from_source => self.stream_selector(selector, grid, Fate::Passed, sink),
             ExprKind::Call(call) if from_source && Self::is_streamed(call) => {
                 self.stream_windows(call, grid, Fate::Passed, sink)
             }
@@ -279,7 +277,6 @@ impl<'a> Eval<'a> {
         Ok(columns)
     }
 }
-
 
 fn negate(column: &mut Column) {
     let histograms = column.histograms.take();

@@ -91,7 +91,17 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_by(|a, b| b.is_nan().cmp(&a.is_nan()).then(a.total_cmp(b)));
+    values.sort_by(nan_first);
+    quantile_of_sorted(q, values)
+}
+
+/// Numbers rising, behind what is no number.
+pub(super) fn nan_first(a: &f64, b: &f64) -> std::cmp::Ordering {
+    b.is_nan().cmp(&a.is_nan()).then(a.total_cmp(b))
+}
+
+/// Of at least one value, and a quantile within bounds.
+pub(super) fn quantile_of_sorted(q: f64, values: &[f64]) -> f64 {
     let rank = q * (values.len() - 1) as f64;
     let lower = rank.floor() as usize;
     let upper = (lower + 1).min(values.len() - 1);

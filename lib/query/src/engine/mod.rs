@@ -47,9 +47,9 @@ use eval::{Columns, Eval, METADATA};
 
 pub(crate) use column::Grid;
 pub use counted::Counting;
-pub use room::{SAMPLE_BYTES, SharedRoom};
 pub(crate) use math::{mean, quantile, sum, variance};
 pub(crate) use rate::counter_rate;
+pub use room::{SAMPLE_BYTES, SharedRoom};
 
 /// Settings of an evaluation.
 #[derive(Debug, Clone)]

@@ -150,6 +150,9 @@ mod tests {
         assert!(room.check_estimate(1000, 1000).is_ok());
         let Err(QueryError::Limit(message)) = room.check_estimate(625_000, 10_000) else { panic!("it is too much") };
         assert!(message.contains("625000 series of 10000 steps are up to 100.0 GB"), "{message}");
-        assert_eq!((human(1), human(1000), human(usize::MAX)), ("16.0 B".into(), "16.0 kB".into(), "295147.9 PB".into()));
+        assert_eq!(
+            (human(1), human(1000), human(usize::MAX)),
+            ("16.0 B".into(), "16.0 kB".into(), "295147.9 PB".into())
+        );
     }
 }

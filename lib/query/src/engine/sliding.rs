@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use super::column::{Grid, absent};
+use super::math;
 use super::rate::{Kind, Stretch};
 use super::select::Frame;
 use crate::Samples;
@@ -38,7 +39,7 @@ fn slide(times: &[i64], grid: Grid, frame: Frame, mut value: impl FnMut(Bounds) 
 
 /// A function's value per step, of samples that are all floats without staleness markers. `None` for the functions, and
 /// the samples, that need a closer look.
-pub(super) fn values(name: &str, samples: &Samples, grid: Grid, frame: Frame) -> Option<Vec<f64>> {
+pub(super) fn values(name: &str, params: &[Vec<f64>], samples: &Samples, grid: Grid, frame: Frame) -> Option<Vec<f64>> {
     let Samples { timestamps_ms: times, values, starts_ms, .. } = samples;
     if !starts_ms.is_empty() {
         return None;
@@ -52,6 +53,7 @@ pub(super) fn values(name: &str, samples: &Samples, grid: Grid, frame: Frame) ->
         "present_over_time" | "absent_over_time" => slide(times, grid, frame, |_| 1.0),
         "max_over_time" => extremes(times, values, grid, frame, |a, b| a > b),
         "min_over_time" => extremes(times, values, grid, frame, |a, b| a < b),
+        "quantile_over_time" => quantiles(times, values, params.first()?, grid, frame)?,
         "sum_over_time" | "avg_over_time" => {
             let sums = PrefixSums::new(values)?;
             let is_mean = name == "avg_over_time";
@@ -108,6 +110,29 @@ fn extremes(times: &[i64], values: &[f64], grid: Grid, frame: Frame, beats: fn(f
         }
         places.front().map_or(f64::NAN, |place| values[*place])
     })
+}
+
+/// The quantile of each window, which is kept sorted. `None` where the quantile changes with the steps, or is out of
+/// bounds, which must be noted.
+fn quantiles(times: &[i64], values: &[f64], quantiles: &[f64], grid: Grid, frame: Frame) -> Option<Vec<f64>> {
+    let q = *quantiles.first().filter(|q| (0.0..=1.0).contains(*q))?;
+    if quantiles.iter().any(|other| *other != q) {
+        return None;
+    }
+    let (mut sorted, mut held) = (Vec::new(), 0..0);
+    Some(slide(times, grid, frame, |window| {
+        // Of values that are in both windows nothing moves.
+        for gone in held.start..held.end.min(window.first) {
+            let place = sorted.partition_point(|other| math::nan_first(other, &values[gone]).is_lt());
+            sorted.remove(place);
+        }
+        for new in held.end.max(window.first)..window.past {
+            let place = sorted.partition_point(|other| math::nan_first(other, &values[new]).is_lt());
+            sorted.insert(place, values[new]);
+        }
+        held = window.first..window.past;
+        math::quantile_of_sorted(q, &sorted)
+    }))
 }
 
 /// Sums up to each value, as pairs of floats that together have twice the digits of one.
@@ -167,7 +192,8 @@ mod tests {
     /// Every window as the plain definition computes it.
     fn check(samples: &Samples, name: &str, plain: impl Fn(&[i64], &[f64], i64, i64) -> Option<f64>) {
         let frame = Frame::plain(3000);
-        let Some(found) = values(name, samples, GRID, frame) else { return };
+        let params = [vec![0.3; GRID.steps]];
+        let Some(found) = values(name, &params, samples, GRID, frame) else { return };
         for (t_ms, found) in GRID.times().zip(found) {
             let inside = |t: &i64| *t > t_ms - 3000 && *t <= t_ms;
             let first = samples.timestamps_ms.iter().position(inside).unwrap_or(0);
@@ -199,6 +225,7 @@ mod tests {
             check(&samples, "avg_over_time", |_, values, _, _| Some(mean(values)));
             check(&samples, "max_over_time", |_, values, _, _| Some(values.iter().copied().fold(f64::NAN, f64::max)));
             check(&samples, "min_over_time", |_, values, _, _| Some(values.iter().copied().fold(f64::NAN, f64::min)));
+            check(&samples, "quantile_over_time", |_, values, _, _| Some(math::quantile(0.3, &mut values.to_vec())));
             check(&samples, "count_over_time", |_, values, _, _| Some(values.len() as f64));
             check(&samples, "last_over_time", |_, values, _, _| values.last().copied());
         }

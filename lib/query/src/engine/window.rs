@@ -174,7 +174,8 @@ impl Slide<'_> {
             samples.starts_ms.clear();
         }
         let is_plain = samples.histograms.is_empty() && self.ranges.extended.is_none();
-        if let (true, Some(values)) = (is_plain, sliding::values(self.name, samples, self.grid, self.ranges.frame)) {
+        let frame = self.ranges.frame;
+        if is_plain && let Some(values) = sliding::values(self.name, self.params, samples, self.grid, frame) {
             return Column::of_floats(labels.clone(), values);
         }
         let track = take_histograms(samples);
@@ -234,13 +235,7 @@ impl<'a> Eval<'a> {
         function(name).is_some()
     }
 
-    pub fn stream_windows(
-        &mut self,
-        call: &Call,
-        grid: Grid,
-        fate: Fate,
-        sink: Sink<'_>,
-    ) -> Result<(), QueryError> {
+    pub fn stream_windows(&mut self, call: &Call, grid: Grid, fate: Fate, sink: Sink<'_>) -> Result<(), QueryError> {
         let name = call.function.name;
         let function = function(name).unwrap_or_else(|| unreachable!("only window functions come here"));
         let params = self.window_params(call, grid)?;

@@ -247,8 +247,7 @@ async fn batches_of_agents_are_admitted_like_any_write() {
     let now_ms = now_ms();
     let long = "x".repeat(Limits::default().max_label_value_bytes + 1);
     let all = [("a", now_ms), ("b", now_ms), ("c", now_ms), ("d", now_ms), ("a", 5), ("a", i64::MAX), (&long, now_ms)];
-    let mut batch =
-        MetricBatch::new("t", all.iter().map(|(name, t_ms)| series(name, *t_ms)).collect());
+    let mut batch = MetricBatch::new("t", all.iter().map(|(name, t_ms)| series(name, *t_ms)).collect());
     let reasons = tsdb.admit_batch(&mut batch);
     let kept: Vec<_> = batch.series.iter().filter_map(|one| one.labels.get("__name__")).collect();
     assert_eq!(kept, ["a", "b", "c"]);

@@ -1,7 +1,9 @@
 //! JSON as Prometheus writes it, straight into one buffer: results are large, and a tree of values would be larger.
 
+use std::convert::Infallible;
 use std::fmt::Write;
 
+use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use model::{Histogram, Labels, Sample};
@@ -15,23 +17,52 @@ pub fn success(warnings: &[String], infos: &[String], write_data: impl FnOnce(&m
     respond(envelope(warnings, infos, write_data))
 }
 
-pub fn respond(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+fn respond(body: impl IntoResponse) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// A text in pieces, each as it was written: what is large is not copied together.
+pub struct Pieces(Vec<String>);
+
+impl Pieces {
+    /// Where the text goes on.
+    pub fn last(&mut self) -> &mut String {
+        if self.0.is_empty() {
+            self.0.push(String::new());
+        }
+        let last = self.0.len() - 1;
+        &mut self.0[last]
+    }
+
+    pub fn respond(mut self) -> Response {
+        if self.0.len() <= 1 {
+            return respond(self.0.pop().unwrap_or_default());
+        }
+        let pieces = self.0.into_iter().map(|piece| Ok::<_, Infallible>(Bytes::from(piece)));
+        respond(Body::from_stream(futures::stream::iter(pieces)))
+    }
 }
 
 /// The text of [`success`].
-pub fn envelope(warnings: &[String], infos: &[String], write_data: impl FnOnce(&mut String)) -> String {
-    let mut out = String::with_capacity(256);
-    out.push_str(r#"{"status":"success","data":"#);
-    write_data(&mut out);
+fn envelope(warnings: &[String], infos: &[String], write_data: impl FnOnce(&mut String)) -> String {
+    let mut pieces = pieces(warnings, infos, |pieces| write_data(pieces.last()));
+    std::mem::take(pieces.last())
+}
+
+/// As [`success`], around data that is written in pieces.
+pub fn pieces(warnings: &[String], infos: &[String], write_data: impl FnOnce(&mut Pieces)) -> Pieces {
+    let mut pieces = Pieces(Vec::new());
+    pieces.last().push_str(r#"{"status":"success","data":"#);
+    write_data(&mut pieces);
+    let out = pieces.last();
     for (name, notes) in [("warnings", warnings), ("infos", infos)] {
         if !notes.is_empty() {
             let _ = write!(out, ",\"{name}\":");
-            array(&mut out, notes, |out, note| string(out, note));
+            array(out, notes, |out, note| string(out, note));
         }
     }
     out.push('}');
-    out
+    pieces
 }
 
 /// `[…]`, one item after the other.
@@ -116,7 +147,8 @@ fn histogram(out: &mut String, t_ms: i64, histogram: &Histogram) {
 }
 
 /// `{"resultType":…,"result":…}`.
-pub fn value(out: &mut String, value: &Value) {
+pub fn value(pieces: &mut Pieces, value: &Value) {
+    let out = pieces.last();
     let kind = match value {
         Value::Scalar(_) => "scalar",
         Value::Text(..) => "string",
@@ -150,20 +182,20 @@ pub fn value(out: &mut String, value: &Value) {
         }),
         Value::Matrix(matrix) => {
             out.push('[');
-            rows(out, matrix);
-            out.push(']');
+            rows(pieces, matrix);
+            pieces.last().push(']');
         }
     }
-    out.push('}');
+    pieces.last().push('}');
 }
 
 /// Where there is much to write, every core writes a part of the rows.
-fn rows(out: &mut String, matrix: &[Row]) {
+fn rows(pieces: &mut Pieces, matrix: &[Row]) {
     let samples: usize = matrix.iter().map(|row| row.values.len() + row.histograms.len()).sum();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(samples / SAMPLES_PER_THREAD + 1);
-    let write = |part: &[Row]| {
+    let write = |part: &[Row], mut out: String| {
         let samples: usize = part.iter().map(|row| row.values.len()).sum();
-        let mut out = String::with_capacity(part.len() * 200 + samples * 32);
+        out.reserve(part.len() * 200 + samples * 32);
         part.iter().enumerate().for_each(|(i, one)| {
             if i > 0 {
                 out.push(',');
@@ -174,13 +206,12 @@ fn rows(out: &mut String, matrix: &[Row]) {
     };
     let parts: Vec<&[Row]> = matrix.chunks(matrix.len().div_ceil(threads).max(1)).collect();
     let Some((first, others)) = parts.split_first() else { return };
-    let texts: Vec<String> = std::thread::scope(|scope| {
-        let handles: Vec<_> = others.iter().map(|part| scope.spawn(|| write(part))).collect();
-        let written =
-            |handle: std::thread::ScopedJoinHandle<'_, String>| handle.join().expect("writing does not panic");
-        std::iter::once(write(first)).chain(handles.into_iter().map(written)).collect()
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = others.iter().map(|part| scope.spawn(|| write(part, ",".to_owned()))).collect();
+        let out = std::mem::take(pieces.last());
+        *pieces.last() = write(first, out);
+        pieces.0.extend(handles.into_iter().map(|handle| handle.join().expect("writing does not panic")));
     });
-    out.push_str(&texts.join(","));
 }
 
 fn row(out: &mut String, row: &Row) {
@@ -204,8 +235,9 @@ mod tests {
     use super::*;
 
     fn check(given: Value, expected: &str) {
-        let mut out = String::new();
-        value(&mut out, &given);
+        let mut pieces = Pieces(Vec::new());
+        value(&mut pieces, &given);
+        let out = pieces.0.concat();
         assert_eq!(out, expected);
         serde_json::from_str::<serde_json::Value>(&out).expect("it is JSON");
     }

@@ -30,7 +30,7 @@ pub async fn instant(
         let answer = engine.instant(store, &tenant, &expr, t_ms, Some(deadline))?;
         Ok(written(answer, limit, engine.counting, clock))
     });
-    Ok(json::respond(evaluated.await.map_err(query_error)?))
+    Ok(evaluated.await.map_err(query_error)?.respond())
 }
 
 pub async fn range(
@@ -52,7 +52,7 @@ pub async fn range(
         let answer = engine.range(store, &tenant, &expr, start_ms, end_ms, step_ms, Some(deadline))?;
         Ok(written(answer, limit, engine.counting, clock))
     });
-    Ok(json::respond(evaluated.await.map_err(query_error)?))
+    Ok(evaluated.await.map_err(query_error)?.respond())
 }
 
 fn check_steps(start_ms: i64, end_ms: i64, step_ms: i64) -> Result<(), ApiError> {
@@ -97,7 +97,7 @@ fn engine(app: &App, params: &Params) -> Result<Engine, ApiError> {
 }
 
 /// The answer as JSON. Written where it was evaluated, for it may be large.
-fn written(mut answer: Answer, limit: usize, counting: Counting, clock: Clock) -> String {
+fn written(mut answer: Answer, limit: usize, counting: Counting, clock: Clock) -> json::Pieces {
     let all = match &answer.value {
         Value::Vector(vector) => vector.len(),
         Value::Matrix(matrix) => matrix.len(),
@@ -112,10 +112,11 @@ fn written(mut answer: Answer, limit: usize, counting: Counting, clock: Clock) -
         answer.warnings.push("results truncated due to limit".to_owned());
     }
     let evaluated = Instant::now();
-    json::envelope(&answer.warnings, &answer.infos, |out| {
-        json::value(out, &answer.value);
+    json::pieces(&answer.warnings, &answer.infos, |pieces| {
+        json::value(pieces, &answer.value);
         if counting != Counting::Nothing {
             // Beside the result, inside of `data`.
+            let out = pieces.last();
             out.pop();
             out.push_str(",\"stats\":");
             out.push_str(&statistics(&answer.work, counting, clock, evaluated).to_string());

@@ -138,6 +138,11 @@ impl Fold {
     }
 
     fn finish(mut self, op: AggregateOp, steps: usize, span: Span, notes: &mut Notes) -> Column {
+        if self.histograms.is_none() {
+            let value = |step| if self.floats.has(step) { self.floats.result(op, step) } else { absent() };
+            let values = (0..steps).map(value).collect();
+            return Column { drop_name: self.drop_name, ..Column::of_floats(self.labels, values) };
+        }
         let mut column = Column { drop_name: self.drop_name, ..Column::empty(self.labels, steps) };
         for step in 0..steps {
             let histogram = self.histograms.as_mut().and_then(|folds| folds[step].take());

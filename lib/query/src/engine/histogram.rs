@@ -191,31 +191,44 @@ fn answers(columns: &[Column], asks: &[Ask], grid: Grid, places: Places, notes: 
         }
         results.push(result);
     }
-    let mut buckets = Buckets::default();
     for (i, classic) in classics.into_iter().enumerate() {
-        let mut result = Column::empty(classic.labels, grid.steps).without_name();
-        for (step, ask) in asks.iter().enumerate() {
-            let at_step = classic.bounds.iter().map(|(bound, place)| (*bound, columns[*place].values[step]));
-            buckets.fill(at_step.filter(|(_, count)| is_present(*count)));
-            let is_hidden = hidden.get(&i).is_some_and(|hidden| hidden[step]);
-            if is_hidden || buckets.is_empty() {
-                continue;
-            }
-            result.values[step] = match ask {
-                Ask::Fraction(lower, upper) => buckets.fraction(*lower, *upper),
-                Ask::Quantile(q) => {
-                    let (value, fixed) = buckets.quantile(*q, grid.time(step));
-                    if let Some(fixed) = fixed {
-                        let metric = result.labels.metric_name().unwrap_or("");
-                        notes.add(Note::made_monotonic(metric, fixed, places.histograms));
-                    }
-                    value
-                }
-            };
-        }
-        results.push(result);
+        results.push(classic_answers(classic, hidden.get(&i), columns, asks, grid, places, notes));
     }
     results
+}
+
+/// What is asked of one classic histogram, but for the steps that are hidden.
+fn classic_answers(
+    classic: Classic,
+    hidden: Option<&Vec<bool>>,
+    columns: &[Column],
+    asks: &[Ask],
+    grid: Grid,
+    places: Places,
+    notes: &mut Notes,
+) -> Column {
+    let mut result = Column::empty(classic.labels, grid.steps).without_name();
+    let counts: Vec<(f64, &[f64])> =
+        classic.bounds.iter().map(|(bound, place)| (*bound, columns[*place].values.as_slice())).collect();
+    let mut buckets = Buckets::default();
+    for (step, ask) in asks.iter().enumerate() {
+        buckets.fill(&counts, step);
+        if buckets.is_empty() || hidden.is_some_and(|hidden| hidden[step]) {
+            continue;
+        }
+        result.values[step] = match ask {
+            Ask::Fraction(lower, upper) => buckets.fraction(*lower, *upper),
+            Ask::Quantile(q) => {
+                let (value, fixed) = buckets.quantile(*q, grid.time(step));
+                if let Some(fixed) = fixed {
+                    let metric = result.labels.metric_name().unwrap_or("");
+                    notes.add(Note::made_monotonic(metric, fixed, places.histograms));
+                }
+                value
+            }
+        };
+    }
+    result
 }
 
 /// Around the mean; a bucket's observations are taken to lie at its middle: the arithmetic one of custom buckets, zero in

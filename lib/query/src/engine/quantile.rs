@@ -2,6 +2,7 @@
 
 use model::{Bucket, Histogram};
 
+use super::column::is_present;
 use super::notes::{Fixed, Note, Notes};
 use crate::Span;
 
@@ -13,17 +14,17 @@ const ROUNDING: f64 = 1e-12;
 pub(super) struct Buckets(Vec<(f64, f64)>);
 
 impl Buckets {
-    /// Takes sorted buckets; those of the same bound are added up.
-    pub fn fill(&mut self, buckets: impl Iterator<Item = (f64, f64)>) {
+    /// Takes what sorted buckets have at a step; those of the same bound are added up.
+    pub fn fill(&mut self, buckets: &[(f64, &[f64])], step: usize) {
         self.0.clear();
-        self.0.extend(buckets);
-        self.0.dedup_by(|next, kept| {
-            let is_same = next.0 == kept.0;
-            if is_same {
-                kept.1 += next.1;
+        for (bound, counts) in buckets {
+            let count = counts[step];
+            match self.0.last_mut() {
+                _ if !is_present(count) => {}
+                Some(last) if last.0 == *bound => last.1 += count,
+                _ => self.0.push((*bound, count)),
             }
-            is_same
-        });
+        }
     }
 
     pub fn is_empty(&self) -> bool {

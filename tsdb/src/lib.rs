@@ -13,6 +13,9 @@
 
 mod api;
 mod consume;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod ingest;
 mod maintenance;
 mod service;

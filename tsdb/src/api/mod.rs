@@ -10,7 +10,7 @@ mod read;
 mod search;
 mod status;
 mod tree;
-mod write;
+pub(crate) mod write;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,9 @@ mod proto;
 
 pub use proto::v1::{LabelPair, SamplePair};
 #[cfg(test)]
-pub use proto::{Count, Histogram, Span, v1, v2};
+pub use proto::{Count, Histogram, Span, ZeroCount};
+#[cfg(any(test, feature = "fuzz"))]
+pub use proto::{v1, v2};
 
 use axum::body::Bytes;
 use axum::extract::State;

@@ -48,6 +48,8 @@ use manifest::{Manifest, PartEntry};
 use merge::Failures;
 use metadata::Metadata;
 use part::Part;
+#[cfg(any(test, feature = "fuzz"))]
+pub use part::read_any_part;
 
 /// A series counts as active for this long after a head last met it as new.
 const ACTIVE_MS: i64 = 3_600_000;

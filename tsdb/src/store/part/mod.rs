@@ -4,6 +4,8 @@
 //! is damaged gives an error that names the file, never a panic and never other samples.
 
 mod codec;
+#[cfg(any(test, feature = "fuzz"))]
+mod fuzz;
 mod histograms;
 mod index;
 mod wire;
@@ -22,6 +24,8 @@ use query::Wants;
 use super::StoreError;
 use super::columns::{self, Samples};
 use super::postings::Postings;
+#[cfg(any(test, feature = "fuzz"))]
+pub use fuzz::read_any_part;
 use index::{Block, Index};
 pub use writer::PartWriter;
 

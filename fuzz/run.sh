@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Runs the fuzz targets named, or all, one after the other, for FUZZ_SECONDS (60) each. Corpora, findings and everything
+# that is built stay under target/fuzz. Stops at the first finding, and says how to run it again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+work=$PWD/target/fuzz
+export PATH=$work/tools/bin:$PATH
+# The coverage passes are unstable options of rustc.
+export RUSTC_BOOTSTRAP=1
+cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked --root "$work/tools"
+
+# One file per line of the input, named for its place.
+each_line() { # target
+    mkdir -p "$work/seeds/$1"
+    split -l 1 -a 4 - "$work/seeds/$1/line"
+}
+
+rm -rf "$work/seeds"
+evaluated='s/^eval[a-z_]* (log|instant at [^ ]+|range from [^ ]+ to [^ ]+ step [^ ]+) ((backward|limit [0-9]+) )*//p'
+sed -nE "$evaluated" lib/query/testdata/*.test | each_line promql_parse
+cp -r "$work/seeds/promql_parse" "$work/seeds/promql_print"
+sed -nE "$evaluated" lib/query/testdata/*.logtest | each_line logql_parse
+grep -hE '^  [^ ]*\{?.* ' lib/query/testdata/*.test | sed 's/^  //' | each_line script
+mkdir -p "$work/seeds"/{record,part,exposition,remote_write}
+cp lib/bus/testdata/record-*.bin "$work/seeds/record"
+cp tsdb/testdata/*.part "$work/seeds/part"
+printf '# TYPE a counter\na_total{b="c\\n",d="e"} 1.5 1700000000000\n"f g" NaN\n{"h.i"} +Inf\n' >"$work/seeds/exposition/prometheus"
+printf '# HELP a b\na_total{b="c"} 1 1.5 # {t="x"} 2 1.25\n# EOF\n' >"$work/seeds/exposition/openmetrics"
+# One series x{a="b"} with one sample, as 1.0 and as 2.0.
+printf '\n)\n\r\n\b__name__\22\1x\n\6\n\1a\22\1b\22\20\t\0\0\0\0\0\0\370?\20\200\300\266\370\364)' >"$work/seeds/remote_write/1.0"
+printf '"\0"\b__name__"\1x"\1a"\1b*\30\n\4\1\2\3\4\22\20\t\0\0\0\0\0\0\370?\20\200\300\266\370\364)' >"$work/seeds/remote_write/2.0"
+
+cp Cargo.lock fuzz/Cargo.lock
+[ $# -gt 0 ] || set -- $(cargo fuzz list --fuzz-dir fuzz)
+for target in "$@"; do
+    corpus=$work/corpus/$target artifacts=$work/artifacts/$target
+    mkdir -p "$corpus" "$artifacts"
+    words=()
+    [ -f "fuzz/words/$target" ] && words=("-dict=fuzz/words/$target")
+    # No address sanitizer: there is no unsafe code here to be caught, and memory is bounded by what the process takes.
+    nice cargo fuzz run --fuzz-dir fuzz --sanitizer none --target-dir "$work/build" "$target" "$corpus" "$work/seeds/$target" -- \
+        -max_total_time="${FUZZ_SECONDS:-60}" -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
+        -artifact_prefix="$artifacts/" "${words[@]}"
+done

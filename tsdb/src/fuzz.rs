@@ -1,0 +1,109 @@
+//! Entry points for the fuzz targets in `fuzz/`: each takes any bytes, and panics where a contract does not hold.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bus::{MAX_RECORD_BYTES, decode, encode, split};
+use disk::FakeDisk;
+use model::{Batch, MS_PER_DAY, MetricBatch};
+use prost::Message;
+use query::{Samples, Series, SeriesSelect, Wants};
+use service::config::Limits;
+
+use crate::api::write::{v1, v2};
+use crate::ingest::{Admission, Refusals, admit_metadata};
+use crate::store::Store;
+
+pub use crate::store::read_any_part;
+
+const NOW_MS: i64 = 20_000 * MS_PER_DAY;
+const RETENTION_MS: i64 = 36_500 * MS_PER_DAY;
+const TENANT: &str = "fuzz";
+
+/// A message of remote write, read as 1.0 and as 2.0. What is admitted must pass the bus, the head and a part.
+pub fn remote_write(message: &[u8]) {
+    let mut refusals = Refusals::default();
+    let first = v1::Request::decode(message).map(|request| request.read(&mut refusals));
+    let second = v2::Request::decode(message).map(|request| request.read(&mut refusals));
+    for batch in first.into_iter().chain(second) {
+        let limits = Limits::default();
+        let is_active = |_: &_| false;
+        let admission =
+            Admission { limits: &limits, retention_ms: RETENTION_MS, now_ms: NOW_MS, room: 100, is_active: &is_active };
+        let series = admission.admit(batch.series, &mut refusals);
+        let metadata = admit_metadata(batch.metadata, &limits);
+        pass_on(MetricBatch { tenant: TENANT.to_owned(), series, metadata });
+    }
+    assert!(refusals.lines().count() < 20, "reasons are few");
+}
+
+fn pass_on(batch: MetricBatch) {
+    let store = Store::open(Arc::new(FakeDisk::new()), Path::new("tsdb"), "bus").expect("an empty store opens");
+    for (offset, part) in split(Batch::Metrics(batch)).into_iter().enumerate() {
+        let record = encode(&part);
+        assert!(record.len() <= MAX_RECORD_BYTES);
+        let read = decode(&record).expect("what was written is read");
+        // Not the batches: NaN is not NaN.
+        assert_eq!(encode(&read), record);
+        let Batch::Metrics(read) = read else { panic!("it was of metrics") };
+        store.apply(0, offset as u64, &read, NOW_MS - RETENTION_MS, NOW_MS);
+    }
+    let before = everything(&store);
+    store.publish().expect("published");
+    assert!(before == everything(&store), "parts answer as the head did");
+}
+
+/// All samples, as text: NaN is not NaN.
+fn everything(store: &Store) -> Vec<String> {
+    let request = SeriesSelect {
+        tenant: TENANT,
+        matchers: &[],
+        start_ms: i64::MIN,
+        end_ms: i64::MAX,
+        wants: Wants::Values,
+        deadline: None,
+    };
+    let set = store.select(&request).expect("selected");
+    let mut samples = Samples::default();
+    let mut one = |i: usize| {
+        set.read(i, &mut samples).expect("read");
+        assert!(samples.timestamps_ms.is_sorted_by(|a, b| a < b), "each instant once");
+        assert_eq!(samples.timestamps_ms.len(), samples.values.len());
+        samples.starts_ms.resize(samples.timestamps_ms.len(), 0);
+        format!("{} {samples:?}", set.labels(i))
+    };
+    (0..set.len()).map(&mut one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::write::{Count, Histogram, SamplePair, Span, ZeroCount};
+
+    #[test]
+    fn entry_points_take_what_is_good_and_what_is_not() {
+        let label = |name: &str, value: &str| v1::LabelPair { name: name.into(), value: value.into() };
+        let histogram = Histogram {
+            count: Some(Count::Integer(3)),
+            zero_count: Some(ZeroCount::Integer(0)),
+            positive_spans: vec![Span { offset: 0, length: 2 }],
+            positive_deltas: vec![1, 1],
+            sum: 2.5,
+            t_ms: NOW_MS + 1,
+            ..Histogram::default()
+        };
+        let series = v1::TimeSeries {
+            labels: vec![label("__name__", "x"), label("a", "b")],
+            samples: vec![SamplePair { value: 1.5, t_ms: NOW_MS }],
+            histograms: vec![histogram],
+            ..v1::TimeSeries::default()
+        };
+        let message = v1::Request { timeseries: vec![series], ..v1::Request::default() }.encode_to_vec();
+        remote_write(&message);
+        remote_write(&message[..message.len() - 1]);
+        for golden in [&include_bytes!("../testdata/part-v1.part")[..], include_bytes!("../testdata/part-v2.part")] {
+            assert!(read_any_part(golden) > 0, "it has samples");
+            read_any_part(&golden[..golden.len() - 1]);
+        }
+    }
+}

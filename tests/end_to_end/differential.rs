@@ -21,6 +21,7 @@ const THREADS: u64 = 4;
 const SAMPLES: i64 = 240;
 const STEP_MS: i64 = 15_000;
 const OFF_GRID_MS: i64 = 7_000;
+const FAR_FROM_ZERO: f64 = 1e6;
 
 struct Prometheus {
     child: Child,
@@ -66,18 +67,20 @@ impl Prometheus {
 }
 
 /// Counters with resets, gauges with odd values, classic histograms, and series that come and go.
-fn data(random: &mut Random, start_ms: i64) -> Vec<TimeSeries> {
+fn data(random: &mut Random, start_ms: i64, shared_only: bool) -> Vec<TimeSeries> {
     let mut all = Vec::new();
     for a in ["x", "y", "z"] {
         for b in 0..3 {
             let labels = [("a", a.to_owned()), ("b", b.to_string())];
+            let counter = if shared_only { steady_counter } else { counter };
             all.push(one(random, "c_total", &labels, start_ms, counter));
             all.push(one(random, "g", &labels, start_ms, gauge));
             if b == 0 {
                 all.push(one(random, "info", &[("a", a.to_owned()), ("name", format!("n{a}"))], start_ms, |_, _| 1.0));
             }
         }
-        histogram(random, a, start_ms, &mut all);
+        let first = if shared_only { FAR_FROM_ZERO } else { 0.0 };
+        histogram(random, a, first, start_ms, &mut all);
     }
     // `limitk`, and `topk` among equals, take Prometheus' series in the order in which they came.
     all.sort_by(|a, b| pairs(a).cmp(&pairs(b)));
@@ -90,6 +93,11 @@ fn pairs(series: &TimeSeries) -> Vec<(&str, &str)> {
 
 fn counter(random: &mut Random, before: f64) -> f64 {
     if random.chance(40) { random.below(20) as f64 } else { before + random.below(50) as f64 }
+}
+
+/// Never reset, and far from zero.
+fn steady_counter(random: &mut Random, before: f64) -> f64 {
+    before.max(FAR_FROM_ZERO) + random.below(50) as f64
 }
 
 fn gauge(random: &mut Random, _before: f64) -> f64 {
@@ -134,9 +142,9 @@ fn to_labels(name: &str, labels: &[(&str, String)]) -> Vec<Label> {
     all
 }
 
-fn histogram(random: &mut Random, a: &str, start_ms: i64, into: &mut Vec<TimeSeries>) {
+fn histogram(random: &mut Random, a: &str, first: f64, start_ms: i64, into: &mut Vec<TimeSeries>) {
     let bounds = ["0.1", "0.5", "1", "2.5", "10", "+Inf"];
-    let mut counts = vec![0.0; bounds.len()];
+    let mut counts = vec![first; bounds.len()];
     let mut rows: Vec<Vec<Sample>> = vec![Vec::new(); bounds.len()];
     for i in 0..SAMPLES {
         let at = random.below(bounds.len() as u64) as usize;
@@ -240,7 +248,7 @@ fn random_expressions_give_what_prometheus_gives() {
     let prometheus = Prometheus::start(&binary, dir.path());
     let start_ms = (model::now_ms() / 3_600_000 - 2) * 3_600_000;
     let mut random = Random::new(seed);
-    let body = Sender::body(data(&mut random, start_ms).into_iter());
+    let body = Sender::body(data(&mut random, start_ms, prometheus.major == 2).into_iter());
     Sender::start(binnacle.url("/api/v1/write"), body.clone()).must_be_acknowledged();
     Sender::start(format!("{}/api/v1/write", prometheus.url), body).must_be_acknowledged();
     let ours = binnacle.url("");

@@ -108,13 +108,22 @@ impl Generator {
             3 | 4 => self.aggregate(random, depth),
             5 | 6 => self.between_vectors(random, depth),
             7 => {
-                let op = random.pick(&["+", "-", "*", "/", "%", "^", "==", "!=", ">", "< bool", ">= bool", "atan2"]);
+                let op = self.operator(random, &["==", "!=", ">", "< bool", ">= bool"]);
                 let (vector, scalar) = (self.vector(random, depth - 1), self.scalar(random, depth - 1));
                 if random.chance(2) { format!("({vector}) {op} {scalar}") } else { format!("{scalar} {op} ({vector})") }
             }
             8 | 9 => self.of_vector(random, depth),
             10 => format!("-({})", self.vector(random, depth - 1)),
             _ => format!("vector({})", self.scalar(random, depth - 1)),
+        }
+    }
+
+    /// An operator of numbers, or one of the comparisons. Version 2 keeps names over `atan2`.
+    fn operator<'a>(&self, random: &mut Random, comparisons: &[&'a str]) -> &'a str {
+        let numbers = ["+", "-", "*", "/", "%", "^", "atan2"];
+        match random.below(2) {
+            0 => random.pick(comparisons),
+            _ => random.pick(&numbers[..if self.shared_only { 6 } else { 7 }]),
         }
     }
 
@@ -163,7 +172,14 @@ impl Generator {
                     format!("{name}({matrix})")
                 }
             }
-            _ => format!("{}({matrix})", random.pick(&PLAIN)),
+            _ => match random.pick(&PLAIN) {
+                // Version 2 extends the rate of a counter near zero otherwise.
+                name @ ("rate" | "increase") if self.shared_only => {
+                    let counter = random.pick(&["c_total", "h_bucket"]);
+                    format!("{name}({counter}[{}]{})", random.pick(&RANGES), self.shift(random))
+                }
+                name => format!("{name}({matrix})"),
+            },
         }
     }
 
@@ -180,8 +196,9 @@ impl Generator {
     fn aggregate(&self, random: &mut Random, depth: u64) -> String {
         let (grouping, vector) = (self.grouping(random), self.vector(random, depth - 1));
         match random.below(14) {
-            0 => format!("topk{grouping} ({}, {vector})", random.below(4)),
-            1 => format!("bottomk{grouping} ({}, {vector})", random.below(4)),
+            // Among equals, and of NaN, the versions choose differently.
+            0 if !self.shared_only => format!("topk{grouping} ({}, {vector})", random.below(4)),
+            1 if !self.shared_only => format!("bottomk{grouping} ({}, {vector})", random.below(4)),
             2 => format!("quantile{grouping} ({}, {vector})", random.pick(&["0.5", "0.99", "0", "1", "-1", "2"])),
             // Sines and logarithms differ in their last digit, which would be a label here.
             3 => format!("count_values{grouping} (\"v\", {})", self.selector(random)),
@@ -191,7 +208,9 @@ impl Generator {
                 format!("limit_ratio{grouping} ({}, {vector})", random.pick(&["0.5", "-0.3", "1"]))
             }
             _ => {
-                let op = random.pick(&["sum", "avg", "min", "max", "count", "group", "stddev", "stdvar", "sum", "avg"]);
+                // Of one infinity, version 2 says that it deviates by nothing.
+                let all = ["sum", "avg", "min", "max", "count", "group", "sum", "avg", "stddev", "stdvar"];
+                let op = random.pick(&all[..if self.shared_only { 8 } else { 10 }]);
                 format!("{op}{grouping} ({vector})")
             }
         }
@@ -206,7 +225,10 @@ impl Generator {
             let matching = if random.chance(2) { format!("{side} ({labels})") } else { String::new() };
             return format!("({left}) {op} {matching} ({right})");
         }
-        let op = random.pick(&["+", "-", "*", "/", "%", "^", "==", "> bool", "<", "!= bool", "atan2"]);
+        // Version 2 lets repeated matches pass where the comparison drops them.
+        let comparisons: &[&str] =
+            if self.shared_only { &["> bool", "!= bool"] } else { &["==", "> bool", "<", "!= bool"] };
+        let op = self.operator(random, comparisons);
         let matching = match random.below(5) {
             0 => String::new(),
             1 => format!("{side} ({labels})"),
@@ -255,7 +277,11 @@ impl Generator {
                 format!("histogram_quantile({q}, rate(h_bucket[{}]))", random.pick(&RANGES))
             }
             7 => format!("round({vector}, {})", random.pick(&["0.1", "5", "0.25"])),
-            _ => format!("{}({vector})", random.pick(&MATHS)),
+            _ => match random.pick(&MATHS) {
+                // Version 2 finds no sample behind a pinned selector that is shifted as well.
+                "timestamp" if self.shared_only => format!("timestamp({})", self.selector(random)),
+                name => format!("{name}({vector})"),
+            },
         }
     }
 }

@@ -7,6 +7,7 @@ use query::Wants;
 
 use super::{Cursor, FOOTER_BYTES, HEADER, HEADER_VERSION, Index, MAGIC, Part, PartWriter, Reading, Summary};
 use crate::store::columns::Samples;
+use crate::store::exemplars::thin;
 
 /// Reads all of a part that is like these bytes, with the right checksums, and writes it again, as a merge does. Answers
 /// how many samples it had.
@@ -28,7 +29,9 @@ pub fn read_any_part(bytes: &[u8]) -> usize {
         let narrow = Reading { start_ms: 0, end_ms: 1 << 40, wants: Wants::Values };
         let (narrow, _) = read(&part, id, &narrow, &mut cursor);
         assert!(!is_good || narrow.len() <= samples.len());
-        let exemplars = part.exemplars(id, &Reading::ALL, |number| cursor.frame(&part, number)).unwrap_or_default();
+        let exemplars = part.exemplars(id, &Reading::ALL, |number| cursor.frame(&part, number));
+        let mut exemplars = exemplars.unwrap_or_default();
+        thin(&mut exemplars);
         if is_good && !(samples.is_empty() && exemplars.is_empty()) {
             found += samples.len();
             writer.add(&labels, &samples, &exemplars).expect("added");

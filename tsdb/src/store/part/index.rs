@@ -169,6 +169,11 @@ impl Index {
             }
             self.labels.push(pair);
         }
+        // Merges rely on the order of the series.
+        let last = self.series().checked_sub(1).map(|last| range(&self.label_ends, last as u32));
+        if last.is_some_and(|last| self.labels[last] >= self.labels[first..]) {
+            return None;
+        }
         self.label_ends.push(u32::try_from(self.labels.len()).ok()?);
         for _ in 0..reader.count()? {
             let block = place.read_block(reader, &self.frames)?;
@@ -221,6 +226,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// A merge of parts whose series were out of order panicked.
+    #[test]
+    fn series_out_of_order_are_no_directory() {
+        let check = |labels: &[(u32, u32)], is_good: bool| {
+            let symbols = ["a", "b", "c"].map(Arc::from).to_vec();
+            let ends: Vec<u32> = (1..=labels.len() as u32).collect();
+            let block_ends = vec![0; labels.len()];
+            let index = Index { symbols, labels: labels.to_vec(), label_ends: ends, block_ends, ..Index::default() };
+            assert_eq!(Index::decode(&index.encode(), FLAGS_VERSION, 8).is_some(), is_good, "{labels:?}");
+        };
+        check(&[(0, 1), (0, 2), (1, 0)], true);
+        check(&[(0, 2), (0, 1)], false);
+        check(&[(0, 1), (0, 1)], false);
+    }
 
     proptest! {
         #[test]

@@ -252,7 +252,12 @@ impl Part {
             let frame = frame(block.frame)?;
             let decoded =
                 block.bytes_in(&frame).and_then(|bytes| codec::decode_exemplars(bytes, block.samples as usize));
-            let Some(decoded) = decoded else {
+            let is_in_time = |found: &Vec<Exemplar>| {
+                found.is_sorted_by_key(|one| one.t_ms)
+                    && found.first().is_some_and(|one| one.t_ms == block.min_ms)
+                    && found.last().is_some_and(|one| one.t_ms == block.max_ms)
+            };
+            let Some(decoded) = decoded.filter(is_in_time) else {
                 return Err(StoreError::Corrupt { path: self.path.clone(), reason: "exemplars are malformed" });
             };
             found.extend(decoded.into_iter().filter(|one| (reading.start_ms..=reading.end_ms).contains(&one.t_ms)));

@@ -177,3 +177,21 @@ fn golden_rich_part() {
     };
     check_rich(&Part::open(&RealDisk, &path, &summary).expect("opened"));
 }
+
+/// Written again they made a part whose directory was refused.
+#[test]
+fn exemplars_out_of_order_are_an_error() {
+    let check = |times: &[i64], is_good: bool| {
+        let (disk, path) = fake_disk();
+        let one = |t_ms: &i64| Exemplar { labels: Labels::default(), value: 1.0, t_ms: *t_ms };
+        let exemplars: Vec<Exemplar> = times.iter().map(one).collect();
+        let mut writer = PartWriter::create(&disk, path).expect("created");
+        writer.add(&labels(0), &columns(0, 1), &exemplars).expect("added");
+        let part = Part::open(&disk, path, &writer.finish().expect("finished")).expect("opened");
+        let mut cursor = Cursor::default();
+        let found = part.exemplars(0, &Reading::ALL, |number| cursor.frame(&part, number));
+        assert_eq!(found.is_ok_and(|found| found == exemplars), is_good, "{times:?}");
+    };
+    check(&[1, 3, 3, 5], true);
+    check(&[1, 5, 3], false);
+}

@@ -21,8 +21,9 @@ const RETENTION_MS: i64 = 36_500 * MS_PER_DAY;
 const TENANT: &str = "fuzz";
 
 /// A message of remote write, read as 1.0 and as 2.0. What is admitted must pass the bus, the head and a part.
-pub fn remote_write(message: &[u8]) {
-    let mut refusals = Refusals::default();
+/// Answers how many series did.
+pub fn remote_write(message: &[u8]) -> usize {
+    let (mut refusals, mut stored) = (Refusals::default(), 0);
     let first = v1::Request::decode(message).map(|request| request.read(&mut refusals));
     let second = v2::Request::decode(message).map(|request| request.read(&mut refusals));
     for batch in first.into_iter().chain(second) {
@@ -32,12 +33,13 @@ pub fn remote_write(message: &[u8]) {
             Admission { limits: &limits, retention_ms: RETENTION_MS, now_ms: NOW_MS, room: 100, is_active: &is_active };
         let series = admission.admit(batch.series, &mut refusals);
         let metadata = admit_metadata(batch.metadata, &limits);
-        pass_on(MetricBatch { tenant: TENANT.to_owned(), series, metadata });
+        stored += pass_on(MetricBatch { tenant: TENANT.to_owned(), series, metadata });
     }
     assert!(refusals.lines().count() < 20, "reasons are few");
+    stored
 }
 
-fn pass_on(batch: MetricBatch) {
+fn pass_on(batch: MetricBatch) -> usize {
     let store = Store::open(Arc::new(FakeDisk::new()), Path::new("tsdb"), "bus").expect("an empty store opens");
     for (offset, part) in split(Batch::Metrics(batch)).into_iter().enumerate() {
         let record = encode(&part);
@@ -51,6 +53,7 @@ fn pass_on(batch: MetricBatch) {
     let before = everything(&store);
     store.publish().expect("published");
     assert!(before == everything(&store), "parts answer as the head did");
+    before.len()
 }
 
 /// All samples, as text: NaN is not NaN.
@@ -99,7 +102,7 @@ mod tests {
             ..v1::TimeSeries::default()
         };
         let message = v1::Request { timeseries: vec![series], ..v1::Request::default() }.encode_to_vec();
-        remote_write(&message);
+        assert_eq!(remote_write(&message), 1);
         remote_write(&message[..message.len() - 1]);
         for golden in [&include_bytes!("../testdata/part-v1.part")[..], include_bytes!("../testdata/part-v2.part")] {
             assert!(read_any_part(golden) > 0, "it has samples");

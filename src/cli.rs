@@ -82,11 +82,56 @@ pub struct Cli {
     #[arg(long = "path.cgroupfs", default_value = "/sys/fs/cgroup")]
     pub cgroupfs: PathBuf,
 
+    /// What Prometheus' flags ask for and what is so here anyway, or does nothing.
+    #[command(flatten)]
+    pub prometheus: PrometheusFlags,
+
     /// debug, info, warn or error.
     #[arg(long = "log.level", default_value = "info")]
     pub log_level: String,
     #[arg(long = "log.format", value_enum, default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// Flags of Prometheus that a unit file or a chart may carry: accepted, and without effect.
+#[derive(Debug, Default, clap::Args)]
+pub struct PrometheusFlags {
+    #[arg(long = "web.enable-lifecycle", hide = true)]
+    lifecycle: bool,
+    #[arg(long = "web.enable-admin-api", hide = true)]
+    admin: bool,
+    #[arg(long = "web.enable-remote-write-receiver", hide = true)]
+    remote_write: bool,
+    #[arg(long = "web.enable-otlp-receiver", hide = true)]
+    otlp: bool,
+    #[arg(long = "storage.tsdb.no-lockfile", hide = true)]
+    no_lockfile: bool,
+    #[arg(long = "storage.tsdb.wal-compression", hide = true)]
+    wal_compression: bool,
+    #[arg(long = "enable-feature", hide = true)]
+    features: Vec<String>,
+    #[arg(long = "web.console.templates", hide = true)]
+    console_templates: Option<String>,
+    #[arg(long = "web.console.libraries", hide = true)]
+    console_libraries: Option<String>,
+    #[arg(long = "web.page-title", hide = true)]
+    page_title: Option<String>,
+    #[arg(long = "web.read-timeout", hide = true)]
+    read_timeout: Option<String>,
+    #[arg(long = "web.max-connections", hide = true)]
+    max_connections: Option<String>,
+    #[arg(long = "web.cors.origin", hide = true)]
+    cors_origin: Option<String>,
+    #[arg(long = "storage.remote.flush-deadline", hide = true)]
+    flush_deadline: Option<String>,
+    #[arg(long = "alertmanager.notification-queue-capacity", hide = true)]
+    queue_capacity: Option<String>,
+    #[arg(long = "rules.alert.for-outage-tolerance", hide = true)]
+    outage_tolerance: Option<String>,
+    #[arg(long = "rules.alert.for-grace-period", hide = true)]
+    grace_period: Option<String>,
+    #[arg(long = "rules.alert.resend-delay", hide = true)]
+    resend_delay: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -130,5 +175,13 @@ mod tests {
         assert_eq!(cli.tsdb_retention, Some(DurationMs(3 * 86_400_000)));
         assert_eq!(cli.log_paths, ["/a"]);
         assert!(Cli::try_parse_from(["binnacle", "--query.timeout=5 apples"]).is_err());
+    }
+
+    #[test]
+    fn prometheus_flags_do_not_stop_the_start() {
+        let flags = ["binnacle", "tsdb", "--web.enable-lifecycle", "--enable-feature=a,b", "--storage.tsdb.path=/d"];
+        assert_eq!(Cli::parse_from(flags).storage_path, PathBuf::from("/d"));
+        // What protects a server must not be passed over.
+        assert!(Cli::try_parse_from(["binnacle", "--web.config.file=x"]).is_err());
     }
 }

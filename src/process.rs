@@ -258,6 +258,7 @@ fn tsdb_options(settings: &Settings) -> tsdb::Options {
         query_max_total_bytes: settings.query_max_total_bytes,
         query_max_concurrency: settings.cli.query_max_concurrency,
         lookback_ms: settings.cli.lookback.0,
+        evaluation_interval_ms: settings.config.global.evaluation_interval.0,
         accept_loss: settings.cli.accept_loss,
     }
 }

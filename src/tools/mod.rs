@@ -74,7 +74,14 @@ pub fn wanted(args: &[String]) -> Option<Vec<String>> {
 
 /// Runs a tool to its end.
 pub fn run(args: Vec<String>) -> ExitCode {
-    let Tools { tool, .. } = Tools::parse_from(args);
+    let Tools { tool, .. } = match Tools::try_parse_from(args) {
+        Ok(tools) => tools,
+        Err(error) => {
+            // Whatever cannot be written here has no reader.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
     let outcome = match tool {
         Tool::Query(query) => query::query(query),
         Tool::Check(check) => check::check(check),

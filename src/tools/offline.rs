@@ -1,6 +1,7 @@
 //! `tsdb`: work on a data directory that no server uses. Opening takes the directory's locks, so a running server
 //! refuses it; everything that the bus holds is applied first.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub enum Tsdb {
     Dump {
         #[arg(default_value = "data")]
         dir: PathBuf,
-        #[arg(long = "match", default_value = "{__name__=~\"(?s:.*)\"}")]
+        #[arg(long = "match")]
         matches: Vec<String>,
         /// In ms since 1970.
         #[arg(long, default_value_t = i64::MIN, allow_hyphen_values = true)]
@@ -64,7 +65,7 @@ pub enum Tsdb {
     DumpOpenmetrics {
         #[arg(default_value = "data")]
         dir: PathBuf,
-        #[arg(long = "match", default_value = "{__name__=~\"(?s:.*)\"}")]
+        #[arg(long = "match")]
         matches: Vec<String>,
         #[arg(long, default_value_t = i64::MIN, allow_hyphen_values = true)]
         min_time: i64,
@@ -136,6 +137,7 @@ impl Offline {
             query_max_total_bytes: usize::MAX,
             query_max_concurrency: 20,
             lookback_ms: 300_000,
+            evaluation_interval_ms: 60_000,
             accept_loss: false,
         };
         let stop = CancellationToken::new();
@@ -161,8 +163,11 @@ impl Offline {
         (start_ms, end_ms): (i64, i64),
         visit: &mut dyn FnMut(&Labels, &Samples),
     ) -> anyhow::Result<()> {
-        for text in matches {
-            let matchers = selector(text)?;
+        let mut selectors = matches.iter().map(|text| selector(text)).collect::<anyhow::Result<Vec<_>>>()?;
+        if selectors.is_empty() {
+            selectors.push(Vec::new());
+        }
+        for matchers in selectors {
             let request = SeriesSelect {
                 tenant: DEFAULT_TENANT,
                 matchers: &matchers,
@@ -201,12 +206,10 @@ pub fn tsdb(what: Tsdb) -> anyhow::Result<ExitCode> {
         Tsdb::Analyze { dir, limit } => analyze(&Offline::open(&dir, false)?, limit),
         Tsdb::Dump { dir, matches, min_time, max_time, format } => {
             let print = if format == "prom" { dump_line } else { dump_json };
-            Offline::open(&dir, false)?
-                .each(&matches, (min_time, max_time), &mut |labels, samples| print(labels, samples))?;
+            dump(&Offline::open(&dir, false)?, &matches, (min_time, max_time), print, "")?;
         }
         Tsdb::DumpOpenmetrics { dir, matches, min_time, max_time } => {
-            Offline::open(&dir, false)?.each(&matches, (min_time, max_time), &mut dump_open_metrics)?;
-            println!("# EOF");
+            dump(&Offline::open(&dir, false)?, &matches, (min_time, max_time), dump_open_metrics, "# EOF\n")?;
         }
         Tsdb::CreateBlocksFrom(Import::Openmetrics { file, dir, labels, quiet, .. }) => {
             import_text(&file, &dir, &labels, quiet)?;
@@ -216,6 +219,21 @@ pub fn tsdb(what: Tsdb) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what selectors match. A reader that has seen enough ends it.
+fn dump(store: &Offline, matches: &[String], range: (i64, i64), print: Dump, end: &str) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut written = Ok(());
+    store.each(matches, range, &mut |labels, samples| {
+        if written.is_ok() {
+            written = print(&mut out, labels, samples);
+        }
+    })?;
+    match written.and_then(|()| out.write_all(end.as_bytes())).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn list(store: &Offline, human_readable: bool) {
@@ -269,17 +287,17 @@ fn shown(samples: &Samples) -> impl Iterator<Item = (i64, f64, String)> + '_ {
     })
 }
 
-fn dump_line(labels: &Labels, samples: &Samples) {
-    shown(samples).for_each(|(t_ms, _, value)| println!("{labels} {value} {t_ms}"));
+type Dump = fn(&mut dyn Write, &Labels, &Samples) -> io::Result<()>;
+
+fn dump_line(out: &mut dyn Write, labels: &Labels, samples: &Samples) -> io::Result<()> {
+    shown(samples).try_for_each(|(t_ms, _, value)| writeln!(out, "{labels} {value} {t_ms}"))
 }
 
-fn dump_json(labels: &Labels, samples: &Samples) {
-    if !samples.timestamps_ms.is_empty() {
-        println!("{}", serde_json::json!(labels));
-    }
+fn dump_json(out: &mut dyn Write, labels: &Labels, samples: &Samples) -> io::Result<()> {
+    if samples.is_empty() { Ok(()) } else { writeln!(out, "{}", serde_json::json!(labels)) }
 }
 
-fn dump_open_metrics(labels: &Labels, samples: &Samples) {
+fn dump_open_metrics(out: &mut dyn Write, labels: &Labels, samples: &Samples) -> io::Result<()> {
     let name = labels.get(METRIC_NAME).unwrap_or("").to_owned();
     let others = labels.without(&[METRIC_NAME]);
     let pairs: Vec<String> = others.iter().map(|label| format!("{}={:?}", label.name, &*label.value)).collect();
@@ -287,9 +305,10 @@ fn dump_open_metrics(labels: &Labels, samples: &Samples) {
     let histograms: Vec<u32> = samples.histograms.iter().map(|(at, _)| *at).collect();
     for (i, (t_ms, value, text)) in shown(samples).enumerate() {
         if !is_stale(value) && histograms.binary_search(&(i as u32)).is_err() {
-            println!("{name}{pairs} {text} {:.3}", t_ms as f64 / 1000.0);
+            writeln!(out, "{name}{pairs} {text} {:.3}", t_ms as f64 / 1000.0)?;
         }
     }
+    Ok(())
 }
 
 fn import_text(file: &Path, dir: &Path, labels: &[String], quiet: bool) -> anyhow::Result<()> {

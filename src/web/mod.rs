@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use service::http::{ApiError, MAX_BODY_BYTES};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::push::push;
 use crate::shared::Shared;
@@ -46,8 +47,18 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let merged = parts.into_iter().flatten().fold(own, Router::merge);
     merged
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(cors())
         .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
+}
+
+/// Pages of any origin may ask, as they may of Prometheus.
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::mirror_request())
+        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        .allow_headers([header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE, header::ORIGIN])
+        .expose_headers([header::DATE])
 }
 
 type Process = State<Arc<Shared>>;

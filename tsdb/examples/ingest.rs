@@ -61,6 +61,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         query_max_total_bytes: usize::MAX,
         query_max_concurrency: 20,
         lookback_ms: 300_000,
+        evaluation_interval_ms: 60_000,
         accept_loss: false,
     };
     let metrics = Metrics::default();

@@ -39,6 +39,8 @@ pub struct Options {
     pub query_max_total_bytes: usize,
     pub query_max_concurrency: usize,
     pub lookback_ms: i64,
+    /// The step of subqueries that name none.
+    pub evaluation_interval_ms: i64,
     /// Goes on from the log's start when the manifest's offset is outside the log, instead of halting.
     pub accept_loss: bool,
 }
@@ -394,7 +396,9 @@ impl Tsdb {
     pub(crate) fn engine(&self) -> Engine {
         let Options { lookback_ms, query_max_samples, .. } = self.options;
         let shared_room = Some(self.room.clone());
-        Engine { lookback_ms, max_samples: query_max_samples, shared_room, ..Engine::default() }
+        let subquery_step_ms = self.options.evaluation_interval_ms;
+        let max_samples = query_max_samples;
+        Engine { lookback_ms, max_samples, subquery_step_ms, shared_room, ..Engine::default() }
     }
 
     /// Runs an evaluation on a thread of its own, once there is room, within a deadline. It ends early when nobody waits

@@ -99,6 +99,7 @@ async fn open(bus: Arc<FaultyBus>, disk: &FakeDisk, accept_loss: bool) -> Arc<Ts
         query_max_total_bytes: usize::MAX,
         query_max_concurrency: 20,
         lookback_ms: 300_000,
+        evaluation_interval_ms: 60_000,
         accept_loss,
     };
     let mut tsdb = Tsdb::open(options, bus, Arc::new(disk.clone()), &Metrics::default()).await.expect("it opens");

@@ -133,7 +133,7 @@ fn expand(pattern: &Path) -> Result<Vec<PathBuf>, FileError> {
     }
     let escaped = regex::escape(last).replace("\\*", ".*").replace("\\?", ".").replace("\\[", "[").replace("\\]", "]");
     let names = Regex::new(&format!("^(?s:{escaped})$")).map_err(|error| fail(error.to_string()))?;
-    let dir = pattern.parent().unwrap_or(Path::new("."));
+    let dir = pattern.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

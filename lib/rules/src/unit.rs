@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::{DurationMs, Labels, SeriesSamples};
 use parking_lot::RwLock;
-use query::script::{parse_series, parse_values};
+use query::script::{load, parse_series, parse_values};
 use query::{Element, Engine, MemorySeries, Point, QueryError, Series, SeriesSelect, SeriesSet, Value};
 use regex::Regex;
 use serde::Deserialize;
@@ -181,7 +181,10 @@ impl Setting<'_> {
         let step_ms = test.interval.map_or(self.interval_ms, |interval| interval.0);
         let engine = Engine { subquery_step_ms: self.interval_ms, ..Engine::default() };
         let store = Arc::new(Store { engine, series: RwLock::default(), until_ms: RwLock::new(i64::MIN) });
-        load(&mut store.series.write(), &test.input_series, start_ms, step_ms).map_err(one)?;
+        let lines: Vec<String> =
+            test.input_series.iter().map(|InputSeries { series, values }| format!("{series} {values}")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        load(&mut *store.series.write(), start_ms, step_ms, &lines, false).map_err(one)?;
         let mut groups = self.groups(step_ms).map_err(one)?;
         let seams = seams(&store, test);
         let queue = AlertQueue::new(seams.stats.clone());
@@ -294,17 +297,6 @@ fn start_ms(start: Option<&StartTime>) -> Result<i64, String> {
                 .ok_or_else(|| format!("cannot parse {text:?} to a valid timestamp")),
         },
     }
-}
-
-fn load(store: &mut MemorySeries, input: &[InputSeries], start_ms: i64, step_ms: i64) -> Result<(), String> {
-    for InputSeries { series, values } in input {
-        let (labels, values) = parse_series(&format!("{series} {values}"))?;
-        for (i, value) in values.into_iter().enumerate() {
-            let t_ms = start_ms.saturating_add((i as i64).saturating_mul(step_ms));
-            value.into_iter().for_each(|value| store.push(&labels, t_ms, value.point, None));
-        }
-    }
-    Ok(())
 }
 
 fn seams(store: &Arc<Store>, test: &TestGroup) -> Seams {
@@ -494,6 +486,22 @@ mod tests {
         };
         check(&test("t", &cases("1609459260")), "").await;
         check(&test("t", &cases("1")), "got: {job=\"a\"} 1.60945926E9").await;
+    }
+
+    /// As of what a server stores, it is known of a histogram that it goes on from the one before.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn histograms_know_that_they_go_on() {
+        let series =
+            "- name: t\n  interval: 1m\n  input_series:\n  - {series: h, values: '{{sum:1 count:1 buckets:[1]}}x3'}\n";
+        let hint = "counter_reset_hint:not_reset";
+        let case = |hint: &str| {
+            format!(
+                "{series}  promql_expr_test:\n  - expr: h\n    eval_time: 2m\n    exp_samples: [{{labels: h, \
+                 histogram: '{{{{sum:1 count:1 {hint} buckets:[1]}}}}'}}]\n"
+            )
+        };
+        check(&case(hint), "").await;
+        check(&case("counter_reset_hint:gauge"), "not_reset").await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use model::{DurationMs, RelabelConfig};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -205,6 +206,8 @@ pub struct AlertmanagerConfig {
     pub path_prefix: String,
     pub timeout: DurationMs,
     pub api_version: String,
+    #[serde(flatten)]
+    pub unsupported: UnsupportedAlertmanager,
 }
 
 impl Default for AlertmanagerConfig {
@@ -215,6 +218,7 @@ impl Default for AlertmanagerConfig {
             path_prefix: "/".to_owned(),
             timeout: DurationMs(10_000),
             api_version: "v2".to_owned(),
+            unsupported: UnsupportedAlertmanager::default(),
         }
     }
 }
@@ -342,14 +346,14 @@ impl Default for Limits {
     }
 }
 
-macro_rules! unsupported_scrape {
-    ($($field:ident),* $(,)?) => {
-        /// Fields of a scrape job that are understood but do nothing yet.
+macro_rules! unsupported {
+    ($(#[$doc:meta])* $name:ident: $($field:ident),* $(,)?) => {
+        $(#[$doc])*
         #[derive(Debug, Clone, Default, Deserialize)]
         #[serde(default)]
-        pub struct UnsupportedScrape { $($field: Unsupported,)* }
+        pub struct $name { $($field: Unsupported,)* }
 
-        impl UnsupportedScrape {
+        impl $name {
             fn names(&self) -> Vec<&'static str> {
                 let mut names = Vec::new();
                 $(if self.$field.is_some() { names.push(stringify!($field)); })*
@@ -359,7 +363,9 @@ macro_rules! unsupported_scrape {
     };
 }
 
-unsupported_scrape!(
+unsupported!(
+    /// Fields of a scrape job that are understood but do nothing yet.
+    UnsupportedScrape:
     scrape_protocols,
     fallback_scrape_protocol,
     scrape_native_histograms,
@@ -419,6 +425,40 @@ unsupported_scrape!(
     vultr_sd_configs,
 );
 
+unsupported!(
+    /// Fields of where alerts go that are understood but do nothing yet.
+    UnsupportedAlertmanager:
+    relabel_configs,
+    alert_relabel_configs,
+    basic_auth,
+    authorization,
+    bearer_token,
+    bearer_token_file,
+    oauth2,
+    sigv4,
+    tls_config,
+    proxy_url,
+    no_proxy,
+    proxy_from_environment,
+    proxy_connect_header,
+    http_headers,
+    follow_redirects,
+    enable_http2,
+    azure_sd_configs,
+    consul_sd_configs,
+    dns_sd_configs,
+    docker_sd_configs,
+    ec2_sd_configs,
+    eureka_sd_configs,
+    file_sd_configs,
+    gce_sd_configs,
+    http_sd_configs,
+    kubernetes_sd_configs,
+    marathon_sd_configs,
+    nomad_sd_configs,
+    openstack_sd_configs,
+);
+
 impl Config {
     /// What the file asks for and this version accepts without doing it.
     pub fn unsupported(&self) -> Vec<String> {
@@ -437,6 +477,9 @@ impl Config {
         ];
         let mut names: Vec<String> =
             top.iter().filter(|(_, field)| field.is_some()).map(|(name, _)| (*name).to_owned()).collect();
+        for (i, target) in self.alerting.alertmanagers.iter().enumerate() {
+            names.extend(target.unsupported.names().iter().map(|field| format!("alerting.alertmanagers[{i}].{field}")));
+        }
         for job in &self.scrape_configs {
             names.extend(
                 job.unsupported.names().iter().map(|field| format!("scrape_configs[{}].{field}", job.job_name)),
@@ -486,21 +529,59 @@ pub fn load_config(path: &Path) -> Result<(Config, String), ConfigError> {
     Ok((config, text))
 }
 
-/// Keys whose values nobody should see.
-const SECRETS: [&str; 8] =
-    ["password", "bearer_token", "credentials", "client_secret", "secret_key", "access_key", "token", "sasl.password"];
+/// Keys whose values nobody should see, and those of whose maps nobody should see the values.
+const SECRETS: [&str; 9] = [
+    "password",
+    "bearer_token",
+    "credentials",
+    "client_secret",
+    "secret_key",
+    "access_key",
+    "token",
+    "sasl.password",
+    "ssl.key.password",
+];
+const SECRET_MAPS: [&str; 3] = ["headers", "http_headers", "proxy_connect_header"];
+const MASK: &str = "<secret>";
 
-/// The text of a configuration with every secret's value replaced.
+/// A configuration as YAML without its secrets: passwords and keys, values of headers, passwords in addresses. What cannot
+/// be read is not shown at all.
 pub fn mask_secrets(text: &str) -> String {
-    let mask = |line: &str| {
-        let key = line.trim_start().trim_start_matches("- ").split(':').next().unwrap_or("").trim_matches(['"', '\'']);
-        match line.find(':') {
-            Some(colon) if SECRETS.contains(&key) => format!("{}: <secret>", &line[..colon]),
-            _ => line.to_owned(),
+    if text.trim().is_empty() {
+        return String::new();
+    }
+    let Ok(mut tree) = serde_saphyr::from_str::<Value>(text) else { return String::new() };
+    mask(&mut tree, false);
+    serde_saphyr::to_string(&tree).unwrap_or_default()
+}
+
+fn mask(value: &mut Value, is_secret: bool) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let hides = SECRETS.contains(&key.as_str()) || SECRET_MAPS.contains(&key.as_str());
+                mask(value, is_secret || hides);
+            }
         }
-    };
-    let lines: Vec<String> = text.lines().map(mask).collect();
-    lines.join("\n")
+        Value::Array(items) => items.iter_mut().for_each(|item| mask(item, is_secret)),
+        Value::Null => {}
+        other if is_secret => *other = MASK.into(),
+        Value::String(text) => {
+            if let Some(masked) = without_password(text) {
+                *text = masked;
+            }
+        }
+        Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// `scheme://user:password@host…` without the password.
+fn without_password(address: &str) -> Option<String> {
+    let (scheme, rest) = address.split_once("://")?;
+    let (authority, _) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (user, _) = authority.rsplit_once('@')?;
+    let (name, _) = user.split_once(':')?;
+    Some(format!("{scheme}://{name}:{MASK}{}", &rest[user.len()..]))
 }
 
 #[cfg(test)]
@@ -521,9 +602,14 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let text = "basic_auth:\n  username: u\n  password: p\n  password_file: /f\n- bearer_token: 'x'";
-        let masked = "basic_auth:\n  username: u\n  password: <secret>\n  password_file: /f\n- bearer_token: <secret>";
-        assert_eq!(mask_secrets(text), masked);
+        let text = "a: {username: u, password: hunter2}\nb:\n  credentials: >-\n    hunter2\n  password_file: /f\nc:\n- \
+                    'http://u:hunter2@h:1/x?y'\nhttp_headers: {X: {values: [hunter2]}}\ncommand: hunter2 # shown\n";
+        let masked = mask_secrets(text);
+        assert_eq!(masked.matches("hunter2").count(), 1, "{masked}");
+        for kept in ["username: u", "/f", "http://u:<secret>@h:1/x?y"] {
+            assert!(masked.contains(kept), "{masked}");
+        }
+        assert_eq!(mask_secrets("a: ["), "");
     }
 
     #[test]

@@ -115,11 +115,6 @@ impl Params {
     pub fn get_all<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
-
-    /// A required parameter, or 400 naming it.
-    pub fn require(&self, name: &str) -> Result<&str, ApiError> {
-        self.get(name).ok_or_else(|| ApiError::bad_data(format!("invalid parameter \"{name}\": missing")))
-    }
 }
 
 impl<S: Send + Sync> FromRequest<S> for Params {

@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use model::{Histogram, Labels, Sample};
 use query::{Point, Row, Value, format_number, write_number};
 
+/// As many annotations of each kind are shown, as in Prometheus.
+const MAX_NOTES: usize = 10;
 /// Fewer samples are not worth a thread.
 const SAMPLES_PER_THREAD: usize = 20_000;
 
@@ -58,7 +60,10 @@ pub fn pieces(warnings: &[String], infos: &[String], write_data: impl FnOnce(&mu
     for (name, notes) in [("warnings", warnings), ("infos", infos)] {
         if !notes.is_empty() {
             let _ = write!(out, ",\"{name}\":");
-            array(out, notes, |out, note| string(out, note));
+            let kind = name.trim_end_matches('s');
+            let left_out = notes.len().saturating_sub(MAX_NOTES);
+            let rest = (left_out > 0).then(|| format!("{left_out} more {kind} annotations omitted"));
+            array(out, notes.iter().take(MAX_NOTES).chain(&rest), |out, note| string(out, note));
         }
     }
     out.push('}');

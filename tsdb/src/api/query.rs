@@ -20,7 +20,7 @@ pub async fn instant(
     strong: StrongRead,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let expr = ::query::parse(params.require("query")?).map_err(query_error)?;
+    let expr = ::query::parse(params.get("query").unwrap_or("")).map_err(query_error)?;
     let t_ms = time_or(&params, "time", now_ms())?;
     let (engine, timeout, limit) = (engine(&app, &params)?, app.timeout(&params)?, limit(&params)?);
     app.catch_up(strong).await?;
@@ -39,10 +39,10 @@ pub async fn range(
     strong: StrongRead,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let expr = ::query::parse(params.require("query")?).map_err(query_error)?;
-    let start_ms = parse_time_ms("start", params.require("start")?)?;
-    let end_ms = parse_time_ms("end", params.require("end")?)?;
-    let step_ms = parse_duration_ms("step", params.require("step")?)?;
+    let expr = ::query::parse(params.get("query").unwrap_or("")).map_err(query_error)?;
+    let start_ms = parse_time_ms("start", params.get("start").unwrap_or(""))?;
+    let end_ms = parse_time_ms("end", params.get("end").unwrap_or(""))?;
+    let step_ms = parse_duration_ms("step", params.get("step").unwrap_or(""))?;
     check_steps(start_ms, end_ms, step_ms)?;
     let (engine, timeout, limit) = (engine(&app, &params)?, app.timeout(&params)?, limit(&params)?);
     app.catch_up(strong).await?;
@@ -148,11 +148,11 @@ fn statistics(work: &Work, counting: Counting, clock: Clock, evaluated: Instant)
 }
 
 pub async fn format(params: Params) -> Result<Response, ApiError> {
-    let expr = ::query::parse(params.require("query")?).map_err(query_error)?;
+    let expr = ::query::parse(params.get("query").unwrap_or("")).map_err(query_error)?;
     Ok(json::success(&[], &[], |out| json::string(out, &::query::promql::pretty(&expr))))
 }
 
 pub async fn parse(params: Params) -> Result<Response, ApiError> {
-    let expr = ::query::parse(params.require("query")?).map_err(query_error)?;
+    let expr = ::query::parse(params.get("query").unwrap_or("")).map_err(query_error)?;
     Ok(json::success(&[], &[], |out| out.push_str(&super::tree::tree(&expr).to_string())))
 }

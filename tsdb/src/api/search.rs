@@ -19,7 +19,7 @@ use crate::store::{Listing, Store};
 const DEFAULT_LIMIT: usize = 100;
 const DEFAULT_BATCH: usize = 100;
 /// No answer is longer, whatever was asked.
-const MAX_LIMIT: usize = 100_000;
+const MAX_LIMIT: usize = 10_000;
 const MAX_TERMS: usize = 32;
 const HOUR_MS: i64 = 3_600_000;
 
@@ -67,7 +67,7 @@ impl Search {
             threshold: number(params, "fuzz_threshold", 0, "0-100", |n| n <= 100)? as f64 / 100.0,
             case_sensitive,
             with_score: flag(params, "include_score", false)?,
-            limit: number(params, "limit", DEFAULT_LIMIT, "a positive integer", |n| n > 0)?.min(MAX_LIMIT),
+            limit: limit(params)?,
             batch: number(params, "batch_size", DEFAULT_BATCH, "a positive integer", |n| n > 0)?.min(MAX_LIMIT),
         })
     }
@@ -128,6 +128,15 @@ fn order(params: &Params, no_terms: bool) -> Result<Order, ApiError> {
         (Some("alpha"), Some(other)) => bad(format!("invalid sort_dir {other:?}: must be \"asc\" or \"dsc\"")),
         (Some(other), _) => bad(format!("invalid sort_by {other:?}: must be \"alpha\" or \"score\"")),
     }
+}
+
+fn limit(params: &Params) -> Result<usize, ApiError> {
+    let limit = number(params, "limit", DEFAULT_LIMIT, "a positive integer", |n| n > 0)?;
+    if limit <= MAX_LIMIT {
+        return Ok(limit);
+    }
+    let maximum = format!("({MAX_LIMIT}, see --web.search.max-limit)");
+    Err(ApiError::bad_data(format!("limit {limit} exceeds the configured maximum {maximum}")))
 }
 
 fn flag(params: &Params, name: &str, default: bool) -> Result<bool, ApiError> {
@@ -240,7 +249,7 @@ pub async fn label_values(
     strong: StrongRead,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let label = params.get("label").ok_or_else(|| ApiError::bad_data("label parameter is required"))?;
+    let label = params.get("label").ok_or_else(|| ApiError::bad_data("missing required parameter \"label\""))?;
     let label = model::unescape_name(label);
     let found = find(&app, tenant, strong, &params, move |store, listing| store.label_values(listing, &label)).await?;
     Ok(found.respond(|value| json!({"value": value})))

@@ -9,11 +9,12 @@ use model::MetricMetadata;
 use serde_json::{Value, json};
 use service::http::{ApiError, Params, StrongRead, Tenant};
 
-use super::{App, json, limit, query_error, time_or};
+use super::{App, json, query_error, time_or};
 
 /// The version of Prometheus whose API this is: clients (Grafana) switch features by it.
 const API_VERSION: &str = "3.14.0";
 const DEFAULT_TOP: usize = 10;
+const MAX_TOP: usize = 10_000;
 
 /// Exemplars of the series that an expression's selectors match.
 pub async fn exemplars(
@@ -26,7 +27,7 @@ pub async fn exemplars(
     if end_ms < start_ms {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
-    let expr = ::query::parse(params.require("query")?).map_err(query_error)?;
+    let expr = ::query::parse(params.get("query").unwrap_or("")).map_err(query_error)?;
     let selectors: Vec<_> = ::query::selectors(&expr).into_iter().map(|one| one.matchers.clone()).collect();
     let timeout = app.timeout(&params)?;
     app.catch_up(strong).await?;
@@ -105,8 +106,12 @@ pub async fn tsdb(
     strong: StrongRead,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let top = limit(&params)?.min(10_000);
-    let top = if params.get("limit").is_none() { DEFAULT_TOP } else { top };
+    let top = match params.get("limit").map(str::parse::<usize>) {
+        None => DEFAULT_TOP,
+        Some(Ok(0) | Err(_)) => return Err(ApiError::bad_data("limit must be a positive number")),
+        Some(Ok(top)) if top > MAX_TOP => return Err(ApiError::bad_data(format!("limit must not exceed {MAX_TOP}"))),
+        Some(Ok(top)) => top,
+    };
     let timeout = app.timeout(&params)?;
     app.catch_up(strong).await?;
     let stats = app.evaluate(app.engine(), timeout, move |_, store, _| Ok(store.cardinality(&tenant, top)));

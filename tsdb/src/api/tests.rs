@@ -43,6 +43,7 @@ async fn start_in(dir: TempDir) -> Fixture {
         query_max_total_bytes: usize::MAX,
         query_max_concurrency: 20,
         lookback_ms: 300_000,
+        evaluation_interval_ms: 60_000,
         accept_loss: false,
     };
     let app = Tsdb::open(options, bus, disk, &Metrics::default()).await.expect("the store opens");

@@ -101,10 +101,14 @@ fn type_name(kind: &ValueType) -> &'static str {
 fn selector_tree(kind: &str, selector: &VectorSelector) -> Value {
     let matcher =
         |matcher: &Matcher| json!({"name": matcher.name, "value": matcher.value, "type": matcher.op.as_str()});
+    // The matcher that the name stands for comes last, as in Prometheus.
+    let is_name = |matcher: &&Matcher| selector.name.is_some() && matcher.name == model::METRIC_NAME;
+    let others = selector.matchers.iter().filter(|matcher| !is_name(matcher));
+    let name = selector.matchers.iter().filter(is_name);
     let mut node = json!({
         "type": kind,
         "name": selector.name.as_deref().unwrap_or(""),
-        "matchers": selector.matchers.iter().map(matcher).collect::<Vec<_>>(),
+        "matchers": others.chain(name).map(matcher).collect::<Vec<_>>(),
         "anchored": selector.extended == Some(ExtendedRange::Anchored),
         "smoothed": selector.extended == Some(ExtendedRange::Smoothed),
     });

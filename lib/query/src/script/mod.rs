@@ -30,6 +30,7 @@ mod pin;
 
 use model::{Labels, parse_duration};
 
+pub use load::load;
 pub use notation::{Written, WrittenSeries, parse_series, parse_values};
 
 use crate::{Element, Engine, Expr, MemorySeries, Point, Row, Series, Value, parse};

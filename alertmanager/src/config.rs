@@ -1,7 +1,7 @@
 //! Alertmanager's configuration: as written → checked and joined with `global`.
 //!
-//! Every field of the schema is known; an integration that cannot be delivered yet is refused by name, so that nobody
-//! relies on a page that never comes.
+//! Every field of the schema is known. What an integration cannot do yet is refused by name, so that nobody relies on
+//! a page that never comes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use template::Templates;
 
 use crate::inhibit::InhibitRule;
 use crate::matchers::parse_list;
-use crate::notify::{EmailConfig, Integration, SmtpDefaults, WebhookConfig, default_templates};
+use crate::notify::{Global, Integration, RawReceiver, default_templates};
 use crate::route::{Route, RouteOptions};
 use crate::time_interval::TimeInterval;
 
@@ -37,10 +37,10 @@ pub struct Config {
     pub original: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawConfig {
-    global: Global,
+    global: Option<Global>,
     templates: Vec<String>,
     route: Option<RawRoute>,
     receivers: Vec<RawReceiver>,
@@ -50,115 +50,6 @@ struct RawConfig {
     tracing: Option<IgnoredAny>,
     event_recorder: Option<IgnoredAny>,
 }
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Global {
-    resolve_timeout: DurationMs,
-    smtp_from: String,
-    smtp_hello: String,
-    smtp_smarthost: String,
-    smtp_auth_username: String,
-    smtp_auth_password: String,
-    smtp_auth_password_file: Option<PathBuf>,
-    smtp_require_tls: bool,
-    #[serde(flatten)]
-    elsewhere: OtherGlobals,
-}
-
-impl Default for Global {
-    fn default() -> Self {
-        Global {
-            resolve_timeout: DurationMs(300_000),
-            smtp_from: String::new(),
-            smtp_hello: "localhost".to_owned(),
-            smtp_smarthost: String::new(),
-            smtp_auth_username: String::new(),
-            smtp_auth_password: String::new(),
-            smtp_auth_password_file: None,
-            smtp_require_tls: true,
-            elsewhere: OtherGlobals::default(),
-        }
-    }
-}
-
-impl Global {
-    fn smtp(&self) -> SmtpDefaults {
-        SmtpDefaults {
-            from: self.smtp_from.clone(),
-            hello: self.smtp_hello.clone(),
-            smarthost: self.smtp_smarthost.clone(),
-            auth_username: self.smtp_auth_username.clone(),
-            auth_password: self.smtp_auth_password.clone(),
-            auth_password_file: self.smtp_auth_password_file.clone(),
-            require_tls: self.smtp_require_tls,
-        }
-    }
-}
-
-/// Declares fields that are understood only so that they can be named.
-macro_rules! named_only {
-    ($(#[$doc:meta])* $name:ident { $($field:ident),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Default, Deserialize)]
-        #[serde(default)]
-        struct $name { $($field: Option<IgnoredAny>,)* }
-
-        impl $name {
-            fn first(&self) -> Option<&'static str> {
-                [$((stringify!($field), self.$field.is_some())),*].into_iter().find_map(|(name, set)| set.then_some(name))
-            }
-        }
-    };
-}
-
-named_only!(
-    /// Global settings of integrations that are not there yet, and of mail and HTTP that are not used yet.
-    OtherGlobals {
-    smtp_auth_secret,
-    smtp_auth_secret_file,
-    smtp_auth_identity,
-    smtp_tls_config,
-    smtp_force_implicit_tls,
-    http_config,
-    slack_api_url,
-    slack_api_url_file,
-    slack_app_token,
-    slack_app_token_file,
-    slack_app_url,
-    pagerduty_url,
-    opsgenie_api_key,
-    opsgenie_api_key_file,
-    opsgenie_api_url,
-    wechat_api_url,
-    wechat_api_secret,
-    wechat_api_secret_file,
-    wechat_api_corp_id,
-    victorops_api_key,
-    victorops_api_key_file,
-    victorops_api_url,
-    telegram_api_url,
-    telegram_bot_token,
-    telegram_bot_token_file,
-    webex_api_url,
-    jira_api_url,
-    rocketchat_api_url,
-    rocketchat_token,
-    rocketchat_token_file,
-    rocketchat_token_id,
-    rocketchat_token_id_file,
-    mattermost_webhook_url,
-    mattermost_webhook_url_file,
-});
-
-named_only!(
-    /// Integrations of a receiver that are not there yet.
-    OtherIntegrations {
-        discord_configs, incidentio_configs, jira_configs, mattermost_configs, msteams_configs, msteamsv2_configs,
-        opsgenie_configs, pagerduty_configs, pushover_configs, rocketchat_configs, slack_configs, sns_configs,
-        telegram_configs, victorops_configs, webex_configs, wechat_configs,
-    }
-);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -182,16 +73,6 @@ struct RawRoute {
     active_time_intervals: Vec<String>,
     #[serde(default)]
     routes: Vec<RawRoute>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawReceiver {
-    name: String,
-    webhook_configs: Vec<WebhookConfig>,
-    email_configs: Vec<EmailConfig>,
-    #[serde(flatten)]
-    unsupported: OtherIntegrations,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -228,19 +109,30 @@ impl Config {
         Config::parse(&text, path.parent().unwrap_or(Path::new("."))).map_err(|message| fail(path, message))
     }
 
+    /// Makes the connections' clients, so that certificates that cannot be read are known before they are needed.
+    pub fn prepare(&self) -> Result<(), String> {
+        for (name, integrations) in &self.receivers {
+            for http in integrations.iter().filter_map(|integration| integration.http()) {
+                http.client().map_err(|error| format!("receiver {name:?}: {error}"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Parses a text; template files are relative to `base`.
     pub fn parse(text: &str, base: &Path) -> Result<Config, String> {
         let raw: RawConfig = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
         let idle = [raw.tracing.as_ref().map(|_| "tracing"), raw.event_recorder.as_ref().map(|_| "event_recorder")];
-        for name in idle.into_iter().flatten().chain(raw.global.elsewhere.first()) {
+        for name in idle.into_iter().flatten() {
             tracing::warn!("alertmanager configuration: {name} is accepted but does nothing yet");
         }
         let intervals = time_intervals(raw.mute_time_intervals.into_iter().chain(raw.time_intervals))?;
-        let receivers = receivers(raw.receivers, &raw.global)?;
+        let global = raw.global.unwrap_or_default().check(base.to_owned())?;
+        let receivers = receivers(raw.receivers, &global)?;
         let root = root(raw.route.ok_or("no routes provided")?)?;
         check_names(&root, &receivers, &intervals)?;
         let inhibit_rules = raw.inhibit_rules.into_iter().map(inhibit_rule).collect::<Result<_, _>>()?;
-        let resolve_timeout_ms = raw.global.resolve_timeout.0;
+        let resolve_timeout_ms = global.resolve_timeout.0;
         let templates = templates(&raw.templates, base)?;
         Ok(Config {
             root,
@@ -269,20 +161,13 @@ fn time_intervals(named: impl Iterator<Item = NamedInterval>) -> Result<HashMap<
 }
 
 fn receivers(raw: Vec<RawReceiver>, global: &Global) -> Result<BTreeMap<String, Vec<Integration>>, String> {
-    let smtp = global.smtp();
     let mut receivers = BTreeMap::new();
     for receiver in raw {
-        let name = receiver.name;
+        let name = receiver.name.clone();
         if name.is_empty() {
             return Err("missing name in receiver".to_owned());
         }
-        if let Some(kind) = receiver.unsupported.first() {
-            return Err(format!("receiver {name:?}: {kind} is not supported yet"));
-        }
-        let webhooks = receiver.webhook_configs.into_iter().map(|config| config.check().map(Integration::Webhook));
-        let emails = receiver.email_configs.into_iter().map(|config| config.join(&smtp).map(Integration::Email));
-        let integrations: Result<Vec<_>, String> = webhooks.chain(emails).collect();
-        let integrations = integrations.map_err(|message| format!("receiver {name:?}: {message}"))?;
+        let integrations = receiver.build(global).map_err(|message| format!("receiver {name:?}: {message}"))?;
         if receivers.insert(name.clone(), integrations).is_some() {
             return Err(format!("notification config name {name:?} is not unique"));
         }
@@ -412,7 +297,12 @@ fn files(pattern: &Path) -> Result<Vec<PathBuf>, String> {
     let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or("");
     let Some((start, end)) = name.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
     let dir = pattern.parent().unwrap_or(Path::new("."));
-    let entries = std::fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    // A pattern may match nothing, also because its directory is not there.
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("{}: {error}", dir.display())),
+    };
     let is_match = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
         name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
@@ -451,14 +341,19 @@ mod tests {
         );
         check(
             "route: {receiver: x}\nreceivers: [{name: x, slack_configs: [{}]}]",
-            Err("slack_configs is not supported yet"),
+            Err("no Slack API URL nor App token"),
         );
+        check("route: {receiver: x}\nreceivers: [{name: x, slack_configs: [{odd: 1}]}]", Err("odd"));
+        check("route: {receiver: x}\nreceivers: [{name: x, webhook_configs: [null]}]", Err("missing webhook config"));
+        check("route: {receiver: x}\nreceivers: [{name: x, labels: {name: y}}]", Err("must match receiver name \"x\""));
         check("route: {receiver: x}\nreceivers: [{name: x, slak_configs: [{}]}]", Err("slak_configs"));
         check("route: {receiver: x}\nreceivers: [{name: x, email_configs: [{to: a@b}]}]", Err("smarthost"));
         check(
             "route: {receiver: x, routes: [{mute_time_intervals: [n]}]}\nreceivers: [{name: x}]",
             Err("undefined time interval"),
         );
+        check("templates: [/nowhere/*.tmpl]\nroute: {receiver: x}\nreceivers: [{name: x}]", Ok(()));
+        check("templates: [/nowhere.tmpl]\nroute: {receiver: x}\nreceivers: [{name: x}]", Err("/nowhere.tmpl: "));
         check("global: {slack_api_url: 'http://x'}\nroute: {receiver: x}\nreceivers: [{name: x}]", Ok(()));
     }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use model::Fingerprint;
 use serde::{Deserialize, Serialize};
 
+use crate::notify::Memory;
+
 /// What an integration was last told of a group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogEntry {
@@ -13,6 +15,9 @@ pub struct LogEntry {
     pub integration: String,
     pub firing: BTreeSet<Fingerprint>,
     pub resolved: BTreeSet<Fingerprint>,
+    /// What the integration wants to know the next time.
+    #[serde(default)]
+    pub memory: Memory,
     pub at_ms: i64,
     /// Forgotten after this.
     pub expires_at_ms: i64,
@@ -27,17 +32,18 @@ pub fn needs_update(
     repeat_interval_ms: i64,
     now_ms: i64,
 ) -> Option<&'static str> {
-    let Some(entry) = entry else { return (!firing.is_empty()).then_some("first_notification") };
+    let Some(entry) = entry else { return (!firing.is_empty()).then_some("first notification") };
     if !firing.is_subset(&entry.firing) {
-        return Some("new_alerts");
+        // What follows a resolution is a new incident.
+        return Some(if entry.firing.is_empty() { "first notification" } else { "new alerts added" });
     }
     if firing.is_empty() {
-        return (!entry.firing.is_empty()).then_some("all_resolved");
+        return (!entry.firing.is_empty()).then_some("all alerts resolved");
     }
     if send_resolved && !resolved.is_subset(&entry.resolved) {
-        return Some("some_resolved");
+        return Some("some alerts resolved");
     }
-    (entry.at_ms < now_ms - repeat_interval_ms).then_some("repeat_interval")
+    (entry.at_ms < now_ms - repeat_interval_ms).then_some("repeat interval elapsed")
 }
 
 #[cfg(test)]
@@ -60,6 +66,7 @@ mod tests {
             integration: String::new(),
             firing: set(firing),
             resolved: set(resolved),
+            memory: Memory::new(),
             at_ms,
             expires_at_ms: i64::MAX,
         });
@@ -69,15 +76,16 @@ mod tests {
 
     #[test]
     fn the_order_of_reasons() {
-        check(None, &[1], &[], true, Some("first_notification"));
+        check(None, &[1], &[], true, Some("first notification"));
         check(None, &[], &[1], true, None);
-        check(Some((&[1], &[], 9_500)), &[1, 2], &[], true, Some("new_alerts"));
+        check(Some((&[1], &[], 9_500)), &[1, 2], &[], true, Some("new alerts added"));
         check(Some((&[1, 2], &[], 9_500)), &[1], &[], true, None);
-        check(Some((&[1], &[], 9_500)), &[], &[1], false, Some("all_resolved"));
+        check(Some((&[1], &[], 9_500)), &[], &[1], false, Some("all alerts resolved"));
         check(Some((&[], &[1], 0)), &[], &[1], true, None);
-        check(Some((&[1, 2], &[], 9_500)), &[1], &[2], true, Some("some_resolved"));
+        check(Some((&[], &[1], 9_500)), &[1], &[], true, Some("first notification"));
+        check(Some((&[1, 2], &[], 9_500)), &[1], &[2], true, Some("some alerts resolved"));
         check(Some((&[1, 2], &[], 9_500)), &[1], &[2], false, None);
-        check(Some((&[1], &[], 8_000)), &[1], &[], true, Some("repeat_interval"));
+        check(Some((&[1], &[], 8_000)), &[1], &[], true, Some("repeat interval elapsed"));
         check(Some((&[1], &[], 9_500)), &[1], &[], true, None);
     }
 }

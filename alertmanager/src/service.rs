@@ -24,7 +24,7 @@ use crate::config::{Config, ConfigError};
 use crate::dedup::{LogEntry, needs_update};
 use crate::dispatch::{Dispatcher, Flush};
 use crate::inhibit::inhibited_by;
-use crate::notify::{Integration, Notice, NotifyError};
+use crate::notify::{Integration, Memory, Notice, attempt};
 use crate::state::{Event, RETENTION_MS, Snapshot, State};
 
 const PARTITION: u32 = 0;
@@ -97,7 +97,7 @@ impl Alertmanager {
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<Arc<Alertmanager>, AlertmanagerError> {
-        let config = Arc::new(Config::load(options.config_path.as_deref())?);
+        let config = Arc::new(load(options.config_path.as_deref())?);
         let lock = lock(disk.as_ref(), &options.dir)?;
         let snapshot = load_snapshot(disk.as_ref(), &options.dir)?.unwrap_or_default();
         let start = bus.start_offset(Topic::Alerts, PARTITION).await?;
@@ -149,7 +149,7 @@ impl Alertmanager {
 
     /// Reads the configuration again; on a mistake the old one stays.
     pub fn reload(&self) -> Result<(), String> {
-        let config = Config::load(self.options.config_path.as_deref()).map_err(|error| error.to_string())?;
+        let config = load(self.options.config_path.as_deref()).map_err(|error| error.to_string())?;
         let mut core = self.core.lock();
         core.config = Arc::new(config);
         let mut dispatcher = Dispatcher::default();
@@ -350,12 +350,18 @@ impl Alertmanager {
             external_url: self.options.external_url.clone(),
             reason,
             alerts: shown,
+            // What was said of an earlier incident is not taken up again.
+            memory: last.filter(|last| !last.firing.is_empty()).map(|last| last.memory).unwrap_or_default(),
             now_ms,
         };
         // Where resolved alerts are not sent, a batch of them alone counts as told.
         let give_up_ms = now_ms + flush.options.group_interval_ms.max(MIN_RETRY_MS);
-        if !notice.alerts.is_empty() && !self.deliver(integration, &name, &notice, config, give_up_ms).await {
-            return false;
+        let mut memory = notice.memory.clone();
+        if !notice.alerts.is_empty() {
+            match self.deliver(integration, &name, &notice, config, give_up_ms).await {
+                Some(learned) => memory = learned,
+                None => return false,
+            }
         }
         let expires_at_ms = now_ms + RETENTION_MS.min(2 * repeat_ms);
         let entry = LogEntry {
@@ -363,6 +369,7 @@ impl Alertmanager {
             integration: name,
             firing,
             resolved,
+            memory,
             at_ms: now_ms,
             expires_at_ms,
         };
@@ -374,7 +381,7 @@ impl Alertmanager {
         true
     }
 
-    /// Tries until it is taken, refused for good, or time is up.
+    /// Tries until it is taken, refused for good, or time is up; answers what to remember of the group.
     async fn deliver(
         &self,
         integration: &Integration,
@@ -382,22 +389,23 @@ impl Alertmanager {
         notice: &Notice,
         config: &Config,
         give_up_ms: i64,
-    ) -> bool {
-        let label = vec![("integration", integration.kind().to_owned())];
+    ) -> Option<Memory> {
+        let label = ("integration", integration.kind().to_owned());
         let mut backoff = FIRST_BACKOFF;
         loop {
-            let failure: NotifyError = match integration.send(notice, &config.templates).await {
-                Ok(()) => {
-                    self.counters.sent.get_or_create(&label).inc();
-                    return true;
+            let failure = match attempt(integration, notice, &config.templates).await {
+                Ok(memory) => {
+                    self.counters.sent.get_or_create(&vec![label]).inc();
+                    return Some(memory);
                 }
                 Err(failure) => failure,
             };
             let is_over = now_ms() + backoff.as_millis() as i64 > give_up_ms;
             tracing::warn!(integration = name, group = notice.group_key, error = %failure, gives_up = is_over || !failure.retry, "notification failed");
             if is_over || !failure.retry {
-                self.counters.failed.get_or_create(&label).inc();
-                return false;
+                let reason = ("reason", failure.reason.name().to_owned());
+                self.counters.failed.get_or_create(&vec![label, reason]).inc();
+                return None;
             }
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
@@ -455,6 +463,14 @@ fn regroup(dispatcher: &mut Dispatcher, config: &Config, state: &State) {
 
 fn snapshot_path(dir: &Path) -> PathBuf {
     dir.join("state.json")
+}
+
+/// The configuration, with everything that its connections need.
+fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+    let config = Config::load(path)?;
+    let path = path.unwrap_or(Path::new("default")).to_owned();
+    config.prepare().map_err(|message| ConfigError { path, message })?;
+    Ok(config)
 }
 
 /// One process at a time: two would overwrite each other's snapshots.

@@ -163,6 +163,7 @@ mod tests {
             integration: "r/webhook[0]".into(),
             firing: [Fingerprint(1)].into(),
             resolved: Default::default(),
+            memory: [("ts".to_owned(), "1".to_owned())].into(),
             at_ms: 5,
             expires_at_ms: 100,
         };

@@ -1,7 +1,17 @@
 //! What a notification says, for templates and for the webhook.
 
-use model::{Alert, Labels};
+use std::collections::BTreeMap;
+
+use model::{Alert, Labels, format_rfc3339_ms};
+use ring::digest;
+use serde::Serialize;
 use template::{Kv, Object, TimeValue, Value};
+
+use super::Memory;
+
+/// Go's zero time: it has not ended.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+const NEVER_MS: i64 = -62_135_596_800_000;
 
 /// A group's state as one integration is told of it.
 #[derive(Debug, Clone)]
@@ -14,10 +24,24 @@ pub struct Notice {
     pub reason: &'static str,
     /// Firing ones first, each kind by start.
     pub alerts: Vec<Alert>,
+    /// What the integration remembered of the group the last time.
+    pub memory: Memory,
     pub now_ms: i64,
 }
 
 impl Notice {
+    /// The group's key, short enough for any vendor's deduplication.
+    pub fn key_hash(&self) -> String {
+        let hash = digest::digest(&digest::SHA256, self.group_key.as_bytes());
+        hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The receiver's name as templates and webhooks have it: ready to stand in a regular expression.
+    pub fn quoted_receiver(&self) -> String {
+        let quote = |c: char| [Some('\\').filter(|_| r"\.+*?()|[]{}^$".contains(c)), Some(c)];
+        self.receiver.chars().flat_map(quote).flatten().collect()
+    }
+
     pub fn is_firing(&self) -> bool {
         self.alerts.iter().any(|alert| !alert.is_resolved_at(self.now_ms))
     }
@@ -36,14 +60,16 @@ impl Notice {
 
     /// The dot of a notification template.
     pub fn to_value(&self) -> Value {
-        let alerts = self.alerts.iter().map(|alert| alert_value(alert, self.now_ms)).collect();
+        let alert = |alert: &Alert| (alert.is_resolved_at(self.now_ms), alert_value(alert, self.now_ms));
+        let alerts = self.alerts.iter().map(alert).collect();
         Value::map([
-            ("Receiver", self.receiver.as_str().into()),
+            ("Receiver", self.quoted_receiver().into()),
             ("Status", self.status().into()),
             ("Alerts", Value::object(Alerts(alerts))),
             ("GroupLabels", Value::object(Kv(self.group_labels.clone()))),
             ("CommonLabels", Value::object(Kv(self.common_labels()))),
             ("CommonAnnotations", Value::object(Kv(self.common_annotations()))),
+            ("NotificationReason", self.reason.into()),
             ("ExternalURL", self.external_url.as_str().into()),
         ])
     }
@@ -60,9 +86,8 @@ fn in_common<'a>(mut sets: impl Iterator<Item = &'a Labels>) -> Labels {
 
 fn alert_value(alert: &Alert, now_ms: i64) -> Value {
     let is_resolved = alert.is_resolved_at(now_ms);
-    // Go's zero time stands for "has not ended".
-    let ends_at_ms = if is_resolved { alert.ends_at_ms } else { -62_135_596_800_000 };
-    Value::map([
+    let ends_at_ms = if is_resolved { alert.ends_at_ms } else { NEVER_MS };
+    let fields = [
         ("Status", if is_resolved { "resolved" } else { "firing" }.into()),
         ("Labels", Value::object(Kv(alert.labels.clone()))),
         ("Annotations", Value::object(Kv(alert.annotations.clone()))),
@@ -70,25 +95,66 @@ fn alert_value(alert: &Alert, now_ms: i64) -> Value {
         ("EndsAt", Value::object(TimeValue::from_ms(ends_at_ms))),
         ("GeneratorURL", alert.generator_url.as_str().into()),
         ("Fingerprint", alert.fingerprint().to_string().into()),
-    ])
+    ];
+    let json = [
+        ("status", fields[0].1.clone()),
+        ("labels", fields[1].1.clone()),
+        ("annotations", fields[2].1.clone()),
+        ("startsAt", go_time(alert.starts_at_ms).into()),
+        ("endsAt", if is_resolved { go_time(alert.ends_at_ms) } else { NEVER.to_owned() }.into()),
+        ("generatorURL", fields[5].1.clone()),
+        ("fingerprint", fields[6].1.clone()),
+    ];
+    Value::object(OneAlert { fields: BTreeMap::from(fields), json: json.to_vec() })
+}
+
+/// RFC 3339 as Go writes it: no fraction where there is none.
+fn go_time(ms: i64) -> String {
+    let text = format_rfc3339_ms(ms);
+    let Some((seconds, fraction)) = text.trim_end_matches('Z').split_once('.') else { return text };
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.is_empty() { format!("{seconds}Z") } else { format!("{seconds}.{fraction}Z") }
+}
+
+/// One of `.Alerts`: its fields by Go's names in templates, and by those of JSON for `toJson`.
+#[derive(Debug)]
+struct OneAlert {
+    fields: BTreeMap<&'static str, Value>,
+    json: Vec<(&'static str, Value)>,
+}
+
+impl Object for OneAlert {
+    fn member(&self, name: &str, _: &[Value]) -> Option<Result<Value, String>> {
+        self.fields.get(name).cloned().map(Ok)
+    }
+
+    fn print(&self) -> String {
+        let printed: Vec<String> =
+            ["Status", "Labels", "Annotations", "StartsAt", "EndsAt", "GeneratorURL", "Fingerprint"]
+                .iter()
+                .map(|name| self.fields[name].print())
+                .collect();
+        format!("{{{}}}", printed.join(" "))
+    }
+
+    fn entries(&self) -> Option<Vec<(Value, Value)>> {
+        Some(self.json.iter().map(|(name, value)| ((*name).into(), value.clone())).collect())
+    }
 }
 
 /// `.Alerts`: a list with `.Firing` and `.Resolved`.
 #[derive(Debug)]
-struct Alerts(Vec<Value>);
+struct Alerts(Vec<(bool, Value)>);
 
 impl Object for Alerts {
     fn member(&self, name: &str, _: &[Value]) -> Option<Result<Value, String>> {
         let wanted = match name {
-            "Firing" => "firing",
-            "Resolved" => "resolved",
+            "Firing" => false,
+            "Resolved" => true,
             _ => return None,
         };
-        let is_wanted = |alert: &&Value| match alert {
-            Value::Map(fields) => fields.get("Status").is_some_and(|status| status.print() == wanted),
-            _ => false,
-        };
-        Some(Ok(Value::list(self.0.iter().filter(is_wanted).cloned())))
+        let found = self.0.iter().filter(|(is_resolved, _)| *is_resolved == wanted);
+        Some(Ok(Value::list(found.map(|(_, alert)| alert.clone()))))
     }
 
     fn print(&self) -> String {
@@ -96,7 +162,75 @@ impl Object for Alerts {
     }
 
     fn entries(&self) -> Option<Vec<(Value, Value)>> {
-        Some(self.0.iter().enumerate().map(|(i, alert)| (Value::Int(i as i64), alert.clone())).collect())
+        Some(self.0.iter().enumerate().map(|(i, (_, alert))| (Value::Int(i as i64), alert.clone())).collect())
+    }
+}
+
+/// The group as JSON: the body of a webhook (Alertmanager `docs/configuration.md`, "webhook_config").
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Payload<'a> {
+    receiver: String,
+    status: &'static str,
+    alerts: Vec<PayloadAlert<'a>>,
+    #[serde(rename = "notification_reason")]
+    reason: &'static str,
+    group_labels: &'a Labels,
+    common_labels: Labels,
+    common_annotations: Labels,
+    #[serde(rename = "externalURL")]
+    external_url: &'a str,
+    version: &'static str,
+    group_key: &'a str,
+    truncated_alerts: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PayloadAlert<'a> {
+    status: &'static str,
+    labels: &'a Labels,
+    annotations: &'a Labels,
+    starts_at: String,
+    ends_at: String,
+    #[serde(rename = "generatorURL")]
+    generator_url: &'a str,
+    fingerprint: String,
+}
+
+impl<'a> Payload<'a> {
+    /// Of at most so many alerts; 0 is all of them.
+    pub fn new(notice: &'a Notice, max_alerts: usize, version: &'static str) -> Payload<'a> {
+        let shown = if max_alerts == 0 { notice.alerts.len() } else { max_alerts.min(notice.alerts.len()) };
+        let alert = |alert: &'a Alert| {
+            let is_resolved = alert.is_resolved_at(notice.now_ms);
+            PayloadAlert {
+                status: if is_resolved { "resolved" } else { "firing" },
+                labels: &alert.labels,
+                annotations: &alert.annotations,
+                starts_at: go_time(alert.starts_at_ms),
+                ends_at: if is_resolved { go_time(alert.ends_at_ms) } else { NEVER.to_owned() },
+                generator_url: &alert.generator_url,
+                fingerprint: alert.fingerprint().to_string(),
+            }
+        };
+        Payload {
+            receiver: notice.quoted_receiver(),
+            status: notice.status(),
+            alerts: notice.alerts[..shown].iter().map(alert).collect(),
+            reason: notice.reason,
+            group_labels: &notice.group_labels,
+            common_labels: notice.common_labels(),
+            common_annotations: notice.common_annotations(),
+            external_url: &notice.external_url,
+            version,
+            group_key: &notice.group_key,
+            truncated_alerts: notice.alerts.len() - shown,
+        }
+    }
+
+    pub fn keep_first(&mut self) {
+        self.alerts.truncate(1);
     }
 }
 
@@ -120,8 +254,9 @@ pub(super) mod tests {
             group_key: "{}:{alertname=\"Down\"}".to_owned(),
             group_labels: Labels::from_pairs([("alertname", "Down")]),
             external_url: "http://b".to_owned(),
-            reason: "first_notification",
+            reason: "first notification",
             alerts: vec![alert("a<1>", 900_000), alert("b", 50_000)],
+            memory: Memory::new(),
             now_ms: 100_000,
         }
     }

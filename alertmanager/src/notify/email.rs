@@ -2,24 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use serde::Deserialize;
-use template::{Functions, Mode, Templates, Value};
 
-use super::{Notice, NotifyError, read_secret};
+use super::http::Http;
+use super::http_config::TlsConfig;
+use super::render::Render;
+use super::setting::{Secret, or};
+use super::{Configured, Global, Integration, Memory, Notifier, NotifyError};
 
 const SMTPS_PORT: u16 = 465;
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmailConfig {
-    pub send_resolved: bool,
+    send_resolved: bool,
     to: String,
     from: String,
     hello: String,
@@ -27,134 +32,231 @@ pub struct EmailConfig {
     auth_username: String,
     auth_password: String,
     auth_password_file: Option<PathBuf>,
+    auth_secret: String,
+    auth_secret_file: Option<PathBuf>,
+    auth_identity: String,
     require_tls: Option<bool>,
+    tls_config: Option<TlsConfig>,
+    force_implicit_tls: Option<bool>,
     headers: BTreeMap<String, String>,
     html: Option<String>,
     text: Option<String>,
+    threading: Threading,
 }
 
-/// What `global` says of mail.
-#[derive(Debug, Clone)]
-pub struct SmtpDefaults {
-    pub from: String,
-    pub hello: String,
-    pub smarthost: String,
-    pub auth_username: String,
-    pub auth_password: String,
-    pub auth_password_file: Option<PathBuf>,
-    pub require_tls: bool,
+/// Whether the mails of a group, or those of a day, hang together in a reader's mailbox.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Threading {
+    enabled: bool,
+    thread_by_date: String,
+}
+
+pub struct Email {
+    config: EmailConfig,
+    password: Option<Secret>,
 }
 
 impl EmailConfig {
     /// Fills what the receiver leaves open from `global`.
-    pub fn join(mut self, global: &SmtpDefaults) -> Result<EmailConfig, String> {
-        let or = |own: String, global: &String| if own.is_empty() { global.clone() } else { own };
-        self.smarthost = or(self.smarthost, &global.smarthost);
-        self.from = or(self.from, &global.from);
-        self.hello = or(self.hello, &global.hello);
-        self.auth_username = or(self.auth_username, &global.auth_username);
+    fn join(mut self, global: &Global) -> Result<EmailConfig, String> {
+        self.smarthost = or(self.smarthost, &global.smtp_smarthost);
+        self.from = or(self.from, &global.smtp_from);
+        self.hello = or(self.hello, &global.smtp_hello);
+        self.auth_username = or(self.auth_username, &global.smtp_auth_username);
+        self.auth_secret = or(self.auth_secret, &global.smtp_auth_secret);
+        self.auth_secret_file = self.auth_secret_file.or_else(|| global.smtp_auth_secret_file.clone());
+        self.auth_identity = or(self.auth_identity, &global.smtp_auth_identity);
         if self.auth_password.is_empty() && self.auth_password_file.is_none() {
-            self.auth_password = global.auth_password.clone();
-            self.auth_password_file = global.auth_password_file.clone();
+            self.auth_password = global.smtp_auth_password.clone();
+            self.auth_password_file = global.smtp_auth_password_file.clone();
         }
-        self.require_tls = Some(self.require_tls.unwrap_or(global.require_tls));
+        self.require_tls = Some(self.require_tls.unwrap_or(global.smtp_require_tls));
+        self.force_implicit_tls = self.force_implicit_tls.or(global.smtp_force_implicit_tls);
+        self.tls_config = self.tls_config.or_else(|| global.smtp_tls_config.clone());
+        self.check()?;
+        Ok(self)
+    }
+
+    fn check(&self) -> Result<(), String> {
         if self.to.is_empty() {
-            return Err("email_configs: missing to address".to_owned());
+            return Err("missing to address in email config".to_owned());
+        }
+        let mut names: Vec<String> = self.headers.keys().map(|name| canonical(name)).collect();
+        names.sort();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("duplicate header {:?} in email config", twice[0]));
+        }
+        if self.threading.enabled {
+            if let Some(name) = ["References", "In-Reply-To"].iter().find(|name| names.iter().any(|one| one == *name)) {
+                return Err(format!(
+                    "conflicting configuration: threading.enabled conflicts with custom {name} header"
+                ));
+            }
+            if !["none", "daily"].contains(&self.threading.thread_by_date.as_str()) {
+                return Err("threading.thread_by_date must be either 'none' or 'daily'".to_owned());
+            }
         }
         if self.smarthost.is_empty() {
-            return Err("email_configs: no global SMTP smarthost set".to_owned());
+            return Err("no global SMTP smarthost set".to_owned());
         }
         if self.from.is_empty() {
-            return Err("email_configs: no global SMTP from set".to_owned());
+            return Err("no global SMTP from set".to_owned());
         }
-        self.host_and_port()?;
-        Ok(self)
+        let has_secret = Secret::pick("auth_secret", &self.auth_secret, &self.auth_secret_file)?.is_some();
+        if has_secret && self.auth_password.is_empty() && self.auth_password_file.is_none() {
+            return Err("auth_secret without a password: CRAM-MD5 is not supported yet".to_owned());
+        }
+        self.tls_config.as_ref().map_or(Ok(()), TlsConfig::check)?;
+        self.host_and_port().map(drop)
     }
 
     fn host_and_port(&self) -> Result<(&str, u16), String> {
         let split = self.smarthost.rsplit_once(':');
-        let parsed = split.and_then(|(host, port)| Some((host.trim_matches(['[', ']']), port.parse().ok()?)));
-        parsed.ok_or_else(|| format!("email_configs: address {:?}: a port is needed", self.smarthost))
+        let (host, port) = split.ok_or_else(|| format!("address {}: missing port in address", self.smarthost))?;
+        if port.is_empty() {
+            return Err(format!("address {:?}: port cannot be empty", self.smarthost));
+        }
+        let port = port.parse().map_err(|_| format!("address {:?}: {port:?} is not a port", self.smarthost))?;
+        Ok((host.trim_matches(['[', ']']), port))
     }
 
+    fn tls(&self, host: &str) -> Result<TlsParameters, NotifyError> {
+        let mut builder = TlsParameters::builder(host.to_owned());
+        if let Some(config) = &self.tls_config {
+            let ca = config.read_ca()?;
+            if !ca.is_empty() {
+                builder =
+                    builder.add_root_certificate(Certificate::from_pem(ca.as_bytes()).map_err(NotifyError::for_good)?);
+            }
+            builder = builder.dangerous_accept_invalid_certs(config.insecure_skip_verify);
+        }
+        builder.build().map_err(NotifyError::for_good)
+    }
+}
+
+/// A header's name as it is usually written: `X-Group`.
+fn canonical(name: &str) -> String {
+    let part = |part: &str| {
+        let mut letters = part.chars();
+        letters.next().map_or(String::new(), |first| {
+            first.to_ascii_uppercase().to_string() + &letters.as_str().to_ascii_lowercase()
+        })
+    };
+    name.split('-').map(part).collect::<Vec<_>>().join("-")
+}
+
+impl Configured for EmailConfig {
+    fn build(self, global: &Global) -> Result<Integration, String> {
+        let config = self.join(global)?;
+        let password = Secret::pick("auth_password", &config.auth_password, &config.auth_password_file)?;
+        Ok(Arc::new(Email { config, password }))
+    }
+}
+
+impl Email {
     fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, NotifyError> {
-        let (host, port) = self.host_and_port().map_err(NotifyError::for_good)?;
+        let config = &self.config;
+        let (host, port) = config.host_and_port().map_err(NotifyError::for_good)?;
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
             .port(port)
-            .hello_name(ClientId::Domain(self.hello.clone()))
+            .hello_name(ClientId::Domain(config.hello.clone()))
             .timeout(Some(super::ATTEMPT_TIMEOUT));
-        let tls = || TlsParameters::new(host.to_owned()).map_err(NotifyError::for_good);
-        if port == SMTPS_PORT {
-            builder = builder.tls(Tls::Wrapper(tls()?));
-        } else if self.require_tls != Some(false) {
-            builder = builder.tls(Tls::Required(tls()?));
+        if config.force_implicit_tls.unwrap_or(port == SMTPS_PORT) {
+            builder = builder.tls(Tls::Wrapper(config.tls(host)?));
+        } else if config.require_tls != Some(false) {
+            builder = builder.tls(Tls::Required(config.tls(host)?));
         }
-        if !self.auth_username.is_empty() {
-            let password =
-                self.auth_password_file.as_deref().map_or_else(|| Ok(self.auth_password.clone()), read_secret)?;
-            builder = builder.credentials(Credentials::new(self.auth_username.clone(), password));
+        if !config.auth_username.is_empty() {
+            let password = self.password.as_ref().map_or_else(|| Ok(String::new()), Secret::read)?;
+            builder = builder.credentials(Credentials::new(config.auth_username.clone(), password));
         }
         Ok(builder.build())
     }
-}
 
-/// Fills in templates for one notice.
-struct Render<'a> {
-    templates: &'a Templates,
-    dot: Value,
-    functions: Functions,
-}
-
-impl Render<'_> {
-    fn text(&self, template: &str, mode: Mode) -> Result<String, NotifyError> {
-        self.templates.expand(template, &self.dot, &self.functions, mode).map_err(NotifyError::for_good)
-    }
-
-    /// A header's value: one line, whatever labels say.
-    fn header(&self, template: &str) -> Result<String, NotifyError> {
-        Ok(self.text(template, Mode::Text)?.replace(['\r', '\n'], " "))
-    }
-
-    fn mailboxes(&self, template: &str) -> Result<Vec<Mailbox>, NotifyError> {
-        let list = self.header(template)?;
-        let parse =
-            |one: &str| one.trim().parse().map_err(|error| NotifyError::for_good(format!("address {one:?}: {error}")));
-        list.split(',').filter(|one| !one.trim().is_empty()).map(parse).collect()
+    async fn deliver(&self, render: &Render<'_>) -> Result<Memory, NotifyError> {
+        let message = message(&self.config, render)?;
+        let sent = self.transport()?.send(message).await;
+        // A permanent refusal (5xx) stays one; everything else may pass.
+        let failed = |error: lettre::transport::smtp::Error| NotifyError {
+            retry: !error.is_permanent(),
+            ..NotifyError::for_now(error)
+        };
+        sent.map(|_| Memory::new()).map_err(failed)
     }
 }
 
-fn message(config: &EmailConfig, notice: &Notice, templates: &Templates) -> Result<Message, NotifyError> {
-    let functions = template::alertmanager_functions(notice.now_ms);
-    let render = Render { templates, dot: notice.to_value(), functions };
-    let header =
+impl Notifier for Email {
+    fn kind(&self) -> &'static str {
+        "email"
+    }
+
+    fn send_resolved(&self) -> bool {
+        self.config.send_resolved
+    }
+
+    fn http(&self) -> Option<&Http> {
+        None
+    }
+
+    fn send<'a>(&'a self, render: &'a Render<'a>) -> BoxFuture<'a, Result<Memory, NotifyError>> {
+        Box::pin(self.deliver(render))
+    }
+}
+
+/// A header's value: one line, whatever labels say.
+fn header(render: &Render, template: &str) -> Result<String, NotifyError> {
+    Ok(render.text(template)?.replace(['\r', '\n'], " "))
+}
+
+fn mailboxes(render: &Render, template: &str) -> Result<Vec<Mailbox>, NotifyError> {
+    let list = header(render, template)?;
+    let parse =
+        |one: &str| one.trim().parse().map_err(|error| NotifyError::for_good(format!("address {one:?}: {error}")));
+    list.split(',').filter(|one| !one.trim().is_empty()).map(parse).collect()
+}
+
+/// A name of no mail, under which readers put a group's mails together.
+fn thread(threading: &Threading, render: &Render) -> String {
+    let today = chrono::DateTime::from_timestamp_millis(render.notice.now_ms).unwrap_or_default();
+    let date = if threading.thread_by_date == "none" { String::new() } else { today.format("%Y-%m-%d").to_string() };
+    format!("<alert-{}-{date}@alertmanager>", &render.notice.key_hash()[..16])
+}
+
+fn message(config: &EmailConfig, render: &Render) -> Result<Message, NotifyError> {
+    let own =
         |name: &str| config.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-    let subject = header("Subject").map_or(r#"{{ template "email.default.subject" . }}"#, String::as_str);
-    let mut builder = Message::builder().subject(render.header(subject)?).message_id(None);
-    for from in render.mailboxes(header("From").unwrap_or(&config.from))? {
+    let subject = own("Subject").map_or(r#"{{ template "email.default.subject" . }}"#, String::as_str);
+    let mut builder = Message::builder().subject(header(render, subject)?);
+    if own("Message-Id").is_none() {
+        builder = builder.message_id(None);
+    }
+    for from in mailboxes(render, own("From").unwrap_or(&config.from))? {
         builder = builder.from(from);
     }
-    for to in render.mailboxes(&config.to)? {
+    for to in mailboxes(render, own("To").unwrap_or(&config.to))? {
         builder = builder.to(to);
     }
     let html = config.html.as_deref().unwrap_or(r#"{{ template "email.default.html" . }}"#);
     let text = config.text.as_deref().unwrap_or(r#"{{ template "email.default.text" . }}"#);
-    let body = MultiPart::alternative_plain_html(render.text(text, Mode::Text)?, render.text(html, Mode::Html)?);
+    let body = MultiPart::alternative_plain_html(render.text(text)?, render.html(html)?);
     let mut message = builder.multipart(body).map_err(NotifyError::for_good)?;
     let special = ["subject", "from", "to"];
-    for (name, value) in
-        config.headers.iter().filter(|(name, _)| !special.contains(&name.to_ascii_lowercase().as_str()))
-    {
-        let header = HeaderName::new_from_ascii(name.clone()).map_err(NotifyError::for_good)?;
-        message.headers_mut().insert_raw(HeaderValue::new(header, render.header(value)?));
+    let mut headers: Vec<(String, String)> = Vec::new();
+    for (name, value) in &config.headers {
+        if !special.contains(&name.to_ascii_lowercase().as_str()) {
+            headers.push((canonical(name), header(render, value)?));
+        }
+    }
+    if config.threading.enabled {
+        let root = thread(&config.threading, render);
+        headers.extend(["References", "In-Reply-To"].map(|name| (name.to_owned(), root.clone())));
+    }
+    for (name, value) in headers {
+        let name = HeaderName::new_from_ascii(name).map_err(NotifyError::for_good)?;
+        message.headers_mut().insert_raw(HeaderValue::new(name, value));
     }
     Ok(message)
-}
-
-pub async fn send(config: &EmailConfig, notice: &Notice, templates: &Templates) -> Result<(), NotifyError> {
-    let message = message(config, notice, templates)?;
-    let sent = config.transport()?.send(message).await;
-    // A permanent refusal (5xx) stays one; everything else may pass.
-    sent.map(drop).map_err(|error| NotifyError { retry: !error.is_permanent(), message: error.to_string() })
 }
 
 #[cfg(test)]
@@ -162,40 +264,53 @@ mod tests {
     use super::*;
     use crate::notify::data::tests::notice;
     use crate::notify::default_templates;
+    use crate::notify::tests::{KEY_HASH, check_settings};
 
-    fn nothing() -> SmtpDefaults {
-        let empty = String::new;
-        SmtpDefaults {
-            from: empty(),
-            hello: "localhost".into(),
-            smarthost: empty(),
-            auth_username: empty(),
-            auth_password: empty(),
-            auth_password_file: None,
-            require_tls: true,
-        }
+    fn check(yaml: &str, expected: Result<(), &str>) {
+        check_settings::<EmailConfig>(yaml, expected);
     }
 
-    fn config() -> EmailConfig {
-        let global = SmtpDefaults { smarthost: "mail:25".into(), from: "Binnacle <b@x.org>".into(), ..nothing() };
-        let own = EmailConfig {
-            to: "{{ .Receiver }}@x.org, two@x.org".into(),
-            headers: [("X-Group".to_owned(), "{{ .GroupLabels.alertname }}\nBcc: evil@x.org".to_owned())].into(),
-            ..EmailConfig::default()
-        };
-        own.join(&global).expect("complete")
+    #[test]
+    fn settings() {
+        check("{to: a@b, from: c@d, smarthost: 'mail:25'}", Ok(()));
+        check("{from: c@d, smarthost: 'mail:25'}", Err("missing to address in email config"));
+        check("{to: a@b, from: c@d}", Err("no global SMTP smarthost set"));
+        check("{to: a@b, smarthost: 'mail:25'}", Err("no global SMTP from set"));
+        check("{to: a@b, from: c@d, smarthost: mail}", Err("missing port in address"));
+        check("{to: a@b, from: c@d, smarthost: 'mail:'}", Err("port cannot be empty"));
+        let rest = "to: a@b, from: c@d, smarthost: 'mail:25'";
+        check(&format!("{{{rest}, headers: {{x-a: b, X-A: c}}}}"), Err("duplicate header \"X-A\" in email config"));
+        check(&format!("{{{rest}, threading: {{enabled: true}}}}"), Err("must be either 'none' or 'daily'"));
+        check(
+            &format!("{{{rest}, headers: {{references: x}}, threading: {{enabled: true, thread_by_date: none}}}}"),
+            Err("threading.enabled conflicts with custom References header"),
+        );
+        check(&format!("{{{rest}, auth_secret: x}}"), Err("CRAM-MD5 is not supported yet"));
+        check(&format!("{{{rest}, auth_password: x, auth_password_file: y}}"), Err("at most one of auth_password &"));
+    }
+
+    fn mail(yaml: &str) -> String {
+        let config: EmailConfig = serde_saphyr::from_str(yaml).expect("YAML");
+        let mut global = Global::default();
+        (global.smtp_smarthost, global.smtp_from) = ("mail:25".into(), "Binnacle <b@x.org>".into());
+        let config = config.join(&global).expect("complete");
+        let (notice, templates) = (notice(), default_templates());
+        let message = message(&config, &Render::new(&notice, &templates)).expect("a message");
+        String::from_utf8(message.formatted()).expect("UTF-8")
     }
 
     #[test]
     fn a_mail_has_both_bodies_and_its_headers() {
-        let message = message(&config(), &notice(), &default_templates()).expect("a message");
-        let text = String::from_utf8(message.formatted()).expect("UTF-8");
+        let text = mail(
+            "{to: '{{ .Receiver }}@x.org, two@x.org', headers: {x-group: \"{{ .GroupLabels.alertname }}\\nBcc: evil@x.org\"}}",
+        );
         for part in [
             "Subject: [FIRING:1] Down (page)",
             "From: Binnacle <b@x.org>",
             "team@x.org",
             "two@x.org",
             "Message-ID: <",
+            "X-Group: Down Bcc: evil@x.org",
             "multipart/alternative",
             "text/plain",
             "text/html",
@@ -207,10 +322,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
-        let joined =
-            EmailConfig { to: "a@b".into(), smarthost: "mail".into(), from: "c@d".into(), ..EmailConfig::default() };
-        assert!(joined.join(&nothing()).expect_err("no port").contains("port"));
-        assert!(config().transport().is_ok());
+    fn a_group_is_a_thread() {
+        let text = mail("{to: a@x.org, threading: {enabled: true, thread_by_date: daily}}");
+        let root = format!("<alert-{}-1970-01-01@alertmanager>", &KEY_HASH[..16]);
+        assert!(
+            text.contains(&format!("References: {root}")) && text.contains(&format!("In-Reply-To: {root}")),
+            "{text}"
+        );
     }
 }

@@ -1,26 +1,109 @@
 //! Delivery: one file per integration. An integration says whether a failure is worth trying again.
+//!
+//! Each has its settings as written (`…Config`, every field of Alertmanager 0.34 with its default), which
+//! [`Configured::build`] checks and joins with `global` into what [`Notifier::send`] delivers with. Requests, answers,
+//! credentials and templates are the same for all: `http`, `http_config`, `setting`, `render`.
+
+/// Makes an integration with `config.send_resolved`, `http` and `deliver` a [`Notifier`].
+macro_rules! over_http {
+    ($name:ty, $kind:literal) => {
+        impl $crate::notify::Notifier for $name {
+            fn kind(&self) -> &'static str {
+                $kind
+            }
+
+            fn send_resolved(&self) -> bool {
+                self.config.send_resolved
+            }
+
+            fn http(&self) -> Option<&$crate::notify::http::Http> {
+                Some(&self.http)
+            }
+
+            fn send<'a>(
+                &'a self,
+                render: &'a $crate::notify::render::Render<'a>,
+            ) -> futures::future::BoxFuture<'a, Result<$crate::notify::Memory, $crate::notify::NotifyError>> {
+                Box::pin(self.deliver(render))
+            }
+        }
+    };
+}
 
 mod data;
+mod discord;
 mod email;
+mod global;
+mod http;
+mod http_config;
+mod incidentio;
+mod jira;
+mod mattermost;
+mod msteams;
+mod msteamsv2;
+mod opsgenie;
+mod pagerduty;
+mod pushover;
+mod render;
+mod rocketchat;
+mod setting;
+mod sigv4;
+mod slack;
+mod sns;
+mod telegram;
+#[cfg(test)]
+mod tests;
+mod victorops;
+mod webex;
 mod webhook;
+mod wechat;
 
-use std::path::Path;
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use serde::Deserialize;
 use template::Templates;
 
 pub use data::Notice;
-pub use email::{EmailConfig, SmtpDefaults};
-pub use webhook::WebhookConfig;
+pub use global::Global;
+use http::Http;
+use render::Render;
 
 /// One attempt at delivery takes no longer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Clone)]
-pub enum Integration {
-    Webhook(WebhookConfig),
-    Email(EmailConfig),
+/// What an integration remembers of a group from one notification to the next, in the notification log.
+pub type Memory = BTreeMap<String, String>;
+
+/// A receiver's settings for one integration, as written.
+pub trait Configured: Sized {
+    /// Checks them and fills what they leave open from `global`.
+    fn build(self, global: &Global) -> Result<Integration, String>;
+}
+
+/// One integration, ready to deliver.
+pub trait Notifier: Send + Sync {
+    /// Its name in the configuration and in metrics.
+    fn kind(&self) -> &'static str;
+
+    fn send_resolved(&self) -> bool;
+
+    /// The connection it needs, if it is one of HTTP.
+    fn http(&self) -> Option<&Http>;
+
+    /// One attempt; answers what to remember of the group.
+    fn send<'a>(&'a self, render: &'a Render<'a>) -> BoxFuture<'a, Result<Memory, NotifyError>>;
+}
+
+pub type Integration = Arc<dyn Notifier>;
+
+impl fmt::Debug for dyn Notifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())
+    }
 }
 
 /// Why a notification did not go out.
@@ -30,66 +113,130 @@ pub struct NotifyError {
     pub message: String,
     /// Whether the same attempt may succeed later.
     pub retry: bool,
+    pub reason: Reason,
+}
+
+/// The label `reason` of failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    Other,
+    Client,
+    Server,
+    Auth,
+    RateLimited,
+    DeadlineExceeded,
+}
+
+impl Reason {
+    fn of_status(status: u16) -> Reason {
+        match status {
+            401 | 403 => Reason::Auth,
+            429 => Reason::RateLimited,
+            400..500 => Reason::Client,
+            500..600 => Reason::Server,
+            _ => Reason::Other,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Other => "other",
+            Reason::Client => "clientError",
+            Reason::Server => "serverError",
+            Reason::Auth => "authError",
+            Reason::RateLimited => "rateLimited",
+            Reason::DeadlineExceeded => "contextDeadlineExceeded",
+        }
+    }
 }
 
 impl NotifyError {
     fn for_good(message: impl ToString) -> NotifyError {
-        NotifyError { message: message.to_string(), retry: false }
+        NotifyError { message: message.to_string(), retry: false, reason: Reason::Other }
     }
 
     fn for_now(message: impl ToString) -> NotifyError {
-        NotifyError { message: message.to_string(), retry: true }
+        NotifyError { message: message.to_string(), retry: true, reason: Reason::Other }
+    }
+
+    /// The receiver understood and said no.
+    fn refused(message: impl ToString) -> NotifyError {
+        NotifyError { reason: Reason::Client, ..NotifyError::for_good(message) }
+    }
+
+    /// Says first what was being done.
+    fn while_doing(self, what: impl fmt::Display) -> NotifyError {
+        NotifyError { message: format!("{what}: {}", self.message), ..self }
     }
 }
 
-impl Integration {
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Integration::Webhook(_) => "webhook",
-            Integration::Email(_) => "email",
-        }
-    }
+/// One attempt of an integration, bounded in time.
+pub async fn attempt(integration: &Integration, notice: &Notice, templates: &Templates) -> Result<Memory, NotifyError> {
+    let render = Render::new(notice, templates);
+    let in_time = tokio::time::timeout(ATTEMPT_TIMEOUT, integration.send(&render)).await;
+    in_time.unwrap_or_else(|_| {
+        let message = format!("no answer within {ATTEMPT_TIMEOUT:?}");
+        Err(NotifyError { reason: Reason::DeadlineExceeded, ..NotifyError::for_now(message) })
+    })
+}
 
-    pub fn send_resolved(&self) -> bool {
-        match self {
-            Integration::Webhook(config) => config.send_resolved,
-            Integration::Email(config) => config.send_resolved,
+/// Declares a receiver's lists of integrations.
+macro_rules! receiver {
+    ($($field:ident: $config:ty,)*) => {
+        /// A receiver as written.
+        #[derive(Default, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct RawReceiver {
+            pub name: String,
+            labels: BTreeMap<String, String>,
+            $($field: Vec<Option<$config>>,)*
         }
-    }
 
-    /// One attempt.
-    pub async fn send(&self, notice: &Notice, templates: &Templates) -> Result<(), NotifyError> {
-        let attempt = async {
-            match self {
-                Integration::Webhook(config) => webhook::send(config, notice).await,
-                Integration::Email(config) => email::send(config, notice, templates).await,
+        impl RawReceiver {
+            /// Its integrations, in this order.
+            pub fn build(self, global: &Global) -> Result<Vec<Integration>, String> {
+                if let Some(name) = self.labels.get("name").filter(|name| **name != self.name) {
+                    return Err(format!(
+                        "receiver label \"name\" must match receiver name {:?}, got {name:?}", self.name
+                    ));
+                }
+                let mut integrations = Vec::new();
+                $(for config in self.$field {
+                    let kind = stringify!($field).trim_end_matches("_configs");
+                    let config = config.ok_or_else(|| format!("missing {kind} config"))?;
+                    integrations.push(config.build(global)?);
+                })*
+                Ok(integrations)
             }
-        };
-        let in_time = tokio::time::timeout(ATTEMPT_TIMEOUT, attempt).await;
-        in_time.unwrap_or_else(|_| Err(NotifyError::for_now(format!("no answer within {ATTEMPT_TIMEOUT:?}"))))
-    }
+        }
+    };
 }
 
-/// The client of all integrations, made when it is first needed.
-fn client() -> Result<&'static reqwest::Client, NotifyError> {
-    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
-    if let Some(client) = CLIENT.get() {
-        return Ok(client);
-    }
-    let client = service::http::client().timeout(ATTEMPT_TIMEOUT).build().map_err(NotifyError::for_now)?;
-    Ok(CLIENT.get_or_init(|| client))
-}
-
-/// A secret from a file, without the newline that editors leave.
-fn read_secret(path: &Path) -> Result<String, NotifyError> {
-    let text = std::fs::read_to_string(path);
-    text.map(|text| text.trim_end().to_owned())
-        .map_err(|error| NotifyError::for_now(format!("{}: {error}", path.display())))
-}
+receiver!(
+    webhook_configs: webhook::WebhookConfig,
+    email_configs: email::EmailConfig,
+    pagerduty_configs: pagerduty::PagerdutyConfig,
+    opsgenie_configs: opsgenie::OpsgenieConfig,
+    wechat_configs: wechat::WechatConfig,
+    slack_configs: slack::SlackConfig,
+    victorops_configs: victorops::VictoropsConfig,
+    pushover_configs: pushover::PushoverConfig,
+    sns_configs: sns::SnsConfig,
+    telegram_configs: telegram::TelegramConfig,
+    discord_configs: discord::DiscordConfig,
+    webex_configs: webex::WebexConfig,
+    msteams_configs: msteams::MsteamsConfig,
+    msteamsv2_configs: msteamsv2::Msteamsv2Config,
+    jira_configs: jira::JiraConfig,
+    rocketchat_configs: rocketchat::RocketchatConfig,
+    mattermost_configs: mattermost::MattermostConfig,
+    incidentio_configs: incidentio::IncidentioConfig,
+);
 
 /// The templates that are there without any file; users' files may redefine them.
 pub fn default_templates() -> Templates {
     let mut templates = Templates::new();
     templates.parse("default.tmpl", include_str!("default.tmpl")).expect("the built-in templates parse");
+    templates.parse("email.tmpl", include_str!("email.tmpl")).expect("the built-in templates parse");
     templates
 }

@@ -1,181 +1,142 @@
-//! Webhook: the group as JSON, payload version 4 (Alertmanager `docs/configuration.md`, "webhook_config").
+//! Webhook: the group as JSON, payload version 4, or a payload of the user's own.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use model::{DurationMs, Labels, format_rfc3339_ms};
-use serde::{Deserialize, Serialize};
+use model::DurationMs;
+use serde::Deserialize;
+use serde_json::Value as Json;
+use template::Templates;
 
-use super::{Notice, NotifyError, client, read_secret};
+use super::data::Payload;
+use super::http::{Http, within};
+use super::http_config::HttpConfig;
+use super::render::Render;
+use super::setting::{Secret, parse_url};
+use super::{Configured, Global, Integration, Memory, NotifyError};
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookConfig {
-    pub send_resolved: bool,
+    send_resolved: bool,
+    http_config: Option<HttpConfig>,
+    /// A template or an address.
     url: String,
     url_file: Option<PathBuf>,
     /// 0: all of them.
     max_alerts: usize,
     timeout: Option<DurationMs>,
-    http_config: HttpConfig,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct HttpConfig {
-    authorization: Option<Authorization>,
-    basic_auth: Option<BasicAuth>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Authorization {
-    #[serde(default = "bearer", rename = "type")]
-    kind: String,
-    #[serde(default)]
-    credentials: String,
-    credentials_file: Option<PathBuf>,
-}
-
-fn bearer() -> String {
-    "Bearer".to_owned()
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BasicAuth {
-    username: String,
-    #[serde(default)]
-    password: String,
-    password_file: Option<PathBuf>,
+    payload: Option<Json>,
 }
 
 impl Default for WebhookConfig {
     fn default() -> Self {
-        let (url, url_file, http_config) = (String::new(), None, HttpConfig::default());
-        WebhookConfig { send_resolved: true, url, url_file, max_alerts: 0, timeout: None, http_config }
-    }
-}
-
-impl WebhookConfig {
-    pub fn check(self) -> Result<WebhookConfig, String> {
-        match (self.url.is_empty(), self.url_file.is_some()) {
-            (true, false) => Err("webhook_configs: one of url or url_file must be configured".to_owned()),
-            (false, true) => Err("webhook_configs: at most one of url & url_file must be configured".to_owned()),
-            (true, true) => Ok(self),
-            (false, false) => match reqwest::Url::parse(&self.url) {
-                Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(self),
-                _ => Err(format!("webhook_configs: unsupported URL {:?}", self.url)),
-            },
+        WebhookConfig {
+            send_resolved: true,
+            http_config: None,
+            url: String::new(),
+            url_file: None,
+            max_alerts: 0,
+            timeout: None,
+            payload: None,
         }
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Payload<'a> {
-    receiver: &'a str,
-    status: &'static str,
-    alerts: Vec<PayloadAlert<'a>>,
-    group_labels: &'a Labels,
-    common_labels: Labels,
-    common_annotations: Labels,
-    #[serde(rename = "externalURL")]
-    external_url: &'a str,
-    version: &'static str,
-    group_key: &'a str,
-    truncated_alerts: usize,
-    #[serde(rename = "notification_reason")]
-    reason: &'static str,
+pub struct Webhook {
+    config: WebhookConfig,
+    url: Secret,
+    http: Arc<Http>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PayloadAlert<'a> {
-    status: &'static str,
-    labels: &'a Labels,
-    annotations: &'a Labels,
-    starts_at: String,
-    ends_at: String,
-    #[serde(rename = "generatorURL")]
-    generator_url: &'a str,
-    fingerprint: String,
-}
-
-fn payload<'a>(config: &WebhookConfig, notice: &'a Notice) -> Payload<'a> {
-    let shown = if config.max_alerts == 0 { notice.alerts.len() } else { config.max_alerts.min(notice.alerts.len()) };
-    let alert = |alert: &'a model::Alert| {
-        let is_resolved = alert.is_resolved_at(notice.now_ms);
-        PayloadAlert {
-            status: if is_resolved { "resolved" } else { "firing" },
-            labels: &alert.labels,
-            annotations: &alert.annotations,
-            starts_at: format_rfc3339_ms(alert.starts_at_ms),
-            // Go's zero time: it has not ended.
-            ends_at: if is_resolved { format_rfc3339_ms(alert.ends_at_ms) } else { "0001-01-01T00:00:00Z".to_owned() },
-            generator_url: &alert.generator_url,
-            fingerprint: alert.fingerprint().to_string(),
+impl Configured for WebhookConfig {
+    fn build(mut self, global: &Global) -> Result<Integration, String> {
+        let url = Secret::require("url", &self.url, &self.url_file)?;
+        if self.url.contains("{{") {
+            let functions = template::alertmanager_functions(0);
+            let checked = Templates::check("url", &self.url, &functions, &[]);
+            checked.map_err(|error| format!("invalid template syntax: {error}"))?;
+        } else if !self.url.is_empty() {
+            parse_url(&self.url).map_err(|error| format!("invalid URL: {error}"))?;
         }
-    };
-    Payload {
-        receiver: &notice.receiver,
-        status: notice.status(),
-        alerts: notice.alerts[..shown].iter().map(alert).collect(),
-        group_labels: &notice.group_labels,
-        common_labels: notice.common_labels(),
-        common_annotations: notice.common_annotations(),
-        external_url: &notice.external_url,
-        version: "4",
-        group_key: &notice.group_key,
-        truncated_alerts: notice.alerts.len() - shown,
-        reason: notice.reason,
+        let http = global.http(self.http_config.take())?;
+        Ok(Arc::new(Webhook { config: self, url, http }))
     }
 }
 
-pub async fn send(config: &WebhookConfig, notice: &Notice) -> Result<(), NotifyError> {
-    let url = match &config.url_file {
-        Some(path) => read_secret(path)?,
-        None => config.url.clone(),
-    };
-    let mut request = client()?.post(&url).json(&payload(config, notice));
-    if let Some(timeout) = config.timeout.filter(|timeout| timeout.0 > 0) {
-        request = request.timeout(timeout.as_std());
+impl Webhook {
+    async fn post(&self, render: &Render<'_>) -> Result<Memory, NotifyError> {
+        let url = render.text(&self.url.read()?);
+        let url = url.map_err(|error| error.while_doing("failed to template webhook URL"))?;
+        if url.is_empty() {
+            return Err(NotifyError::for_good("webhook URL is empty after templating"));
+        }
+        let url = parse_url(&url).map_err(NotifyError::for_good)?;
+        let answer = match &self.config.payload {
+            None => self.http.post_json(url, &Payload::new(render.notice, self.config.max_alerts, "4")).await?,
+            Some(payload) => {
+                let payload = render.tree(payload);
+                let payload = payload.map_err(|error| error.while_doing("failed to render custom payload"))?;
+                self.http.post_json(url, &payload).await?
+            }
+        };
+        answer.check(&[])?;
+        Ok(Memory::new())
     }
-    if let Some(auth) = &config.http_config.authorization {
-        let credentials = auth.credentials_file.as_deref().map_or_else(|| Ok(auth.credentials.clone()), read_secret)?;
-        request = request.header("authorization", format!("{} {credentials}", auth.kind));
+
+    async fn deliver(&self, render: &Render<'_>) -> Result<Memory, NotifyError> {
+        within("webhook", self.config.timeout, self.post(render)).await
     }
-    if let Some(auth) = &config.http_config.basic_auth {
-        let password = auth.password_file.as_deref().map_or_else(|| Ok(auth.password.clone()), read_secret)?;
-        request = request.basic_auth(&auth.username, Some(password));
-    }
-    // The address may hold a secret: the error must not name it.
-    let response = request.send().await.map_err(|error| NotifyError::for_now(error.without_url()))?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(());
-    }
-    let said: String = response.text().await.unwrap_or_default().chars().take(200).collect();
-    let message = format!("unexpected status code {status}: {said}");
-    Err(if status.is_server_error() { NotifyError::for_now(message) } else { NotifyError::for_good(message) })
 }
+
+over_http!(Webhook, "webhook");
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::notify::data::tests::notice;
+    use crate::notify::tests::{Reply, check_settings, deliver, delivered};
+
+    fn check(yaml: &str, expected: Result<(), &str>) {
+        check_settings::<WebhookConfig>(yaml, expected);
+    }
 
     #[test]
-    fn the_payload_is_version_4() {
-        let config = WebhookConfig { max_alerts: 1, ..WebhookConfig::default() };
-        let notice = notice();
-        let json = serde_json::to_value(payload(&config, &notice)).expect("JSON");
+    fn settings() {
+        check("{url: 'http://x'}", Ok(()));
+        check("{url: '{{ .CommonLabels.url }}'}", Ok(()));
+        check("{}", Err("one of url or url_file must be configured"));
+        check("{url: 'http://x', url_file: f}", Err("at most one of url & url_file must be configured"));
+        check("{url: x}", Err("unsupported scheme \"\" for URL"));
+        check("{url: '{{ nonsense }}'}", Err("invalid template syntax"));
+    }
+
+    #[tokio::test]
+    async fn the_payload_is_version_4() {
+        let heard = delivered::<WebhookConfig>("{url: URL/x, max_alerts: 1}", Reply::text(200, ""), &notice()).await;
+        assert_eq!(heard.line(), "POST /x");
+        let json = heard.json();
         assert_eq!(json["version"], "4");
         assert_eq!(json["truncatedAlerts"], 1);
+        assert_eq!(json["alerts"].as_array().map(Vec::len), Some(1));
         assert_eq!(json["alerts"][0]["endsAt"], "0001-01-01T00:00:00Z");
-        assert_eq!(json["alerts"][0]["startsAt"], "1970-01-01T00:00:10.000Z");
-        assert_eq!(json["commonLabels"], serde_json::json!({"alertname": "Down", "severity": "page"}));
+        assert_eq!(json["alerts"][0]["startsAt"], "1970-01-01T00:00:10Z");
+        assert_eq!(json["commonLabels"], json!({"alertname": "Down", "severity": "page"}));
         assert_eq!(json["groupKey"], "{}:{alertname=\"Down\"}");
-        let keys = ["receiver", "status", "groupLabels", "commonAnnotations", "externalURL", "notification_reason"];
+        assert_eq!(json["notification_reason"], "first notification");
+        let keys = ["receiver", "status", "groupLabels", "commonAnnotations", "externalURL"];
         assert!(keys.iter().all(|key| json.get(key).is_some()), "{json}");
+    }
+
+    #[tokio::test]
+    async fn a_payload_and_an_address_of_its_own() {
+        let yaml = "{url: 'URL/{{ .CommonLabels.severity }}', payload: {to: '+1', text: '{{ .Status }}', n: '{{ len .Alerts }}'}}";
+        let heard = delivered::<WebhookConfig>(yaml, Reply::text(200, ""), &notice()).await;
+        assert_eq!(heard.line(), "POST /page");
+        assert_eq!(heard.json(), json!({"to": "+1", "text": "firing", "n": 2}));
+        let (sent, _) = deliver::<WebhookConfig>("{url: '{{ .GroupLabels.none }}'}", &[], &notice()).await;
+        assert_eq!(sent.expect_err("no URL").message, "webhook URL is empty after templating");
     }
 }

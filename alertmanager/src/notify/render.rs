@@ -1,0 +1,154 @@
+//! Templates filled in for one notice, and texts cut to what a receiver takes.
+
+use serde_json::Value as Json;
+use template::{Functions, Mode, Templates, Value};
+
+use super::{Notice, NotifyError};
+
+const ELLIPSIS: &str = "…";
+
+pub struct Render<'a> {
+    pub notice: &'a Notice,
+    templates: &'a Templates,
+    dot: Value,
+    functions: Functions,
+}
+
+impl<'a> Render<'a> {
+    pub fn new(notice: &'a Notice, templates: &'a Templates) -> Render<'a> {
+        let functions = template::alertmanager_functions(notice.now_ms);
+        Render { notice, templates, dot: notice.to_value(), functions }
+    }
+
+    fn expand(&self, template: &str, mode: Mode) -> Result<String, NotifyError> {
+        self.templates.expand(template, &self.dot, &self.functions, mode).map_err(NotifyError::for_good)
+    }
+
+    pub fn text(&self, template: &str) -> Result<String, NotifyError> {
+        self.expand(template, Mode::Text)
+    }
+
+    pub fn html(&self, template: &str) -> Result<String, NotifyError> {
+        self.expand(template, Mode::Html)
+    }
+
+    /// A text of at most so many characters; says in the log when something was cut off.
+    pub fn cut(&self, field: &str, template: &str, max_runes: usize) -> Result<String, NotifyError> {
+        Ok(self.cut_text(field, self.text(template)?, max_runes))
+    }
+
+    pub fn cut_text(&self, field: &str, text: String, max_runes: usize) -> String {
+        let Some(short) = cut_runes(&text, max_runes) else { return text };
+        tracing::warn!(group = self.notice.group_key, max_runes, "{field} is cut");
+        short
+    }
+
+    /// A list of names separated by commas; empty ones are left out.
+    pub fn list(&self, template: &str) -> Result<Vec<String>, NotifyError> {
+        Ok(split(&self.text(template)?))
+    }
+
+    /// A tree with every text and key in it filled in. A text that then reads as YAML of another kind (a number, a
+    /// list, what `toJson` prints) becomes that.
+    pub fn tree(&self, tree: &Json) -> Result<Json, NotifyError> {
+        Ok(match tree {
+            Json::String(template) => typed(self.text(template)?),
+            Json::Array(items) => items.iter().map(|item| self.tree(item)).collect::<Result<_, _>>()?,
+            Json::Object(items) => {
+                let pairs = items.iter().map(|(key, value)| Ok((self.text(key)?, self.tree(value)?)));
+                Json::Object(pairs.collect::<Result<_, NotifyError>>()?)
+            }
+            other => other.clone(),
+        })
+    }
+}
+
+/// An object of the fields that say something: no empty text or list, no `false`.
+pub fn filled<'a>(fields: impl IntoIterator<Item = (&'a str, Json)>) -> Json {
+    let says = |value: &Json| match value {
+        Json::Null | Json::Bool(false) => false,
+        Json::String(text) => !text.is_empty(),
+        Json::Array(items) => !items.is_empty(),
+        Json::Object(items) => !items.is_empty(),
+        Json::Bool(true) | Json::Number(_) => true,
+    };
+    let fields = fields.into_iter().filter(|(_, value)| says(value));
+    Json::Object(fields.map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+pub fn split(text: &str) -> Vec<String> {
+    text.trim().split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+fn typed(text: String) -> Json {
+    match serde_saphyr::from_str::<Json>(&text) {
+        Ok(Json::String(_)) | Err(_) => Json::String(text),
+        // YAML would take a telephone number, `+49…` or `0049…`, for a number.
+        Ok(Json::Number(_)) if serde_json::from_str::<Json>(&text).is_err() => Json::String(text),
+        Ok(other) => other,
+    }
+}
+
+/// The start of a text that is longer than so many characters, the last of them an ellipsis.
+pub fn cut_runes(text: &str, max: usize) -> Option<String> {
+    text.char_indices().nth(max)?;
+    Some(match max {
+        0..=3 => text.chars().take(max).collect(),
+        _ => text.chars().take(max - 1).chain(ELLIPSIS.chars()).collect(),
+    })
+}
+
+/// The start of a text that is longer than so many bytes, ending in an ellipsis; no character is broken.
+pub fn cut_bytes(text: &str, max: usize) -> Option<String> {
+    if text.len() <= max {
+        return None;
+    }
+    if max < ELLIPSIS.len() {
+        return Some(".".repeat(max));
+    }
+    Some(format!("{}{ELLIPSIS}", &text[..text.floor_char_boundary(max - ELLIPSIS.len())]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::data::tests::notice;
+    use crate::notify::default_templates;
+
+    fn check(text: &str, max: usize, expected: (Option<&str>, Option<&str>)) {
+        let (runes, bytes) = (cut_runes(text, max), cut_bytes(text, max));
+        assert_eq!((runes.as_deref(), bytes.as_deref()), expected, "{text} to {max}");
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        check("abcd", 4, (None, None));
+        check("abcde", 4, (Some("abc…"), Some("a…")));
+        check("abcde", 3, (Some("abc"), Some("…")));
+        check("abcde", 2, (Some("ab"), Some("..")));
+        check("ääää", 5, (None, Some("ä…")));
+        check("", 0, (None, None));
+    }
+
+    #[test]
+    fn trees_are_filled_in_and_typed() {
+        let (notice, templates) = (notice(), default_templates());
+        let render = Render::new(&notice, &templates);
+        let tree = serde_json::json!({
+            "{{ .Status }}": "{{ .Alerts.Firing | len }}",
+            "text": "{{ .GroupLabels.alertname }}",
+            "list": ["{{ .CommonLabels | toJson }}", true, null, 7],
+            "odd": "value1:value2 {",
+            "phone": "+49",
+        });
+        let expected = serde_json::json!({
+            "firing": 1,
+            "text": "Down",
+            "list": [{"alertname": "Down", "severity": "page"}, true, null, 7],
+            "odd": "value1:value2 {",
+            "phone": "+49",
+        });
+        assert_eq!(render.tree(&tree).expect("fills in"), expected);
+        assert_eq!(render.list(" a,,{{ .Status }} ").expect("a list"), ["a", "firing"]);
+    }
+}

@@ -203,7 +203,7 @@ fn selector(text: &str) -> anyhow::Result<Vec<Matcher>> {
 pub fn tsdb(what: Tsdb) -> anyhow::Result<ExitCode> {
     match what {
         Tsdb::List { dir, human_readable } => list(&Offline::open(&dir, false)?, human_readable),
-        Tsdb::Analyze { dir, limit } => analyze(&Offline::open(&dir, false)?, limit),
+        Tsdb::Analyze { dir, limit } => analyze(&Offline::open(&dir, false)?, limit)?,
         Tsdb::Dump { dir, matches, min_time, max_time, format } => {
             let print = if format == "prom" { dump_line } else { dump_json };
             dump(&Offline::open(&dir, false)?, &matches, (min_time, max_time), print, "")?;
@@ -260,8 +260,8 @@ fn bytes(size: u64) -> String {
     if unit == 0 { format!("{size}B") } else { format!("{size:.1}{}", units[unit]) }
 }
 
-fn analyze(store: &Offline, limit: usize) {
-    let stats = store.tsdb.cardinality(DEFAULT_TENANT, limit);
+fn analyze(store: &Offline, limit: usize) -> anyhow::Result<()> {
+    let stats = store.tsdb.cardinality(DEFAULT_TENANT, limit)?;
     println!("Total Series: {}", stats.series);
     println!("Duration: {}", format_duration((stats.max_ms - stats.min_ms).max(0)));
     println!("Postings (unique label pairs): {}", stats.label_pairs);
@@ -275,6 +275,7 @@ fn analyze(store: &Offline, limit: usize) {
         println!("\n{title}:");
         list.iter().for_each(|(name, count)| println!("{count} {name}"));
     }
+    Ok(())
 }
 
 /// Time and value of every sample; a histogram in its test notation.
@@ -448,6 +449,8 @@ mod tests {
             r#"{__name__="b", dc="z"} 3.5 1500000000500"#,
         ];
         assert_eq!(lines, expected);
+        let stats = store.tsdb.cardinality(DEFAULT_TENANT, 5).expect("counted");
+        assert_eq!((stats.series, stats.series_by_metric), (1, vec![("a_total".to_owned(), 1)]), "of the newest day");
         assert!(Offline::open(dir.path(), false).is_err(), "not a data directory");
     }
 

@@ -209,7 +209,7 @@ impl Tsdb {
     }
 
     /// How many series there are, and which names and values carry most.
-    pub fn cardinality(&self, tenant: &str, top: usize) -> Cardinality {
+    pub fn cardinality(&self, tenant: &str, top: usize) -> Result<Cardinality, QueryError> {
         self.store.cardinality(tenant, top)
     }
 

@@ -114,7 +114,7 @@ pub async fn tsdb(
     };
     let timeout = app.timeout(&params)?;
     app.catch_up(strong).await?;
-    let stats = app.evaluate(app.engine(), timeout, move |_, store, _| Ok(store.cardinality(&tenant, top)));
+    let stats = app.evaluate(app.engine(), timeout, move |_, store, _| store.cardinality(&tenant, top));
     let stats = stats.await.map_err(query_error)?;
     Ok(json::success(&[], &[], |out| {
         let _ = write!(

@@ -1,7 +1,11 @@
-//! Which names and values carry most series, in the head.
+//! Which names and values carry most series.
 
-use super::Store;
-use super::postings::Postings;
+use std::collections::{BTreeSet, HashMap};
+
+use model::{Labels, METRIC_NAME, MS_PER_DAY};
+use query::QueryError;
+
+use super::{Listing, Store};
 
 /// Names with a number, largest first.
 pub type Ranking = Vec<(String, u64)>;
@@ -19,28 +23,40 @@ pub struct Cardinality {
 }
 
 impl Store {
-    /// The `top` of each ranking for one tenant.
-    pub fn cardinality(&self, tenant: &str, top: usize) -> Cardinality {
-        let view = self.view.read();
-        let Some(head) = view.head.tenant(tenant) else { return Cardinality::default() };
-        let (min_ms, max_ms) = head.time_range();
-        rank(head.postings(), Cardinality { series: head.len() as u64, min_ms, max_ms, ..Cardinality::default() }, top)
+    /// The `top` of each ranking for one tenant, over the series of its newest day: of head and parts, each once.
+    pub fn cardinality(&self, tenant: &str, top: usize) -> Result<Cardinality, QueryError> {
+        let newest_ms = {
+            let view = self.view.read();
+            let of_head = view.head.tenant(tenant).map(|head| head.time_range().1);
+            let of_parts = view.parts.iter().filter(|live| live.entry.tenant == tenant);
+            of_parts.map(|live| live.entry.summary.max_ms).chain(of_head).max()
+        };
+        let Some(max_ms) = newest_ms else { return Ok(Cardinality::default()) };
+        let min_ms = max_ms.div_euclid(MS_PER_DAY).saturating_mul(MS_PER_DAY);
+        let selectors = [Vec::new()];
+        let day = Listing { tenant, selectors: &selectors, start_ms: min_ms, end_ms: i64::MAX, deadline: None };
+        Ok(rank(&self.series(&day)?, Cardinality { min_ms, max_ms, ..Cardinality::default() }, top))
     }
 }
 
-fn rank(postings: &Postings, mut stats: Cardinality, top: usize) -> Cardinality {
-    let by_metric = postings.values_of(model::METRIC_NAME);
-    stats.series_by_metric = largest(by_metric.map(|(name, ids)| (name.to_string(), ids.len())), top);
-    stats.values_by_label =
-        largest(postings.names().map(|(name, values)| (name.to_string(), values.len() as u64)), top);
-    let bytes = postings.names().map(|(name, values)| {
-        (name.to_string(), values.iter().map(|(value, ids)| value.len() as u64 * ids.len()).sum())
-    });
-    stats.bytes_by_label = largest(bytes, top);
-    let pairs = postings
-        .names()
-        .flat_map(|(name, values)| values.iter().map(move |(value, ids)| (format!("{name}={value}"), ids.len())));
-    stats.label_pairs = postings.names().map(|(_, values)| values.len() as u64).sum();
+fn rank(all: &BTreeSet<Labels>, mut stats: Cardinality, top: usize) -> Cardinality {
+    let mut by_pair: HashMap<(&str, &str), u64> = HashMap::new();
+    for label in all.iter().flatten() {
+        *by_pair.entry((&label.name, &label.value)).or_default() += 1;
+    }
+    let (mut values, mut bytes): (HashMap<&str, u64>, HashMap<&str, u64>) = Default::default();
+    for ((name, value), series) in &by_pair {
+        *values.entry(name).or_default() += 1;
+        *bytes.entry(name).or_default() += value.len() as u64 * series;
+    }
+    let named = |counts: HashMap<&str, u64>| largest(counts.into_iter().map(|(name, n)| (name.to_owned(), n)), top);
+    stats.series = all.len() as u64;
+    stats.label_pairs = by_pair.len() as u64;
+    let metrics = by_pair.iter().filter(|((name, _), _)| *name == METRIC_NAME);
+    stats.series_by_metric = largest(metrics.map(|((_, value), series)| ((*value).to_owned(), *series)), top);
+    stats.values_by_label = named(values);
+    stats.bytes_by_label = named(bytes);
+    let pairs = by_pair.iter().map(|((name, value), series)| (format!("{name}={value}"), *series));
     stats.series_by_pair = largest(pairs, top);
     stats
 }

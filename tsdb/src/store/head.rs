@@ -132,10 +132,6 @@ impl TenantHead {
         &self.postings
     }
 
-    pub fn len(&self) -> usize {
-        self.series.len()
-    }
-
     /// The first and last instant; both 0 without samples.
     pub fn time_range(&self) -> (i64, i64) {
         self.time_range.unwrap_or_default()

@@ -72,6 +72,8 @@ struct RawRoute {
     #[serde(default)]
     active_time_intervals: Vec<String>,
     #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
     routes: Vec<RawRoute>,
 }
 
@@ -191,6 +193,7 @@ fn root(raw: RawRoute) -> Result<Route, String> {
         repeat_interval_ms: 4 * 3_600_000,
         mute_time_intervals: Vec::new(),
         active_time_intervals: Vec::new(),
+        labels: BTreeMap::new(),
     };
     route(raw, "", &defaults)
 }
@@ -212,6 +215,7 @@ fn route(raw: RawRoute, parent_key: &str, parent: &RouteOptions) -> Result<Route
         repeat_interval_ms: ms(raw.repeat_interval, parent.repeat_interval_ms),
         mute_time_intervals: raw.mute_time_intervals,
         active_time_intervals: raw.active_time_intervals,
+        labels: parent.labels.iter().map(|(name, text)| (name.clone(), text.clone())).chain(raw.labels).collect(),
     };
     if options.group_interval_ms <= 0 || options.repeat_interval_ms <= 0 {
         return Err("group_interval and repeat_interval cannot be zero".to_owned());
@@ -376,5 +380,15 @@ mod tests {
         let route = config.root.find(&labels)[0];
         assert_eq!(route.group_labels(&labels), labels);
         assert_eq!(route.key, r#"{}/{team="a"}/{severity="page"}"#);
+    }
+
+    #[test]
+    fn route_labels_are_inherited() {
+        let text = "route:\n  receiver: r\n  labels: {a: one, b: two}\n  routes: [{matchers: [x=y], labels: {b: three}}]\n\
+                    receivers: [{name: r}]";
+        let root = Config::parse(text, Path::new(".")).expect("good").root;
+        let labels: Vec<(&str, &str)> =
+            root.children[0].options.labels.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        assert_eq!(labels, [("a", "one"), ("b", "three")]);
     }
 }

@@ -1,5 +1,7 @@
 //! The routing tree: which receivers an alert goes to, and with which others it is grouped.
 
+use std::collections::BTreeMap;
+
 use model::{Labels, Matcher, matches_all};
 
 /// How alerts of a route are grouped and timed.
@@ -13,6 +15,8 @@ pub struct RouteOptions {
     pub repeat_interval_ms: i64,
     pub mute_time_intervals: Vec<String>,
     pub active_time_intervals: Vec<String>,
+    /// Templates by name, for `routeLabels`; a parent's where a route has none of its own.
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -347,6 +347,7 @@ impl Alertmanager {
             receiver: flush.options.receiver.clone(),
             group_key: flush.key.clone(),
             group_labels: flush.labels.clone(),
+            route_labels: flush.options.labels.clone(),
             external_url: self.options.external_url.clone(),
             reason,
             alerts: shown,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use template::{Kv, Object, TimeValue, Value};
 
 use super::Memory;
+use super::render::Render;
 
 /// Go's zero time: it has not ended.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -19,6 +20,8 @@ pub struct Notice {
     pub receiver: String,
     pub group_key: String,
     pub group_labels: Labels,
+    /// The route's own labels, as templates.
+    pub route_labels: BTreeMap<String, String>,
     pub external_url: String,
     /// Why now.
     pub reason: &'static str,
@@ -58,8 +61,8 @@ impl Notice {
         in_common(self.alerts.iter().map(|alert| &alert.annotations))
     }
 
-    /// The dot of a notification template.
-    pub fn to_value(&self) -> Value {
+    /// The dot of a notification template; `route_labels` are filled in.
+    pub fn to_value(&self, route_labels: &Labels) -> Value {
         let alert = |alert: &Alert| (alert.is_resolved_at(self.now_ms), alert_value(alert, self.now_ms));
         let alerts = self.alerts.iter().map(alert).collect();
         Value::map([
@@ -69,6 +72,7 @@ impl Notice {
             ("GroupLabels", Value::object(Kv(self.group_labels.clone()))),
             ("CommonLabels", Value::object(Kv(self.common_labels()))),
             ("CommonAnnotations", Value::object(Kv(self.common_annotations()))),
+            ("RouteLabels", Value::object(Kv(route_labels.clone()))),
             ("NotificationReason", self.reason.into()),
             ("ExternalURL", self.external_url.as_str().into()),
         ])
@@ -176,6 +180,7 @@ pub struct Payload<'a> {
     #[serde(rename = "notification_reason")]
     reason: &'static str,
     group_labels: &'a Labels,
+    route_labels: &'a Labels,
     common_labels: Labels,
     common_annotations: Labels,
     #[serde(rename = "externalURL")]
@@ -200,7 +205,8 @@ struct PayloadAlert<'a> {
 
 impl<'a> Payload<'a> {
     /// Of at most so many alerts; 0 is all of them.
-    pub fn new(notice: &'a Notice, max_alerts: usize, version: &'static str) -> Payload<'a> {
+    pub fn new(render: &'a Render, max_alerts: usize, version: &'static str) -> Payload<'a> {
+        let notice = render.notice;
         let shown = if max_alerts == 0 { notice.alerts.len() } else { max_alerts.min(notice.alerts.len()) };
         let alert = |alert: &'a Alert| {
             let is_resolved = alert.is_resolved_at(notice.now_ms);
@@ -220,6 +226,7 @@ impl<'a> Payload<'a> {
             alerts: notice.alerts[..shown].iter().map(alert).collect(),
             reason: notice.reason,
             group_labels: &notice.group_labels,
+            route_labels: &render.route_labels,
             common_labels: notice.common_labels(),
             common_annotations: notice.common_annotations(),
             external_url: &notice.external_url,
@@ -253,6 +260,7 @@ pub(super) mod tests {
             receiver: "team".to_owned(),
             group_key: "{}:{alertname=\"Down\"}".to_owned(),
             group_labels: Labels::from_pairs([("alertname", "Down")]),
+            route_labels: BTreeMap::new(),
             external_url: "http://b".to_owned(),
             reason: "first notification",
             alerts: vec![alert("a<1>", 900_000), alert("b", 50_000)],
@@ -265,7 +273,9 @@ pub(super) mod tests {
     fn the_default_templates_say_what_matters() {
         let (notice, templates) = (notice(), super::super::default_templates());
         let functions = template::alertmanager_functions(notice.now_ms);
-        let render = |name: &str, mode| templates.execute(name, &notice.to_value(), &functions, mode).expect(name);
+        let render = |name: &str, mode| {
+            templates.execute(name, &notice.to_value(&Labels::default()), &functions, mode).expect(name)
+        };
         assert_eq!(render("email.default.subject", template::Mode::Text), "[FIRING:1] Down (page)");
         let text = render("email.default.text", template::Mode::Text);
         assert!(text.contains("Firing:") && text.contains("Resolved:") && text.contains("b is down"), "{text}");

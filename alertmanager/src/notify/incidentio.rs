@@ -79,7 +79,7 @@ impl Configured for IncidentioConfig {
 
 impl Incidentio {
     async fn post(&self, render: &Render<'_>) -> Result<Memory, NotifyError> {
-        let mut payload = Payload::new(render.notice, self.config.max_alerts, "1");
+        let mut payload = Payload::new(render, self.config.max_alerts, "1");
         let bytes = serde_json::to_vec(&payload).map_err(NotifyError::for_good)?.len();
         if bytes > MAX_PAYLOAD_BYTES {
             tracing::warn!(

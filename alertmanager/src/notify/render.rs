@@ -1,5 +1,9 @@
 //! Templates filled in for one notice, and texts cut to what a receiver takes.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::Labels;
 use serde_json::Value as Json;
 use template::{Functions, Mode, Templates, Value};
 
@@ -9,6 +13,7 @@ const ELLIPSIS: &str = "…";
 
 pub struct Render<'a> {
     pub notice: &'a Notice,
+    pub route_labels: Labels,
     templates: &'a Templates,
     dot: Value,
     functions: Functions,
@@ -16,8 +21,15 @@ pub struct Render<'a> {
 
 impl<'a> Render<'a> {
     pub fn new(notice: &'a Notice, templates: &'a Templates) -> Render<'a> {
-        let functions = template::alertmanager_functions(notice.now_ms);
-        Render { notice, templates, dot: notice.to_value(), functions }
+        let route_labels = route_labels(notice, templates);
+        let mut functions = template::alertmanager_functions(notice.now_ms);
+        let known = route_labels.clone();
+        functions.add("routeLabels", move |arguments| {
+            let name = arguments.first().ok_or("routeLabels needs a name")?.text()?;
+            Ok(known.get(name).unwrap_or("").into())
+        });
+        let dot = notice.to_value(&route_labels);
+        Render { notice, route_labels, templates, dot, functions }
     }
 
     fn expand(&self, template: &str, mode: Mode) -> Result<String, NotifyError> {
@@ -60,6 +72,52 @@ impl<'a> Render<'a> {
             }
             other => other.clone(),
         })
+    }
+}
+
+/// The route's labels filled in, those that name others with them. One that fails is empty, and the log says why.
+fn route_labels(notice: &Notice, templates: &Templates) -> Labels {
+    if notice.route_labels.is_empty() {
+        return Labels::default();
+    }
+    let source = Arc::new(RouteLabels {
+        texts: notice.route_labels.clone(),
+        templates: templates.clone(),
+        dot: notice.to_value(&Labels::default()),
+        now_ms: notice.now_ms,
+    });
+    let filled = notice.route_labels.keys().map(|name| {
+        let text = source.fill(name, &[]).unwrap_or_else(|error| {
+            tracing::warn!(group = notice.group_key, label = name, error, "a route label cannot be filled in");
+            String::new()
+        });
+        (name.clone(), text)
+    });
+    Labels::from_pairs(filled)
+}
+
+struct RouteLabels {
+    texts: BTreeMap<String, String>,
+    templates: Templates,
+    dot: Value,
+    now_ms: i64,
+}
+
+impl RouteLabels {
+    /// `under` are the labels that are being filled in just now: one of them again would never end.
+    fn fill(self: &Arc<Self>, name: &str, under: &[String]) -> Result<String, String> {
+        let Some(text) = self.texts.get(name) else { return Ok(String::new()) };
+        let path: Vec<String> = under.iter().cloned().chain([name.to_owned()]).collect();
+        if under.iter().any(|busy| busy == name) {
+            return Err(format!("route label cycle detected: {}", path.join(" -> ")));
+        }
+        let mut functions = template::alertmanager_functions(self.now_ms);
+        let source = self.clone();
+        functions.add("routeLabels", move |arguments| {
+            let name = arguments.first().ok_or("routeLabels needs a name")?.text()?;
+            source.fill(name, &path).map(Value::from)
+        });
+        self.templates.expand(text, &self.dot, &functions, Mode::Text).map_err(|error| error.to_string())
     }
 }
 
@@ -150,5 +208,20 @@ mod tests {
         });
         assert_eq!(render.tree(&tree).expect("fills in"), expected);
         assert_eq!(render.list(" a,,{{ .Status }} ").expect("a list"), ["a", "firing"]);
+    }
+
+    #[test]
+    fn route_labels_may_name_one_another() {
+        let text = |text: &str| text.to_owned();
+        let route_labels = BTreeMap::from([
+            (text("reason"), text("{{ .GroupLabels.alertname }}")),
+            (text("why"), text("{{ .Status }}: {{ routeLabels \"reason\" }}{{ routeLabels \"none\" }}")),
+            (text("a"), text("{{ routeLabels \"b\" }}")),
+            (text("b"), text("{{ routeLabels \"a\" }}")),
+        ]);
+        let (notice, templates) = (Notice { route_labels, ..notice() }, default_templates());
+        let render = Render::new(&notice, &templates);
+        let told = render.text("{{ routeLabels \"why\" }}, {{ .RouteLabels.reason }}, {{ routeLabels \"a\" }}.");
+        assert_eq!(told.expect("fills in"), "firing: Down, Down, .");
     }
 }

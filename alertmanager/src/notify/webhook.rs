@@ -73,7 +73,7 @@ impl Webhook {
         }
         let url = parse_url(&url).map_err(NotifyError::for_good)?;
         let answer = match &self.config.payload {
-            None => self.http.post_json(url, &Payload::new(render.notice, self.config.max_alerts, "4")).await?,
+            None => self.http.post_json(url, &Payload::new(render, self.config.max_alerts, "4")).await?,
             Some(payload) => {
                 let payload = render.tree(payload);
                 let payload = payload.map_err(|error| error.while_doing("failed to render custom payload"))?;
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(json["commonLabels"], json!({"alertname": "Down", "severity": "page"}));
         assert_eq!(json["groupKey"], "{}:{alertname=\"Down\"}");
         assert_eq!(json["notification_reason"], "first notification");
-        let keys = ["receiver", "status", "groupLabels", "commonAnnotations", "externalURL"];
+        let keys = ["receiver", "status", "groupLabels", "routeLabels", "commonAnnotations", "externalURL"];
         assert!(keys.iter().all(|key| json.get(key).is_some()), "{json}");
     }
 

@@ -122,13 +122,12 @@ fn quantiles(times: &[i64], values: &[f64], quantiles: &[f64], grid: Grid, frame
     let (mut sorted, mut held) = (Vec::new(), 0..0);
     Some(slide(times, grid, frame, |window| {
         // Of values that are in both windows nothing moves.
-        for gone in held.start..held.end.min(window.first) {
-            let place = sorted.partition_point(|other| math::nan_first(other, &values[gone]).is_lt());
-            sorted.remove(place);
+        for gone in &values[held.start..held.end.min(window.first)] {
+            sorted.remove(sorted.partition_point(|other| math::nan_first(other, gone).is_lt()));
         }
-        for new in held.end.max(window.first)..window.past {
-            let place = sorted.partition_point(|other| math::nan_first(other, &values[new]).is_lt());
-            sorted.insert(place, values[new]);
+        let unseen = held.end.max(window.first);
+        for new in &values[unseen..window.past] {
+            sorted.insert(sorted.partition_point(|other| math::nan_first(other, new).is_lt()), *new);
         }
         held = window.first..window.past;
         math::quantile_of_sorted(q, &sorted)

@@ -71,7 +71,7 @@ fn wants(params: &Params, name: &str) -> bool {
 }
 
 async fn status(State(app): State<App>) -> Json<Value> {
-    let original = app.core.lock().config.original.clone();
+    let original = service::config::mask_secrets(&app.core.lock().config.original);
     let uptime_ms = app.started.elapsed().as_millis() as i64;
     Json(json!({
         "cluster": {"status": "disabled", "peers": []},

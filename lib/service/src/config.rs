@@ -529,18 +529,25 @@ pub fn load_config(path: &Path) -> Result<(Config, String), ConfigError> {
     Ok((config, text))
 }
 
-/// Keys whose values nobody should see, and those of whose maps nobody should see the values.
-const SECRETS: [&str; 9] = [
+/// Ends of the keys whose values nobody should see.
+const SECRETS: [&str; 12] = [
     "password",
-    "bearer_token",
+    "token",
     "credentials",
-    "client_secret",
+    "secret",
+    "api_key",
     "secret_key",
     "access_key",
-    "token",
-    "sasl.password",
-    "ssl.key.password",
+    "routing_key",
+    "service_key",
+    "user_key",
+    "token_id",
+    "webhook_url",
 ];
+/// Addresses that let whoever knows them send, by what they are within.
+const SECRET_ADDRESSES: [(&str, &str); 3] =
+    [("global", "slack_api_url"), ("slack_configs", "api_url"), ("webhook_configs", "url")];
+/// Maps of whose values none should be seen.
 const SECRET_MAPS: [&str; 3] = ["headers", "http_headers", "proxy_connect_header"];
 const MASK: &str = "<secret>";
 
@@ -551,19 +558,22 @@ pub fn mask_secrets(text: &str) -> String {
         return String::new();
     }
     let Ok(mut tree) = serde_saphyr::from_str::<Value>(text) else { return String::new() };
-    mask(&mut tree, false);
+    mask(&mut tree, "", false);
     serde_saphyr::to_string(&tree).unwrap_or_default()
 }
 
-fn mask(value: &mut Value, is_secret: bool) {
+/// `within` is the key that holds the value.
+fn mask(value: &mut Value, within: &str, is_secret: bool) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                let hides = SECRETS.contains(&key.as_str()) || SECRET_MAPS.contains(&key.as_str());
-                mask(value, is_secret || hides);
+                let hides = SECRETS.iter().any(|end| key.ends_with(end))
+                    || (SECRET_MAPS.contains(&key.as_str()) && within != "email_configs")
+                    || SECRET_ADDRESSES.contains(&(within, key));
+                mask(value, key, is_secret || hides);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| mask(item, is_secret)),
+        Value::Array(items) => items.iter_mut().for_each(|item| mask(item, within, is_secret)),
         Value::Null => {}
         other if is_secret => *other = MASK.into(),
         Value::String(text) => {
@@ -575,13 +585,13 @@ fn mask(value: &mut Value, is_secret: bool) {
     }
 }
 
-/// `scheme://user:password@host…` without the password.
+/// `scheme://user:password@host…` with `xxxxx` for the password, which keeps it an address.
 fn without_password(address: &str) -> Option<String> {
     let (scheme, rest) = address.split_once("://")?;
     let (authority, _) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (user, _) = authority.rsplit_once('@')?;
     let (name, _) = user.split_once(':')?;
-    Some(format!("{scheme}://{name}:{MASK}{}", &rest[user.len()..]))
+    Some(format!("{scheme}://{name}:xxxxx{}", &rest[user.len()..]))
 }
 
 #[cfg(test)]
@@ -606,10 +616,15 @@ mod tests {
                     'http://u:hunter2@h:1/x?y'\nhttp_headers: {X: {values: [hunter2]}}\ncommand: hunter2 # shown\n";
         let masked = mask_secrets(text);
         assert_eq!(masked.matches("hunter2").count(), 1, "{masked}");
-        for kept in ["username: u", "/f", "http://u:<secret>@h:1/x?y"] {
+        for kept in ["username: u", "/f", "http://u:xxxxx@h:1/x?y"] {
             assert!(masked.contains(kept), "{masked}");
         }
         assert_eq!(mask_secrets("a: ["), "");
+        let text = "global: {smtp_auth_password: hunter2, slack_api_url: 'http://hunter2', opsgenie_api_url: 'http://shown'}\n\
+                    receivers:\n- name: x\n  webhook_configs: [{url: 'http://hunter2', max_alerts: 3}]\n  \
+                    pagerduty_configs: [{routing_key: hunter2, url: 'http://shown'}]\n";
+        let masked = mask_secrets(text);
+        assert_eq!((masked.matches("hunter2").count(), masked.matches("http://shown").count()), (0, 2), "{masked}");
     }
 
     #[test]

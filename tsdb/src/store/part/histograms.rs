@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{BucketSpan, Buckets, Histogram, ResetHint};
 
-use super::codec::{decode_values, encode_values};
+use super::values;
 use super::wire::{Reader, put_number, put_signed};
 
 /// A block has at most so many counts of buckets, unless it is one histogram.
@@ -36,7 +36,7 @@ pub fn encode(histograms: &[(u32, Arc<Histogram>)], out: &mut Vec<u8>) {
         put_number(out, run.len() as u64);
         encode_layout(&run[0].1, out);
         let mut column = |pick: &dyn Fn(&Histogram) -> f64| {
-            encode_values(&run.iter().map(|(_, one)| pick(one)).collect::<Vec<f64>>(), out);
+            values::encode(&run.iter().map(|(_, one)| pick(one)).collect::<Vec<f64>>(), out);
         };
         column(&|one| one.count);
         column(&|one| one.zero_count);
@@ -161,7 +161,7 @@ fn decode_columns(reader: &mut Reader<'_>, all: &mut [Histogram]) -> Option<()> 
     let mut column = Vec::with_capacity(samples);
     for at in 0..3 + positive + negative {
         column.clear();
-        decode_values(reader, samples, &mut column)?;
+        values::decode(reader, samples, &mut column)?;
         for (one, value) in all.iter_mut().zip(&column) {
             *match at {
                 0 => &mut one.count,

@@ -8,6 +8,7 @@ mod codec;
 mod fuzz;
 mod histograms;
 mod index;
+mod values;
 mod wire;
 mod writer;
 

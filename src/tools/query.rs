@@ -285,7 +285,7 @@ fn points(row: &Value) -> impl Iterator<Item = (String, String)> {
     ["values", "histograms"].into_iter().filter_map(|name| row[name].as_array()).flatten().map(point)
 }
 
-fn either<'a>(element: &'a Value) -> &'a Value {
+fn either(element: &Value) -> &Value {
     if element["value"].is_null() { &element["histogram"] } else { &element["value"] }
 }
 

@@ -13,7 +13,7 @@ use crate::promql::{Binary, BinaryOp, Expr, Matching};
 use crate::{QueryError, Span};
 
 /// The value of an arithmetic operator, 1 or 0 for a comparison.
-fn of_floats(op: BinaryOp, left: f64, right: f64) -> f64 {
+pub(super) fn of_floats(op: BinaryOp, left: f64, right: f64) -> f64 {
     match op {
         BinaryOp::Add => left + right,
         BinaryOp::Sub => left - right,

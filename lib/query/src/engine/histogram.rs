@@ -7,7 +7,7 @@ use model::{Histogram, Labels};
 use super::column::{Column, Grid, is_present};
 use super::eval::{Columns, Eval};
 use super::math::KahanSum;
-use super::notes::{Note, Notes};
+use super::notes::{Fixed, Note, Notes};
 use super::quantile::{Buckets, native_fraction, native_quantile};
 use super::select::Depth;
 use crate::literal::go_general;
@@ -210,7 +210,7 @@ fn classic_answers(
     let mut result = Column::empty(classic.labels, grid.steps).without_name();
     let counts: Vec<(f64, &[f64])> =
         classic.bounds.iter().map(|(bound, place)| (*bound, columns[*place].values.as_slice())).collect();
-    let mut buckets = Buckets::default();
+    let (mut buckets, mut all_fixed) = (Buckets::default(), None);
     for (step, ask) in asks.iter().enumerate() {
         buckets.fill(&counts, step);
         if buckets.is_empty() || hidden.is_some_and(|hidden| hidden[step]) {
@@ -220,13 +220,13 @@ fn classic_answers(
             Ask::Fraction(lower, upper) => buckets.fraction(*lower, *upper),
             Ask::Quantile(q) => {
                 let (value, fixed) = buckets.quantile(*q, grid.time(step));
-                if let Some(fixed) = fixed {
-                    let metric = result.labels.metric_name().unwrap_or("");
-                    notes.add(Note::made_monotonic(metric, fixed, places.histograms));
-                }
+                all_fixed = fixed.into_iter().chain(all_fixed).reduce(Fixed::and);
                 value
             }
         };
+    }
+    if let Some(fixed) = all_fixed {
+        notes.add(Note::made_monotonic(result.labels.metric_name().unwrap_or(""), fixed, places.histograms));
     }
     result
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use model::Labels;
 
-use super::binary::{Refused, changes_meaning, names, operate, signature};
-use super::column::{Column, Grid, Item};
+use super::binary::{Refused, changes_meaning, names, of_floats, operate, signature};
+use super::column::{Column, Grid, Item, is_present};
 use super::eval::{Eval, METADATA};
 use super::notes::Note;
 use crate::promql::{Binary, Cardinality, Expr, Matching};
@@ -138,7 +138,12 @@ impl<'a> Join<'a> {
         for i in &group.many {
             let column = &many[*i];
             for partner in group.one.iter().map(|partner| &one[*partner]) {
+                let known = self.result.len();
                 let place = self.place(self.labels(&column.labels, &partner.labels), column.drop_name);
+                if place == known && self.is_plain(column, partner) {
+                    self.put_floats(place, &column.values, &partner.values, &mut decided);
+                    continue;
+                }
                 for step in (0..steps).filter(|step| column.has(*step) && partner.has(*step)) {
                     let pair = (column.item(step), partner.item(step));
                     self.put(*i, place, step, pair, has_rivals, &mut decided)?;
@@ -193,6 +198,30 @@ impl<'a> Join<'a> {
         let drop_name = drop_name || changes_meaning(self.binary);
         self.result.push(Column { drop_name, ..Column::empty(labels, self.grid.steps) });
         self.result.len() - 1
+    }
+
+    /// Whether every pair of values has a result and nothing to note; and rivals are told by their labels.
+    fn is_plain(&self, column: &Column, partner: &Column) -> bool {
+        let op = self.binary.op;
+        !(op.is_comparison() || op.is_trim())
+            && self.binary.matching.cardinality != Cardinality::OneToOne
+            && column.histograms.is_none()
+            && partner.histograms.is_none()
+    }
+
+    /// As [`Join::put`] for all steps of a result that nothing was put into yet.
+    fn put_floats(&mut self, place: usize, many: &[f64], one: &[f64], decided: &mut Decided) {
+        let op = self.binary.op;
+        let seen = decided.by_place.entry(place).or_insert_with(|| vec![false; many.len()]);
+        let result = &mut self.result[place].values;
+        for (step, (many, one)) in many.iter().zip(one).enumerate() {
+            if is_present(*many) && is_present(*one) {
+                let (left, right) = if self.swapped { (*one, *many) } else { (*many, *one) };
+                result[step] = of_floats(op, left, right);
+                decided.matched[step] = true;
+                seen[step] = true;
+            }
+        }
     }
 
     fn put(

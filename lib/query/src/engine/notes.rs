@@ -34,6 +34,20 @@ pub(super) struct Fixed {
     pub samples: usize,
 }
 
+impl Fixed {
+    /// Both together.
+    pub fn and(self, more: Fixed) -> Fixed {
+        Fixed {
+            from_ms: self.from_ms.min(more.from_ms),
+            to_ms: self.to_ms.max(more.to_ms),
+            min_bucket: self.min_bucket.min(more.min_bucket),
+            max_bucket: self.max_bucket.max(more.max_bucket),
+            max_diff: self.max_diff.max(more.max_diff),
+            samples: self.samples + more.samples,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Note {
     level: Level,
@@ -181,14 +195,7 @@ impl Note {
         self.span = later.span;
         match (&mut self.detail, later.detail) {
             (Detail::Overlaps(count), Detail::Overlaps(more)) => *count += more,
-            (Detail::Fixed(all), Detail::Fixed(more)) => {
-                all.from_ms = all.from_ms.min(more.from_ms);
-                all.to_ms = all.to_ms.max(more.to_ms);
-                all.min_bucket = all.min_bucket.min(more.min_bucket);
-                all.max_bucket = all.max_bucket.max(more.max_bucket);
-                all.max_diff = all.max_diff.max(more.max_diff);
-                all.samples += more.samples;
-            }
+            (Detail::Fixed(all), Detail::Fixed(more)) => *all = all.and(more),
             _ => {}
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use model::{Exemplar, Labels, MS_PER_DAY};
 
 use super::columns::{self, Samples};
-use super::deletions::{Deletion, ranges_of, remove_all};
+use super::deletions::{ranges_of, remove_all};
 use super::exemplars::thin;
 use super::manifest::PartEntry;
 use super::part::{Cursor, PartWriter, Reading};
@@ -58,39 +58,20 @@ impl Store {
             Ok(written)
         });
         let (summary, part) = merged.inspect_err(|_| self.remove_parts([number].into_iter()))?;
-        let mut entry = PartEntry { number, summary, deletions: Vec::new(), ..run[0].entry.clone() };
-        let old: Vec<u64> = run.iter().map(|live| live.entry.number).collect();
+        let entry = PartEntry { number, summary, deletions: Vec::new(), ..run[0].entry.clone() };
         let mut manifest = self.manifest.lock();
         // Retention may have dropped the day meanwhile.
-        if !old.iter().all(|number| manifest.parts.iter().any(|entry| entry.number == *number)) {
+        if !run.iter().all(|live| manifest.parts.iter().any(|entry| entry.number == live.entry.number)) {
             self.remove_parts([number].into_iter());
             return Ok(());
         }
-        entry.deletions = self.deletions_since(run);
-        let is_empty = summary.series == 0;
-        let merged = LivePart { entry, part: Arc::new(part) };
-        if is_empty {
+        if summary.series == 0 {
             // Everything in it was deleted.
-            self.replace(&mut manifest, &old, None)?;
+            self.replace(&mut manifest, run, None)?;
             self.remove_parts([number].into_iter());
             return Ok(());
         }
-        self.replace(&mut manifest, &old, Some(merged))
-    }
-
-    /// What was deleted of a run's parts after the run was taken: the merged part does not leave it out.
-    fn deletions_since(&self, run: &[LivePart]) -> Vec<Arc<Deletion>> {
-        let view = self.view.read();
-        let mut since: Vec<Arc<Deletion>> = Vec::new();
-        for before in run {
-            let now = view.parts.iter().find(|live| live.entry.number == before.entry.number);
-            for deletion in now.into_iter().flat_map(|live| &live.entry.deletions) {
-                if !before.entry.deletions.contains(deletion) && !since.contains(deletion) {
-                    since.push(deletion.clone());
-                }
-            }
-        }
-        since
+        self.replace(&mut manifest, run, Some(LivePart { entry, part: Arc::new(part) }))
     }
 
     /// A part to be written again without what was deleted of it, once somebody asked for that.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bus::Offset;
 use model::MS_PER_DAY;
 
+use super::deletions::Deletion;
 use super::head::TenantHead;
 use super::manifest::{Manifest, PartEntry};
 use super::part::{Part, PartWriter, Summary};
@@ -19,6 +20,20 @@ impl View {
                 entry.deletions.clone_from(&live.entry.deletions);
             }
         }
+    }
+
+    /// What was deleted of a run's parts after the run was taken: a part that was made of them does not leave it out.
+    fn deletions_since(&self, run: &[LivePart]) -> Vec<Arc<Deletion>> {
+        let mut since: Vec<Arc<Deletion>> = Vec::new();
+        for before in run {
+            let now = self.parts.iter().find(|live| live.entry.number == before.entry.number);
+            for deletion in now.into_iter().flat_map(|live| &live.entry.deletions) {
+                if !before.entry.deletions.contains(deletion) && !since.contains(deletion) {
+                    since.push(deletion.clone());
+                }
+            }
+        }
+        since
     }
 
     /// Puts on a part what was deleted of the frozen head that it was written from.
@@ -136,24 +151,28 @@ impl Store {
     /// Drops the days that lie before `oldest_ms` as a whole. Answers how many parts went.
     pub fn drop_expired(&self, oldest_ms: i64) -> Result<usize, StoreError> {
         let mut manifest = self.manifest.lock();
-        let is_expired = |entry: &PartEntry| (entry.day + 1).saturating_mul(MS_PER_DAY) <= oldest_ms;
-        let expired: Vec<u64> =
-            manifest.parts.iter().filter(|entry| is_expired(entry)).map(|entry| entry.number).collect();
+        let is_expired = |live: &&LivePart| (live.entry.day + 1).saturating_mul(MS_PER_DAY) <= oldest_ms;
+        let expired: Vec<LivePart> = self.view.read().parts.iter().filter(is_expired).cloned().collect();
         if !expired.is_empty() {
             self.replace(&mut manifest, &expired, None)?;
         }
         Ok(expired.len())
     }
 
-    /// Puts one part, or none, in the place of others: in the manifest, in the view, and then on disk.
+    /// Puts one part that was made of others, or none, in their place: in the manifest, in the view, and then on disk.
     pub(super) fn replace(
         &self,
         manifest: &mut Manifest,
-        old: &[u64],
-        new: Option<LivePart>,
+        run: &[LivePart],
+        mut new: Option<LivePart>,
     ) -> Result<(), StoreError> {
+        let old: Vec<u64> = run.iter().map(|live| live.entry.number).collect();
         let mut successor = manifest.clone();
-        self.view.read().note_deletions(&mut successor);
+        {
+            let view = self.view.read();
+            view.note_deletions(&mut successor);
+            new.iter_mut().for_each(|live| live.entry.deletions = view.deletions_since(run));
+        }
         let first = successor.parts.iter().position(|entry| old.contains(&entry.number)).unwrap_or(0);
         successor.parts.retain(|entry| !old.contains(&entry.number));
         if let Some(live) = &new {
@@ -165,12 +184,14 @@ impl Store {
         }
         *manifest = successor;
         let mut view = self.view.write();
+        // Deletions may have come while the manifest was saved; as in [`Store::publish`] the next one has them.
+        new.iter_mut().for_each(|live| live.entry.deletions = view.deletions_since(run));
         view.parts.retain(|live| !old.contains(&live.entry.number));
         if let Some(live) = new {
             view.parts.insert(first, live);
         }
         drop(view);
-        self.remove_parts(old.iter().copied());
+        self.remove_parts(old.into_iter());
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use agent::exposition::{TextFormat, parse};
 use anyhow::{Context, bail};
 use bus::{EmbeddedBus, EmbeddedOptions};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use disk::{Disk, RealDisk};
 use model::{
     DEFAULT_TENANT, Exemplar, Labels, METRIC_NAME, Matcher, MetricBatch, Sample, SeriesSamples, format_duration,
@@ -48,33 +48,34 @@ pub enum Tsdb {
     },
     /// Print samples, one a line.
     Dump {
-        #[arg(default_value = "data")]
-        dir: PathBuf,
-        #[arg(long = "match")]
-        matches: Vec<String>,
-        /// In ms since 1970.
-        #[arg(long, default_value_t = i64::MIN, allow_hyphen_values = true)]
-        min_time: i64,
-        #[arg(long, default_value_t = i64::MAX, allow_hyphen_values = true)]
-        max_time: i64,
+        #[command(flatten)]
+        picked: Picked,
         /// `prom` or `seriesjson`.
         #[arg(long, default_value = "prom", value_parser = ["prom", "seriesjson"])]
         format: String,
     },
     /// Print samples as OpenMetrics text, without histograms and staleness markers.
     DumpOpenmetrics {
-        #[arg(default_value = "data")]
-        dir: PathBuf,
-        #[arg(long = "match")]
-        matches: Vec<String>,
-        #[arg(long, default_value_t = i64::MIN, allow_hyphen_values = true)]
-        min_time: i64,
-        #[arg(long, default_value_t = i64::MAX, allow_hyphen_values = true)]
-        max_time: i64,
+        #[command(flatten)]
+        picked: Picked,
     },
     /// Import samples.
     #[command(subcommand)]
     CreateBlocksFrom(Import),
+}
+
+/// Samples of a data directory.
+#[derive(Debug, Args)]
+pub struct Picked {
+    #[arg(default_value = "data")]
+    dir: PathBuf,
+    #[arg(long = "match")]
+    matches: Vec<String>,
+    /// In ms since 1970.
+    #[arg(long, default_value_t = i64::MIN, allow_hyphen_values = true)]
+    min_time: i64,
+    #[arg(long, default_value_t = i64::MAX, allow_hyphen_values = true)]
+    max_time: i64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -204,13 +205,8 @@ pub fn tsdb(what: Tsdb) -> anyhow::Result<ExitCode> {
     match what {
         Tsdb::List { dir, human_readable } => list(&Offline::open(&dir, false)?, human_readable),
         Tsdb::Analyze { dir, limit } => analyze(&Offline::open(&dir, false)?, limit)?,
-        Tsdb::Dump { dir, matches, min_time, max_time, format } => {
-            let print = if format == "prom" { dump_line } else { dump_json };
-            dump(&Offline::open(&dir, false)?, &matches, (min_time, max_time), print, "")?;
-        }
-        Tsdb::DumpOpenmetrics { dir, matches, min_time, max_time } => {
-            dump(&Offline::open(&dir, false)?, &matches, (min_time, max_time), dump_open_metrics, "# EOF\n")?;
-        }
+        Tsdb::Dump { picked, format } => dump(&picked, if format == "prom" { dump_line } else { dump_json }, "")?,
+        Tsdb::DumpOpenmetrics { picked } => dump(&picked, dump_open_metrics, "# EOF\n")?,
         Tsdb::CreateBlocksFrom(Import::Openmetrics { file, dir, labels, quiet, .. }) => {
             import_text(&file, &dir, &labels, quiet)?;
         }
@@ -222,10 +218,11 @@ pub fn tsdb(what: Tsdb) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints what selectors match. A reader that has seen enough ends it.
-fn dump(store: &Offline, matches: &[String], range: (i64, i64), print: Dump, end: &str) -> anyhow::Result<()> {
+fn dump(picked: &Picked, print: Dump, end: &str) -> anyhow::Result<()> {
+    let store = Offline::open(&picked.dir, false)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
-    store.each(matches, range, &mut |labels, samples| {
+    store.each(&picked.matches, (picked.min_time, picked.max_time), &mut |labels, samples| {
         if written.is_ok() {
             written = print(&mut out, labels, samples);
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use reqwest::{Certificate, ClientBuilder, Identity, NoProxy, Proxy, redirect, tls};
 use serde::Deserialize;
+use service::config::BasicAuth;
 
 use super::NotifyError;
 use super::setting::read_secret;
@@ -69,15 +70,6 @@ impl Default for HttpConfig {
             http_headers: BTreeMap::new(),
         }
     }
-}
-
-#[derive(Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BasicAuth {
-    pub username: String,
-    pub username_file: Option<PathBuf>,
-    pub password: String,
-    pub password_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Default, PartialEq, Deserialize)]

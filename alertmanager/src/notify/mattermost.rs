@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
+use super::field::Field;
 use super::http::Http;
 use super::http_config::HttpConfig;
 use super::render::{Render, filled};
@@ -100,14 +101,6 @@ struct Attachment {
     image_url: String,
 }
 
-#[derive(Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Field {
-    title: String,
-    value: String,
-    short: Option<bool>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Props {
@@ -120,16 +113,6 @@ struct Priority {
     priority: String,
     requested_ack: bool,
     persistent_notifications: bool,
-}
-
-impl Field {
-    fn check(&self) -> Result<(), String> {
-        match (self.title.is_empty(), self.value.is_empty()) {
-            (true, _) => Err("missing title in Mattermost field configuration".to_owned()),
-            (_, true) => Err("missing value in Mattermost field configuration".to_owned()),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Attachment {
@@ -156,13 +139,7 @@ impl Attachment {
 
     fn render(&self, render: &Render) -> Result<Json, NotifyError> {
         let text = |template: &str| render.text(template).map(Json::from);
-        let field = |field: &Field| -> Result<Json, NotifyError> {
-            let mut said = json!({ "title": text(&field.title)?, "value": text(&field.value)? });
-            if let Some(short) = field.short {
-                said["short"] = short.into();
-            }
-            Ok(said)
-        };
+        let field = |field: &Field| field.render(render, None);
         Ok(filled([
             ("fallback", text(&self.fallback)?),
             ("color", text(&self.color)?),
@@ -211,7 +188,7 @@ impl Configured for MattermostConfig {
         let shared = Secret::pick_url("mattermost_webhook_url", shared.0, shared.1)?;
         let url = own.or(shared).ok_or("missing webhook_url or webhook_url_file on mattermost_config")?;
         let inner = self.attachments.iter().flat_map(|attachment| &attachment.fields);
-        self.fields.iter().chain(inner).try_for_each(Field::check)?;
+        self.fields.iter().chain(inner).try_for_each(|field| field.check("Mattermost"))?;
         // With attachments of its own the text stands above them, else inside the one there is.
         if self.attachments.is_empty() {
             let attachment = Attachment::of(&mut self);
@@ -249,6 +226,8 @@ over_http!(Mattermost, "mattermost");
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::notify::data::tests::notice;
     use crate::notify::tests::{Reply, check_settings, deliver, delivered};

@@ -33,6 +33,7 @@ macro_rules! over_http {
 mod data;
 mod discord;
 mod email;
+mod field;
 mod global;
 mod http;
 mod http_config;

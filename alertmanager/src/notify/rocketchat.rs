@@ -6,8 +6,9 @@ use std::sync::Arc;
 use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
+use super::field::Field;
 use super::http::{Answer, Http};
 use super::http_config::HttpConfig;
 use super::render::{Render, filled};
@@ -71,14 +72,6 @@ impl Default for RocketchatConfig {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Field {
-    title: String,
-    value: String,
-    short: Option<bool>,
-}
-
 /// Only buttons are drawn, whatever the type; what else the vendor knows of them is understood and not sent.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -128,10 +121,7 @@ impl Rocketchat {
     fn attachment(&self, render: &Render) -> Result<Json, NotifyError> {
         let config = &self.config;
         let text = |template: &str| render.text(template).map(Json::from);
-        let field = |field: &Field| -> Result<Json, NotifyError> {
-            let short = field.short.unwrap_or(config.short_fields);
-            Ok(json!({ "title": text(&field.title)?, "value": text(&field.value)?, "short": short }))
-        };
+        let field = |field: &Field| field.render(render, Some(config.short_fields));
         let action = |action: &Action| -> Result<Json, NotifyError> {
             let (label, url, msg) = (text(&action.text)?, text(&action.url)?, text(&action.msg)?);
             let mut button = filled([("type", "button".into()), ("text", label), ("url", url), ("msg", msg)]);
@@ -185,6 +175,8 @@ over_http!(Rocketchat, "rocketchat");
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::notify::data::tests::notice;
     use crate::notify::tests::{Reply, check_settings, deliver, delivered};

@@ -8,6 +8,7 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
+use super::field::Field;
 use super::http::{Answer, Http, within};
 use super::http_config::{Authorization, HttpConfig};
 use super::render::{Render, filled};
@@ -92,14 +93,6 @@ impl Default for SlackConfig {
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Field {
-    title: String,
-    value: String,
-    short: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
 struct Action {
     #[serde(rename = "type")]
     kind: String,
@@ -118,16 +111,6 @@ struct Confirmation {
     title: String,
     ok_text: String,
     dismiss_text: String,
-}
-
-impl Field {
-    fn check(&self) -> Result<(), String> {
-        match (self.title.is_empty(), self.value.is_empty()) {
-            (true, _) => Err("missing title in Slack field configuration".to_owned()),
-            (_, true) => Err("missing value in Slack field configuration".to_owned()),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Action {
@@ -188,7 +171,7 @@ impl Configured for SlackConfig {
             let both = "at most one of api_url/api_url_file & app_token/app_token_file must be configured";
             return Err(both.to_owned());
         }
-        self.fields.iter().try_for_each(Field::check)?;
+        self.fields.iter().try_for_each(|field| field.check("Slack"))?;
         self.actions.iter_mut().try_for_each(Action::check)?;
         let has_authorization = self.http_config.as_ref().is_some_and(|config| config.authorization.is_some());
         if own_token.is_none() && own_url.is_none() && !has_authorization {
@@ -222,10 +205,7 @@ impl Slack {
     fn attachment(&self, render: &Render) -> Result<Json, NotifyError> {
         let config = &self.config;
         let text = |template: &str| render.text(template).map(Json::from);
-        let field = |field: &Field| -> Result<Json, NotifyError> {
-            let short = field.short.unwrap_or(config.short_fields);
-            Ok(json!({ "title": text(&field.title)?, "value": text(&field.value)?, "short": short }))
-        };
+        let field = |field: &Field| field.render(render, Some(config.short_fields));
         let mut attachment = filled([
             ("title", render.cut("title", &config.title, MAX_TITLE_RUNES)?.into()),
             ("title_link", text(&config.title_link)?),

@@ -15,6 +15,8 @@ use crate::{QueryError, Span};
 
 /// Running totals of one group's floats, per step.
 enum Totals {
+    /// The only member so far, for the operators that give back a single value as it is; empty while there is none.
+    Single(Vec<f64>),
     Means(Vec<Mean>),
     /// What `a` and `b` mean depends on the operator.
     Pairs {
@@ -30,6 +32,21 @@ impl Totals {
             AggregateOp::Avg => Totals::Means(vec![Mean::default(); steps]),
             _ => Totals::Pairs { count: vec![0; steps], a: vec![0.0; steps], b: vec![0.0; steps] },
         }
+    }
+
+    /// Adds one member.
+    fn add_member(&mut self, op: AggregateOp, values: Vec<f64>) {
+        if let Totals::Single(first) = self {
+            let gives_back = matches!(op, AggregateOp::Sum | AggregateOp::Avg | AggregateOp::Min | AggregateOp::Max);
+            if first.is_empty() && gives_back {
+                *first = values;
+                return;
+            }
+            let first = std::mem::take(first);
+            *self = Totals::new(op, values.len());
+            self.add_all(op, &first);
+        }
+        self.add_all(op, &values);
     }
 
     /// Adds the values that are there.
@@ -60,6 +77,7 @@ impl Totals {
             return;
         }
         let (count, a, b) = match self {
+            Totals::Single(_) => unreachable!("what is added to has room"),
             Totals::Means(means) => return means[step].add(value),
             Totals::Pairs { count, a, b } => (&mut count[step], &mut a[step], &mut b[step]),
         };
@@ -79,6 +97,7 @@ impl Totals {
 
     fn has(&self, step: usize) -> bool {
         match self {
+            Totals::Single(values) => is_present(values[step]),
             Totals::Means(means) => means[step].count > 0.0,
             Totals::Pairs { count, .. } => count[step] > 0,
         }
@@ -86,6 +105,10 @@ impl Totals {
 
     fn result(&self, op: AggregateOp, step: usize) -> f64 {
         let (count, a, b) = match self {
+            Totals::Single(values) if matches!(op, AggregateOp::Sum | AggregateOp::Avg) => {
+                return from_zero(values[step]);
+            }
+            Totals::Single(values) => return values[step],
             Totals::Means(means) => return means[step].result(),
             Totals::Pairs { count, a, b } => (f64::from(count[step]), a[step], b[step]),
         };
@@ -98,6 +121,21 @@ impl Totals {
             _ => a,
         }
     }
+
+    fn into_values(mut self, op: AggregateOp, steps: usize) -> Vec<f64> {
+        if let Totals::Single(values) = &mut self {
+            if matches!(op, AggregateOp::Sum | AggregateOp::Avg) {
+                values.iter_mut().filter(|value| is_present(**value)).for_each(|value| *value = from_zero(*value));
+            }
+            return std::mem::take(values);
+        }
+        (0..steps).map(|step| if self.has(step) { self.result(op, step) } else { absent() }).collect()
+    }
+}
+
+/// A sum of one value begins at zero all the same: it is never -0.
+fn from_zero(value: f64) -> f64 {
+    value + 0.0
 }
 
 /// The histograms of one group at one step.
@@ -116,15 +154,15 @@ struct Fold {
 }
 
 impl Fold {
-    fn add(&mut self, op: AggregateOp, column: Column, span: Span, notes: &mut Notes) {
+    fn add(&mut self, op: AggregateOp, mut column: Column, span: Span, notes: &mut Notes) {
         self.drop_name |= column.drop_name;
-        self.floats.add_all(op, &column.values);
+        self.floats.add_member(op, std::mem::take(&mut column.values));
         for (step, histogram) in column.histograms.iter().flatten().enumerate() {
             let Some(histogram) = histogram else { continue };
             match op {
                 AggregateOp::Count | AggregateOp::Group => self.floats.add(op, step, 0.0),
                 AggregateOp::Sum | AggregateOp::Avg => {
-                    let steps = column.values.len();
+                    let steps = column.histograms.as_ref().map_or(0, Vec::len);
                     let folds = self.histograms.get_or_insert_with(|| (0..steps).map(|_| None).collect());
                     let fold = folds[step].get_or_insert_default();
                     if !fold.is_broken && !fold.total.add(histogram, op == AggregateOp::Avg) {
@@ -139,8 +177,7 @@ impl Fold {
 
     fn finish(mut self, op: AggregateOp, steps: usize, span: Span, notes: &mut Notes) -> Column {
         if self.histograms.is_none() {
-            let value = |step| if self.floats.has(step) { self.floats.result(op, step) } else { absent() };
-            let values = (0..steps).map(value).collect();
+            let values = self.floats.into_values(op, steps);
             return Column { drop_name: self.drop_name, ..Column::of_floats(self.labels, values) };
         }
         let mut column = Column { drop_name: self.drop_name, ..Column::empty(self.labels, steps) };
@@ -221,7 +258,7 @@ impl Eval<'_> {
                 if place >= room {
                     return Err(too_many_samples());
                 }
-                let floats = Totals::new(op, grid.steps);
+                let floats = Totals::Single(Vec::new());
                 folds.push(Fold { labels: key, drop_name: false, floats, histograms: None });
             }
             folds[place].add(op, column, span, &mut notes);
@@ -272,4 +309,30 @@ impl Eval<'_> {
 /// All digits, never an exponent.
 fn plain_number(value: f64) -> String {
     if value.is_finite() { format!("{value}") } else { crate::literal::format_number(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One member alone gives what it gives beside another that is absent.
+    fn check(op: AggregateOp, values: &[f64]) {
+        let mut single = Totals::Single(Vec::new());
+        single.add_member(op, values.to_vec());
+        let mut one_of_two = Totals::new(op, values.len());
+        one_of_two.add_all(op, values);
+        one_of_two.add_all(op, &vec![absent(); values.len()]);
+        let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+        let by_step = (0..values.len()).filter(|step| single.has(*step)).map(|step| single.result(op, step)).collect();
+        let present = one_of_two.into_values(op, values.len());
+        assert_eq!(bits(by_step), bits(present.iter().copied().filter(|value| is_present(*value)).collect()), "{op:?}");
+        assert_eq!(bits(single.into_values(op, values.len())), bits(present), "{op:?}");
+    }
+
+    #[test]
+    fn a_group_of_one_is_a_group() {
+        for op in [AggregateOp::Sum, AggregateOp::Avg, AggregateOp::Min, AggregateOp::Max, AggregateOp::Stdvar] {
+            check(op, &[1.5, absent(), -0.0, f64::INFINITY, f64::NEG_INFINITY]);
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use model::{Histogram, Labels};
 
+use super::classic::{BLOCK, Blocks};
 use super::column::{Column, Grid, is_present};
 use super::eval::{Columns, Eval};
 use super::math::KahanSum;
@@ -210,20 +211,40 @@ fn classic_answers(
     let mut result = Column::empty(classic.labels, grid.steps).without_name();
     let counts: Vec<(f64, &[f64])> =
         classic.bounds.iter().map(|(bound, place)| (*bound, columns[*place].values.as_slice())).collect();
-    let (mut buckets, mut all_fixed) = (Buckets::default(), None);
-    for (step, ask) in asks.iter().enumerate() {
-        buckets.fill(&counts, step);
-        if buckets.is_empty() || hidden.is_some_and(|hidden| hidden[step]) {
+    let is_plain = hidden.is_none()
+        && counts.is_sorted_by(|a, b| a.0 < b.0)
+        && counts.len() > 1
+        && counts.last().is_some_and(|(bound, _)| *bound == f64::INFINITY);
+    let mut blocks = is_plain.then(Blocks::default);
+    let quantile = |step: usize| match asks[step] {
+        Ask::Quantile(q) => q,
+        Ask::Fraction(..) => f64::NAN,
+    };
+    let mut buckets = Buckets::default();
+    let mut all_fixed: Option<Fixed> = None;
+    let mut gather = |fixed: Option<Fixed>| all_fixed = fixed.into_iter().chain(all_fixed).reduce(Fixed::and);
+    for first in (0..grid.steps).step_by(BLOCK) {
+        let steps = first..(first + BLOCK).min(grid.steps);
+        let computed = blocks.as_mut().and_then(|blocks| blocks.quantiles(&counts, quantile, first, grid));
+        if let Some(computed) = computed {
+            result.values[steps.clone()].copy_from_slice(&computed.values[..steps.len()]);
+            gather(computed.fixed);
             continue;
         }
-        result.values[step] = match ask {
-            Ask::Fraction(lower, upper) => buckets.fraction(*lower, *upper),
-            Ask::Quantile(q) => {
-                let (value, fixed) = buckets.quantile(*q, grid.time(step));
-                all_fixed = fixed.into_iter().chain(all_fixed).reduce(Fixed::and);
-                value
+        for step in steps {
+            buckets.fill(&counts, step);
+            if buckets.is_empty() || hidden.is_some_and(|hidden| hidden[step]) {
+                continue;
             }
-        };
+            result.values[step] = match asks[step] {
+                Ask::Fraction(lower, upper) => buckets.fraction(lower, upper),
+                Ask::Quantile(q) => {
+                    let (value, fixed) = buckets.quantile(q, grid.time(step));
+                    gather(fixed);
+                    value
+                }
+            };
+        }
     }
     if let Some(fixed) = all_fixed {
         notes.add(Note::made_monotonic(result.labels.metric_name().unwrap_or(""), fixed, places.histograms));

@@ -11,6 +11,7 @@
 
 mod aggregate;
 mod binary;
+mod classic;
 mod column;
 mod counted;
 mod eval;

@@ -24,7 +24,7 @@ enum Detail {
 }
 
 /// How far classic buckets had to be changed to rise.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Fixed {
     pub from_ms: i64,
     pub to_ms: i64,

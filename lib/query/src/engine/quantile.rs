@@ -7,7 +7,7 @@ use super::notes::{Fixed, Note, Notes};
 use crate::Span;
 
 /// How much two counts may differ, in relation to their size, and still be taken for the same.
-const ROUNDING: f64 = 1e-12;
+pub(super) const ROUNDING: f64 = 1e-12;
 
 /// The buckets of one classic histogram at one instant: upper bounds, rising, and how many observations lie up to them.
 #[derive(Debug, Default)]
@@ -73,24 +73,10 @@ impl Buckets {
         if last == 0 || observations == 0.0 {
             return (f64::NAN, fixed);
         }
-        let mut rank = q * observations;
+        let rank = q * observations;
         let reaches = |count: f64| count >= rank;
         let at = buckets[..last].partition_point(|(_, count)| !reaches(*count));
-        if at == last {
-            return (buckets[last - 1].0, fixed);
-        }
-        let (end, mut count) = buckets[at];
-        if at == 0 && end <= 0.0 {
-            return (end, fixed);
-        }
-        let mut start = 0.0;
-        if at > 0 {
-            let below = buckets[at - 1];
-            start = below.0;
-            count -= below.1;
-            rank -= below.1;
-        }
-        (start + (end - start) * (rank / count), fixed)
+        (at_rank(rank, at, last, |i| buckets[i]), fixed)
     }
 
     /// Which part of the observations lies between two bounds.
@@ -116,6 +102,20 @@ impl Buckets {
         }
         (high.at_most(count) - low.at_most(count)) / count
     }
+}
+
+/// The value at a rank that falls in the bucket `at` of those up to `last`, whose upper bound is infinite. `bucket` gives
+/// an upper bound, and how many observations lie up to it.
+pub(super) fn at_rank(rank: f64, at: usize, last: usize, bucket: impl Fn(usize) -> (f64, f64)) -> f64 {
+    if at == last {
+        return bucket(last - 1).0;
+    }
+    let (end, count) = bucket(at);
+    if at == 0 && end <= 0.0 {
+        return end;
+    }
+    let (start, below) = if at > 0 { bucket(at - 1) } else { (0.0, 0.0) };
+    start + (end - start) * ((rank - below) / (count - below))
 }
 
 /// How many observations lie below a value, found while buckets pass in rising order.
@@ -146,7 +146,7 @@ impl Rank {
     }
 }
 
-fn is_about(a: f64, b: f64) -> bool {
+pub(super) fn is_about(a: f64, b: f64) -> bool {
     if a == b {
         return true;
     }

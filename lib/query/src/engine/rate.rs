@@ -50,7 +50,11 @@ fn change(window: &Window<'_>, kind: Kind, notes: &mut Notes) -> Item {
 /// Where in a series the counter begins anew: it falls, or the start of its counting says so.
 pub(super) fn resets(samples: &Samples) -> Vec<usize> {
     let (times, values, starts) = (&samples.timestamps_ms, &samples.values, &samples.starts_ms);
-    let restarts = |i: usize| !starts.is_empty() && is_restart(starts[i - 1], times[i - 1], starts[i], times[i]);
+    let falls = values.windows(2).enumerate().filter(|(_, pair)| pair[1] < pair[0]).map(|(before, _)| before + 1);
+    if starts.is_empty() {
+        return falls.collect();
+    }
+    let restarts = |i: usize| is_restart(starts[i - 1], times[i - 1], starts[i], times[i]);
     (1..values.len()).filter(|i| values[*i] < values[*i - 1] || restarts(*i)).collect()
 }
 
@@ -86,6 +90,13 @@ impl<'a> Stretch<'a> {
         let from_ms = starts.first().copied().filter(|_| kind.is_counter);
         let counts_from_ms = from_ms.filter(|from| *from != 0 && *from > start_ms && *from < times[0]);
         Stretch { kind, start_ms, end_ms, times, counts_from_ms }
+    }
+
+    /// Whether a counter could be extended below zero: then the factor depends on its values. With three samples it is not
+    /// extended by more than they last.
+    pub fn may_reach_zero(&self, first: f64, change: f64) -> bool {
+        let is_rising = self.kind.is_counter && change > 0.0 && first >= 0.0;
+        is_rising && !(first >= change && self.times.len() > 2)
     }
 
     /// The factor; `first` and `change` are the first value and the whole change of a counter, or of a histogram's count.

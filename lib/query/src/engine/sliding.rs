@@ -70,6 +70,7 @@ fn changes(samples: &Samples, grid: Grid, frame: Frame, kind: Kind) -> Vec<f64> 
     let (times, values) = (&samples.timestamps_ms, &samples.values);
     let resets = if kind.is_counter { super::rate::resets(samples) } else { Vec::new() };
     let (mut first_reset, mut past_reset) = (0, 0);
+    let mut factors = Factors::default();
     slide(times, grid, frame, |Bounds { first, past, start_ms, end_ms }| {
         while past_reset < resets.len() && resets[past_reset] < past {
             past_reset += 1;
@@ -85,8 +86,38 @@ fn changes(samples: &Samples, grid: Grid, frame: Frame, kind: Kind) -> Vec<f64> 
             change += values[place - 1];
         }
         let stretch = Stretch { kind, start_ms, end_ms, times: &times[first..past], counts_from_ms: None };
-        change * stretch.factor(values[first], change)
+        change * factors.of(&stretch, values[first], change)
     })
+}
+
+/// The factor of the window before: of a series that is scraped regularly it is the next one's too.
+#[derive(Default)]
+struct Factors {
+    /// How many samples the window had; 0 before the first.
+    count: usize,
+    lasts_ms: i64,
+    /// How far the last one is from the window's end: windows of one length are then alike.
+    to_end_ms: i64,
+    factor: f64,
+}
+
+impl Factors {
+    #[inline]
+    fn of(&mut self, stretch: &Stretch<'_>, first: f64, change: f64) -> f64 {
+        let Stretch { times, end_ms, .. } = *stretch;
+        let count = times.len();
+        let (from_ms, to_ms) = (times[0], times[count - 1]);
+        let (lasts_ms, to_end_ms) = (to_ms - from_ms, end_ms - to_ms);
+        if stretch.may_reach_zero(first, change) {
+            return stretch.factor(first, change);
+        }
+        // One number: so the comparison stays in registers.
+        if (lasts_ms ^ self.lasts_ms) | (to_end_ms ^ self.to_end_ms) != 0 || count != self.count {
+            let factor = stretch.factor(first, change);
+            *self = Factors { count, lasts_ms, to_end_ms, factor };
+        }
+        self.factor
+    }
 }
 
 /// The value of each window that beats all others; NaN only where there is nothing else.
@@ -227,6 +258,25 @@ mod tests {
             check(&samples, "quantile_over_time", |_, values, _, _| Some(math::quantile(0.3, &mut values.to_vec())));
             check(&samples, "count_over_time", |_, values, _, _| Some(values.len() as f64));
             check(&samples, "last_over_time", |_, values, _, _| values.last().copied());
+        }
+
+        #[test]
+        fn a_factor_holds_for_windows_that_are_alike(
+            windows in prop::collection::vec((prop::collection::vec(1i64..3, 1..5), 0i64..8), 0..40),
+            is_counter: bool,
+        ) {
+            let mut factors = Factors::default();
+            for (gaps, to_end) in windows {
+                let mut t_ms = -to_end * 100;
+                let mut times: Vec<i64> = gaps.iter().map(|gap| { t_ms -= gap * 100; t_ms }).collect();
+                times.reverse();
+                let kind = Kind { is_counter, is_rate: true };
+                let stretch = Stretch { kind, start_ms: -1015, end_ms: 0, times: &times, counts_from_ms: None };
+                for first in [3.0, 1.05, 0.5, -1.0] {
+                    let (found, expected) = (factors.of(&stretch, first, 1.0), stretch.factor(first, 1.0));
+                    prop_assert_eq!(found.to_bits(), expected.to_bits(), "{:?} from {}", times, first);
+                }
+            }
         }
     }
 }

@@ -1,7 +1,5 @@
 //! HTTP plumbing: who asks (tenant), what they ask (parameters from query and form), the error envelopes, and serving.
 
-use std::net::SocketAddr;
-
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -12,6 +10,8 @@ use model::DEFAULT_TENANT;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::target::Listening;
 
 /// No request body may be larger, as sent or after decompression.
 pub const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -211,9 +211,9 @@ pub fn client() -> reqwest::ClientBuilder {
 
 /// Serves a router until the token is cancelled, then lets open requests finish for a while.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let drain = stop.clone();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move { drain.cancelled().await });
+    let server = axum::serve(Listening(listener), router);
+    let server = server.with_graceful_shutdown(async move { drain.cancelled().await });
     tokio::select! {
         served = server => served,
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),

@@ -25,6 +25,11 @@ enum Kind {
     },
     /// A gauge of random bits.
     Random,
+    /// A counter of a histogram's observations up to a bound: those up to the bound before, and up to so many more a scrape.
+    Bucket {
+        most: f64,
+        is_first: bool,
+    },
 }
 
 struct Series {
@@ -57,7 +62,7 @@ impl NodeLoad {
     }
 
     fn add(&mut self, instance: usize, name: &str, labels: &[(&str, &str)], kind: Kind) {
-        let first = (self.next() * 1e6).floor();
+        let first = if matches!(kind, Kind::Bucket { .. }) { 0.0 } else { (self.next() * 1e6).floor() };
         let label = |name: &str, value: &str| Label { name: name.to_owned(), value: value.to_owned() };
         let mut all = vec![label("__name__", name)];
         all.extend(labels.iter().map(|(name, value)| label(name, value)));
@@ -89,8 +94,11 @@ impl NodeLoad {
                 }
             }
         }
-        for le in ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"] {
-            self.add(machine, "http_request_duration_seconds_bucket", &[("le", le)], packets);
+        let bounds = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"];
+        let most = [900.0, 1_500.0, 1_100.0, 700.0, 400.0, 200.0, 100.0, 50.0, 25.0, 10.0, 5.0, 2.0];
+        for (i, (le, most)) in bounds.into_iter().zip(most).enumerate() {
+            let kind = Kind::Bucket { most, is_first: i == 0 };
+            self.add(machine, "http_request_duration_seconds_bucket", &[("le", le)], kind);
         }
         let node = format!("node-{machine}");
         self.add(machine, "node_uname_info", &[("nodename", &node), ("sysname", "Linux")], Kind::Constant);
@@ -122,10 +130,16 @@ impl NodeLoad {
 
     /// The bodies of one scrape of all machines at `t_ms`.
     pub fn scrape(&mut self, t_ms: i64) -> Vec<Vec<u8>> {
+        let mut below = 0.0;
         for i in 0..self.series.len() {
             let random = self.next();
             let series = &mut self.series[i];
             series.value = match series.kind {
+                Kind::Bucket { most, is_first } => {
+                    let observed = (random * most).floor();
+                    below = if is_first { observed } else { below + observed };
+                    series.value + below
+                }
                 Kind::Constant => series.value,
                 Kind::Counter { most, quantum } => round(series.value + random * most, quantum),
                 Kind::Gauge { quantum } => {

@@ -160,7 +160,17 @@ proptest! {
         for t_ms in (0..=900_000).step_by(100_000) {
             let instant = engine.instant(&store, "t", &expr, t_ms, None);
             if let (Ok(range), Ok(instant), false) = (&range, &instant, asks_for_the_range) {
-                prop_assert_eq!(rows_at(&range.value, t_ms), rows_at(&instant.value, t_ms), "{} at {}", query, t_ms);
+                let (mut range, mut instant) = (rows_at(&range.value, t_ms), rows_at(&instant.value, t_ms));
+                if query.contains(" or ") {
+                    // Of a series that lost its name at some steps only, a range has one name for all.
+                    let nameless = |rows: &mut Vec<(Labels, u64)>| {
+                        rows.iter_mut().for_each(|(labels, _)| *labels = labels.without(&[METRIC_NAME]));
+                        rows.sort();
+                    };
+                    nameless(&mut range);
+                    nameless(&mut instant);
+                }
+                prop_assert_eq!(range, instant, "{} at {}", query, t_ms);
             }
             prop_assert!(range.is_err() || asks_for_the_range || instant.is_ok(), "{} at {}", query, t_ms);
         }

@@ -88,6 +88,9 @@ pub struct Work {
     pub samples: u64,
     /// The same by step, where that was to be counted.
     pub per_step: Vec<(i64, u64)>,
+    /// Of these, the samples that the step before had not seen.
+    pub read: u64,
+    pub read_per_step: Vec<(i64, u64)>,
     /// Samples held at once.
     pub peak_samples: usize,
 }

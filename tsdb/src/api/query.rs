@@ -129,10 +129,15 @@ fn written(mut answer: Answer, limit: usize, counting: Counting, clock: Clock) -
 fn statistics(work: &Work, counting: Counting, clock: Clock, evaluated: Instant) -> serde_json::Value {
     let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
     let evaluation = seconds(clock.started, evaluated);
-    let mut samples = json!({"totalQueryableSamples": work.samples, "peakSamples": work.peak_samples});
+    let mut samples = json!({
+        "totalQueryableSamples": work.samples,
+        "samplesRead": work.read,
+        "peakSamples": work.peak_samples,
+    });
     if counting == Counting::PerStep {
         let step = |(t_ms, count): &(i64, u64)| json!([*t_ms as f64 / 1000.0, count]);
         samples["totalQueryableSamplesPerStep"] = work.per_step.iter().map(step).collect();
+        samples["samplesReadPerStep"] = work.read_per_step.iter().map(step).collect();
     }
     json!({
         "timings": {

@@ -133,7 +133,8 @@ impl Column {
     }
 }
 
-/// Joins columns of the same labels; two values at one step are an error.
+/// Joins columns of the same labels; two values at one step are an error. What comes first in time says whether the name
+/// stays.
 pub(super) fn unique(columns: Vec<Column>) -> Result<Vec<Column>, QueryError> {
     let mut places: HashMap<Labels, usize> = HashMap::with_capacity(columns.len());
     let mut kept: Vec<Column> = Vec::with_capacity(columns.len());
@@ -145,6 +146,10 @@ pub(super) fn unique(columns: Vec<Column>) -> Result<Vec<Column>, QueryError> {
             }
             Entry::Occupied(place) => {
                 let into = &mut kept[*place.get()];
+                let first_step = |column: &Column| (0..column.values.len()).find(|step| column.has(*step));
+                if into.drop_name != column.drop_name && first_step(&column) < first_step(into) {
+                    into.drop_name = column.drop_name;
+                }
                 for step in (0..column.values.len()).filter(|step| column.has(*step)) {
                     if into.has(step) {
                         let message = "vector cannot contain metrics with the same labelset";

@@ -14,7 +14,7 @@ use super::repeats::Repeats;
 use super::room::Room;
 use super::select::{Depth, Fate};
 use crate::promql::{At, Call, DurationExpr, Expr, ExprKind};
-use crate::{Answer, QueryError, Series, Value, Work};
+use crate::{Answer, QueryError, Series, Value};
 
 /// Labels that say what a metric is; what changes that drops them with the name.
 pub(super) const METADATA: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
@@ -79,8 +79,7 @@ impl<'a> Eval<'a> {
 
     pub fn answer(self, value: Value) -> Answer {
         let (warnings, infos) = self.notes.into_texts();
-        let (samples, per_step) = (self.counted.total(), self.counted.per_step());
-        let work = Work { samples, per_step, peak_samples: self.room.peak() };
+        let work = self.counted.work(self.room.peak());
         Answer { value, warnings, infos, work }
     }
 

@@ -48,6 +48,21 @@ fn a_source_is_asked_once_per_selector_for_no_more_than_needed() {
     check_requests("m_total - m_total", &[(300_001, 1_200_000)]);
 }
 
+fn check_name(query: &str, expected: Option<&str>) {
+    let expr = parse(query).expect("a good query");
+    let answer = Engine::default().range(&series(1, 10), "t", &expr, 0, 135_000, 15_000, None).expect("an answer");
+    let Value::Matrix(rows) = answer.value else { panic!("{query} is a matrix") };
+    assert_eq!(rows.iter().map(|row| row.labels.metric_name()).collect::<Vec<_>>(), [expected], "{query}");
+}
+
+#[test]
+fn a_series_has_the_name_of_its_first_value() {
+    check_name("m_total > 3 or -m_total", None);
+    check_name("m_total < 3 or -m_total", Some("m_total"));
+    check_name("-m_total > -3 or m_total", None);
+    check_name("-m_total < -3 or m_total", Some("m_total"));
+}
+
 #[test]
 fn limits_and_deadlines_end_a_query() {
     let store = series(100, 100);

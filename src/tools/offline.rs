@@ -416,7 +416,7 @@ fn recorded(row: &serde_json::Value, rule: &rules::RuleSpec) -> SeriesSamples {
         let value = pair[1].as_str()?.replace("Inf", "inf").parse().ok()?;
         Some(Sample { t_ms: (pair[0].as_f64()? * 1000.0).round() as i64, value })
     };
-    let samples = row["values"].as_array().into_iter().flatten().filter_map(sample).collect();
+    let samples: Vec<Sample> = row["values"].as_array().into_iter().flatten().filter_map(sample).collect();
     SeriesSamples::new(labels, samples)
 }
 

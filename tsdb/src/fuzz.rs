@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bus::{MAX_RECORD_BYTES, decode, encode, split};
 use disk::FakeDisk;
 use model::{Batch, MS_PER_DAY, MetricBatch};
-use prost::Message;
 use query::{Samples, Series, SeriesSelect, Wants};
 use service::config::Limits;
 
-use crate::api::write::{v1, v2};
+use crate::api::write::{MessageError, Reading, read_v1, read_v2};
 use crate::ingest::{Admission, Refusals, admit_metadata};
+use crate::known::KnownSeries;
 use crate::store::Store;
 
 pub use crate::store::read_any_part;
@@ -24,14 +24,23 @@ const TENANT: &str = "fuzz";
 /// Answers how many series did.
 pub fn remote_write(message: &[u8]) -> usize {
     let (mut refusals, mut stored) = (Refusals::default(), 0);
-    let first = v1::Request::decode(message).map(|request| request.read(&mut refusals));
-    let second = v2::Request::decode(message).map(|request| request.read(&mut refusals));
-    for batch in first.into_iter().chain(second) {
-        let limits = Limits::default();
+    let (known, limits) = (KnownSeries::default(), Limits::default());
+    let mut read = |by: fn(&[u8], &mut Reading<'_, '_>) -> Result<MetricBatch, MessageError>| {
+        let mut visit = known.visit();
+        let read = by(message, &mut Reading { known: &mut visit, limits: &limits, refusals: &mut refusals });
+        visit.end();
+        read.ok()
+    };
+    // The second time the label sets are known.
+    let batches = [read(read_v1), read(read_v2), read(read_v1), read(read_v2)];
+    let shown = |batch: &Option<MetricBatch>| batch.as_ref().map(|batch| format!("{:?}", batch.series));
+    assert!(shown(&batches[0]) == shown(&batches[2]) && shown(&batches[1]) == shown(&batches[3]));
+    for batch in batches.into_iter().take(2).flatten() {
         let is_active = |_: &_| false;
         let admission =
             Admission { limits: &limits, retention_ms: RETENTION_MS, now_ms: NOW_MS, room: 100, is_active: &is_active };
-        let series = admission.admit(batch.series, &mut refusals);
+        let mut series = batch.series;
+        admission.admit_known(&mut series, &mut refusals);
         let metadata = admit_metadata(batch.metadata, &limits);
         stored += pass_on(MetricBatch { tenant: TENANT.to_owned(), series, metadata });
     }
@@ -80,8 +89,10 @@ fn everything(store: &Store) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
-    use crate::api::write::{Count, Histogram, SamplePair, Span, ZeroCount};
+    use crate::api::write::{Count, Histogram, SamplePair, Span, ZeroCount, v1};
 
     #[test]
     fn entry_points_take_what_is_good_and_what_is_not() {

@@ -78,51 +78,38 @@ pub struct Admission<'a> {
 
 impl Admission<'_> {
     /// Keeps what may enter.
-    pub fn admit(&self, series: Vec<SeriesSamples>, refusals: &mut Refusals) -> Vec<SeriesSamples> {
-        let is_roomy = series.len() <= self.room;
-        let mut room = self.room;
-        let mut admitted = Vec::with_capacity(series.len());
-        for mut one in series {
+    pub fn admit(&self, series: &mut Vec<SeriesSamples>, refusals: &mut Refusals) {
+        series.retain(|one| {
+            let Some(reason) = label_fault(&one.labels, self.limits) else { return true };
             // One of exemplars alone counts as one.
-            let samples = one.len().max(1) as u64;
-            if let Some(reason) = self.fault(&one.labels) {
-                refusals.add(reason, samples, || one.labels.to_string());
-                continue;
-            }
-            self.drop_untimely(&mut one, refusals);
-            if one.is_empty() && one.exemplars.is_empty() {
-                continue;
-            }
-            if !is_roomy && !(self.is_active)(&one.labels) {
-                if room == 0 {
-                    let limit = self.limits.max_active_series;
-                    refusals.add("too many active series", one.len().max(1) as u64, || {
-                        format!("the limit is {limit}, refused {}", one.labels)
-                    });
-                    continue;
-                }
-                room -= 1;
-            }
-            admitted.push(one);
-        }
-        admitted
+            refusals.add(reason, one.len().max(1) as u64, || one.labels.to_string());
+            false
+        });
+        self.admit_known(series, refusals);
     }
 
-    fn fault(&self, labels: &Labels) -> Option<&'static str> {
-        let limits = self.limits;
-        if labels.get(METRIC_NAME).is_none() {
-            return Some("series without a metric name");
-        }
-        if labels.len() > limits.max_labels {
-            return Some("too many labels");
-        }
-        if labels.iter().any(|label| label.name.is_empty()) {
-            return Some("empty label name");
-        }
-        if labels.iter().any(|label| label.name.len() > limits.max_label_name_bytes) {
-            return Some("label name too long");
-        }
-        labels.iter().any(|label| label.value.len() > limits.max_label_value_bytes).then_some("label value too long")
+    /// Keeps what may enter of series whose label sets are good.
+    pub fn admit_known(&self, series: &mut Vec<SeriesSamples>, refusals: &mut Refusals) {
+        let is_roomy = series.len() <= self.room;
+        let mut room = self.room;
+        series.retain_mut(|one| {
+            self.drop_untimely(one, refusals);
+            if one.is_empty() && one.exemplars.is_empty() {
+                return false;
+            }
+            if is_roomy || (self.is_active)(&one.labels) {
+                return true;
+            }
+            if room == 0 {
+                let limit = self.limits.max_active_series;
+                refusals.add("too many active series", one.len().max(1) as u64, || {
+                    format!("the limit is {limit}, refused {}", one.labels)
+                });
+                return false;
+            }
+            room -= 1;
+            true
+        });
     }
 
     /// Takes out samples and exemplars of other times, and histograms that are none.
@@ -135,6 +122,9 @@ impl Admission<'_> {
             _ => None,
         };
         let SeriesSamples { labels, samples, starts_ms, histograms, exemplars } = series;
+        if histograms.is_empty() && exemplars.is_empty() && samples.iter().all(|sample| fault(sample.t_ms).is_none()) {
+            return;
+        }
         let mut is_timely = |t_ms: i64| {
             let Some(reason) = fault(t_ms) else { return true };
             refusals.add(reason, 1, || format!("{} of {labels}", model::format_rfc3339_ms(t_ms)));
@@ -155,6 +145,23 @@ impl Admission<'_> {
         });
         exemplars.retain(|one| fault(one.t_ms).is_none() && is_exemplar(one));
     }
+}
+
+/// Why a label set may not enter.
+pub fn label_fault(labels: &Labels, limits: &Limits) -> Option<&'static str> {
+    if labels.get(METRIC_NAME).is_none() {
+        return Some("series without a metric name");
+    }
+    if labels.len() > limits.max_labels {
+        return Some("too many labels");
+    }
+    if labels.iter().any(|label| label.name.is_empty()) {
+        return Some("empty label name");
+    }
+    if labels.iter().any(|label| label.name.len() > limits.max_label_name_bytes) {
+        return Some("label name too long");
+    }
+    labels.iter().any(|label| label.value.len() > limits.max_label_value_bytes).then_some("label value too long")
 }
 
 fn histogram_fault(histogram: &Histogram) -> Option<String> {
@@ -204,8 +211,9 @@ mod tests {
         let admission =
             Admission { limits: &limits, retention_ms: MS_PER_DAY, now_ms: NOW_MS, room, is_active: &is_active };
         let series = SeriesSamples::new(Labels::from_pairs(labels.iter().copied()), vec![Sample { t_ms, value: 1.0 }]);
-        let mut refusals = Refusals::default();
-        let taken = admission.admit(vec![series], &mut refusals).len();
+        let (mut refusals, mut taken) = (Refusals::default(), vec![series]);
+        admission.admit(&mut taken, &mut refusals);
+        let taken = taken.len();
         let said = refusals.lines().collect::<String>();
         assert_eq!(taken, usize::from(expected.is_empty()), "{said}");
         assert!(said.contains(expected), "{said:?} does not say {expected:?}");

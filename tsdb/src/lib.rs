@@ -8,7 +8,7 @@
 //! - **Loss is never silent.** An offset outside the log halts the store, not ready, until [`Options::accept_loss`].
 //! - **Strong reads** take the acknowledged end of every partition and wait until the store has applied it.
 //!
-//! `store/` is the synchronous core, `ingest.rs` admits, `consume.rs` applies, `maintenance.rs` publishes,
+//! `store/` is the synchronous core, `ingest.rs` admits, `known.rs` remembers label sets, `consume.rs` applies, `maintenance.rs` publishes,
 //! `service.rs` holds it together, `api/` is HTTP.
 
 mod api;
@@ -17,6 +17,7 @@ mod consume;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod ingest;
+mod known;
 mod maintenance;
 mod service;
 mod store;

@@ -125,6 +125,7 @@ impl Tsdb {
         counters.parts.set(parts as i64);
         counters.part_samples.set(samples as i64);
         counters.part_bytes.set(bytes as i64);
+        counters.known_series.set(self.known.len() as i64);
         counters.metadata_refused.set(self.store.metadata_refused() as i64);
     }
 

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consume::{Progress, RETRY_PAUSE};
 use crate::ingest::{Admission, AppendError, Refusals, admit_metadata};
+use crate::known::KnownSeries;
 use crate::store::{Cardinality, PartInfo, Store, StoreError};
 
 /// How long a strong read waits for the store to catch up.
@@ -101,6 +102,7 @@ pub(crate) struct Counters {
     pub(crate) merges: Counter,
     pub(crate) failed_merges: Counter,
     pub(crate) metadata_refused: Gauge,
+    pub(crate) known_series: Gauge,
 }
 
 impl Counters {
@@ -121,6 +123,8 @@ impl Counters {
             registry.register("tsdb_merges", "Merges of parts", self.merges.clone());
             registry.register("tsdb_merge_failures", "Merges that failed", self.failed_merges.clone());
             let metadata = self.metadata_refused.clone();
+            let known = self.known_series.clone();
+            registry.register("tsdb_known_series", "Label sets of remote write that are recognized", known);
             registry.register("tsdb_metadata_refused", "Descriptions of metrics that found no room", metadata);
         });
     }
@@ -143,6 +147,8 @@ pub struct Tsdb {
     /// Asks for a publishing at once.
     pub(crate) head_is_full: Notify,
     pub(crate) counters: Counters,
+    /// What remote write has brought before.
+    pub(crate) known: KnownSeries,
 }
 
 impl Tsdb {
@@ -177,6 +183,7 @@ impl Tsdb {
             published: Notify::new(),
             head_is_full: Notify::new(),
             counters,
+            known: KnownSeries::default(),
         }))
     }
 
@@ -268,7 +275,21 @@ impl Tsdb {
         mut batch: MetricBatch,
         mut refusals: Refusals,
     ) -> Result<Appended, BusError> {
-        batch.series = self.admit(&batch.tenant, batch.series, &mut refusals);
+        self.admission(&batch.tenant, |admission| admission.admit(&mut batch.series, &mut refusals));
+        self.make_durable(batch, refusals).await
+    }
+
+    /// Like [`Tsdb::append_batch`], of series whose label sets are good.
+    pub(crate) async fn append_known(
+        &self,
+        mut batch: MetricBatch,
+        mut refusals: Refusals,
+    ) -> Result<Appended, BusError> {
+        self.admission(&batch.tenant, |admission| admission.admit_known(&mut batch.series, &mut refusals));
+        self.make_durable(batch, refusals).await
+    }
+
+    async fn make_durable(&self, mut batch: MetricBatch, refusals: Refusals) -> Result<Appended, BusError> {
         batch.metadata = admit_metadata(batch.metadata, &self.options.limits);
         let written = Written::of(&batch);
         if !batch.series.is_empty() || !batch.metadata.is_empty() {
@@ -344,7 +365,7 @@ impl Tsdb {
     /// all of it may enter.
     pub fn admit_batch(&self, batch: &mut MetricBatch) -> Vec<String> {
         let mut refusals = Refusals::default();
-        batch.series = self.admit(&batch.tenant, std::mem::take(&mut batch.series), &mut refusals);
+        self.admission(&batch.tenant, |admission| admission.admit(&mut batch.series, &mut refusals));
         batch.metadata = admit_metadata(std::mem::take(&mut batch.metadata), &self.options.limits);
         self.count(&refusals);
         refusals.lines().collect()
@@ -356,16 +377,15 @@ impl Tsdb {
         }
     }
 
-    fn admit(&self, tenant: &str, series: Vec<SeriesSamples>, refusals: &mut Refusals) -> Vec<SeriesSamples> {
+    fn admission(&self, tenant: &str, admit: impl FnOnce(&Admission<'_>)) {
         let limits = &self.options.limits;
-        let admission = Admission {
+        admit(&Admission {
             limits,
             retention_ms: self.options.retention_ms,
             now_ms: now_ms(),
             room: limits.max_active_series.saturating_sub(self.store.active_series(tenant)),
-            is_active: &|labels: &Labels| self.store.is_active(tenant, labels.hash(tenant)),
-        };
-        admission.admit(series, refusals)
+            is_active: &|labels: &Labels| self.store.is_active(tenant, labels.hash("")),
+        });
     }
 
     /// The floats of [`App::elements`].

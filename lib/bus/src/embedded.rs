@@ -34,7 +34,7 @@ use futures::future::BoxFuture;
 use model::Batch;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::record::encode_bounded;
+use crate::record::{Packing, encode_bounded};
 use crate::{Bus, BusError, Consumer, Offset, Producer, Topic};
 use consumer::EmbeddedConsumer;
 use topic::TopicLog;
@@ -162,7 +162,7 @@ impl TopicHandle {
     }
 
     async fn append(&self, batch: Arc<Batch>) -> Result<Offset, BusError> {
-        let encoded = encode_bounded(&batch)?;
+        let encoded = encode_bounded(&batch, Packing::Quick)?;
         let permits = encoded.frame.len().clamp(MIN_QUEUED_BYTES, self.queue_bytes) as u32;
         let room = self.queue_room.clone().acquire_many_owned(permits).await.map_err(|_| BusError::Closed)?;
         let (answer, answered) = oneshot::channel();

@@ -27,7 +27,7 @@ use rdkafka::util::Timeout;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::Semaphore;
 
-use crate::record::{decode, encode_bounded};
+use crate::record::{Packing, decode, encode_bounded};
 use crate::{Bus, BusError, Consumer, Delivery, MAX_RECORD_BYTES, Offset, Producer, Topic};
 
 /// How long one question to the brokers may take.
@@ -189,7 +189,7 @@ impl KafkaBus {
     }
 
     async fn send(&self, topic: Topic, partition: u32, batch: Arc<Batch>) -> Result<Offset, BusError> {
-        let record = encode_bounded(&batch)?.frame;
+        let record = encode_bounded(&batch, Packing::Small)?.frame;
         let permits = record.len().max(MIN_QUEUED_BYTES) as u32;
         let _room = self.queue_room.acquire_many(permits).await.map_err(|_| BusError::Closed)?;
         let producer = self.producer.lock().clone();

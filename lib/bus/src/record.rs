@@ -9,22 +9,26 @@
 
 mod body;
 mod rich;
+mod sets;
 mod split;
 mod wire;
 
 use model::Batch;
 
 use crate::BusError;
+use body::Written;
 pub use split::split;
 use wire::{Reader, Writer};
 
 /// The largest encoded record: Kafka brokers take 1,048,588 bytes by default, and leave room for their own headers.
 pub const MAX_RECORD_BYTES: usize = 900_000;
 
-/// Batches of floats and lines; records are written in the lowest version that can hold them.
+/// Lines, alerts, forgotten files; and metrics as they were written before [`SERIES_VERSION`].
 const VERSION: u8 = 1;
-/// Metrics with histograms, start times, exemplars and metadata; deletes.
+/// Deletes; metrics with histograms, start times, exemplars and metadata as they were written before.
 const RICH_VERSION: u8 = 2;
+/// Metrics.
+const SERIES_VERSION: u8 = 3;
 /// Version, kind, compression, CRC32.
 const HEADER_BYTES: usize = 7;
 /// The largest body before compression: with its header it is a record even when it does not compress.
@@ -36,38 +40,49 @@ const ZSTD_LEVEL: i32 = 1;
 const STORED: u8 = 0;
 const ZSTD: u8 = 1;
 
-/// An encoded batch and what it weighs before compression.
+/// An encoded batch, what it weighs before compression, and the labels of its series together.
 pub(crate) struct Encoded {
     pub frame: Vec<u8>,
     pub body_bytes: usize,
+    labels: usize,
+}
+
+/// Whether metrics are compressed; lines always are, being mostly text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// For the network.
+    Small,
+    /// For a disk on which they lie until the next part.
+    Quick,
 }
 
 /// The frame of a batch. It may be over [`MAX_RECORD_BYTES`]: [`split`] first where that can be.
 pub fn encode(batch: &Batch) -> Vec<u8> {
-    encode_weighed(batch).frame
+    encode_weighed(batch, Packing::Small).frame
 }
 
 /// Like [`encode`], but refuses what a reader would refuse.
-pub(crate) fn encode_bounded(batch: &Batch) -> Result<Encoded, BusError> {
-    let encoded = encode_weighed(batch);
-    if encoded.body_bytes > MAX_BODY_BYTES {
+pub(crate) fn encode_bounded(batch: &Batch, packing: Packing) -> Result<Encoded, BusError> {
+    let encoded = encode_weighed(batch, packing);
+    if encoded.body_bytes > MAX_BODY_BYTES || encoded.labels > sets::MAX_RECORD_LABELS {
         return Err(BusError::TooLarge { bytes: encoded.body_bytes + HEADER_BYTES });
     }
     Ok(encoded)
 }
 
-fn encode_weighed(batch: &Batch) -> Encoded {
+fn encode_weighed(batch: &Batch, packing: Packing) -> Encoded {
     let mut writer = Writer::with_header(HEADER_BYTES);
-    let kind = body::write(batch, &mut writer);
+    let Written { kind, labels } = body::write(batch, &mut writer);
     let mut frame = writer.into_bytes();
     let body_bytes = frame.len() - HEADER_BYTES;
-    let compressed = compress(&frame[HEADER_BYTES..]);
+    let is_packed = packing == Packing::Small || !matches!(batch, Batch::Metrics(_));
+    let compressed = is_packed.then(|| compress(&frame[HEADER_BYTES..])).flatten();
     let compression = if compressed.is_some() { ZSTD } else { STORED };
     frame = compressed.unwrap_or(frame);
     frame[..3].copy_from_slice(&[body::version(batch), kind, compression]);
     let crc = checksum(&frame);
     frame[3..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
-    Encoded { frame, body_bytes }
+    Encoded { frame, body_bytes, labels }
 }
 
 /// The compressed body behind room for a header, where it is at least an eighth smaller.
@@ -104,7 +119,7 @@ pub(crate) fn decode_weighed(frame: &[u8]) -> Result<(Batch, usize), BusError> {
         return Err(corrupt("no frame has this length"));
     }
     let [version, kind, compression] = [frame[0], frame[1], frame[2]];
-    if !(VERSION..=RICH_VERSION).contains(&version) {
+    if !(VERSION..=SERIES_VERSION).contains(&version) {
         return Err(BusError::Corrupt(format!("record version {version} is not known")));
     }
     if frame[3..HEADER_BYTES] != checksum(frame).to_le_bytes() {

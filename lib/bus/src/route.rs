@@ -15,22 +15,42 @@ pub fn file_partition(file: model::FileId, partitions: u32) -> u32 {
 /// Divides a batch among partitions and cuts it to records. Series go by their hash without `le`, tailed ranges by
 /// their file, pushed lines by their stream; alerts stay together.
 pub fn route(batch: Batch, partitions: u32) -> Vec<(u32, Batch)> {
-    let parts = match batch {
+    let parts = divide(batch, partitions).into_iter();
+    parts.flat_map(|(partition, batch)| split(batch).into_iter().map(move |cut| (partition, cut))).collect()
+}
+
+fn divide(batch: Batch, partitions: u32) -> Vec<(u32, Batch)> {
+    match batch {
         Batch::Metrics(batch) => by_series(batch, partitions),
         Batch::Logs(batch) => by_origin(batch, partitions),
         Batch::ForgetFiles(batch) => by_file(batch, partitions),
         Batch::Alerts(_) => vec![(0, batch)],
         Batch::Deletes(batch) => to_all(batch, partitions),
-    };
-    parts.into_iter().flat_map(|(partition, batch)| split(batch).into_iter().map(move |cut| (partition, cut))).collect()
+    }
 }
 
 /// Appends all records of a batch, at once, and returns when every one is durable. On an error some may be.
 pub async fn append_all(producer: &dyn Producer, topic: Topic, batch: Batch) -> Result<Vec<(u32, Offset)>, BusError> {
-    let records = route(batch, producer.partitions(topic));
-    let appends = records.into_iter().map(|(partition, record)| async move {
-        Ok((partition, producer.append(topic, partition, Arc::new(record)).await?))
-    });
+    let parts = divide(batch, producer.partitions(topic)).into_iter();
+    let appends = parts.map(|(partition, part)| append_part(producer, topic, partition, part));
+    Ok(futures::future::try_join_all(appends).await?.concat())
+}
+
+/// Appends what is of one partition: as one record, which is what it mostly is, or else cut.
+async fn append_part(
+    producer: &dyn Producer,
+    topic: Topic,
+    partition: u32,
+    part: Batch,
+) -> Result<Vec<(u32, Offset)>, BusError> {
+    let whole = Arc::new(part);
+    match producer.append(topic, partition, whole.clone()).await {
+        Err(BusError::TooLarge { .. }) => {}
+        appended => return Ok(vec![(partition, appended?)]),
+    }
+    let cuts = split(Arc::unwrap_or_clone(whole)).into_iter();
+    let appends =
+        cuts.map(|cut| async move { Ok((partition, producer.append(topic, partition, Arc::new(cut)).await?)) });
     futures::future::try_join_all(appends).await
 }
 

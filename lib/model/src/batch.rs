@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::{Histogram, Labels, Matcher, Sample};
 
@@ -50,8 +51,9 @@ impl Batch {
     }
 }
 
+/// Without the strings, which label sets share.
 fn set_bytes(labels: &Labels) -> usize {
-    SET_BYTES + labels.iter().map(|label| LABEL_BYTES + label.name.len() + label.value.len()).sum::<usize>()
+    SET_BYTES + LABEL_BYTES * labels.len()
 }
 
 /// Samples of some series of one tenant.
@@ -63,12 +65,15 @@ pub struct MetricBatch {
     pub metadata: Vec<MetricMetadata>,
 }
 
+/// Float samples of one series in one batch: mostly one, which then needs no memory of its own.
+pub type Floats = SmallVec<[Sample; 1]>;
+
 /// Samples of one series, in the order they were sent (not sorted, duplicates possible: the later wins, and of a float and
 /// a histogram of one instant the histogram).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SeriesSamples {
     pub labels: Labels,
-    pub samples: Vec<Sample>,
+    pub samples: Floats,
     /// When the counting of each sample began (0: unknown), or empty where none is known.
     pub starts_ms: Vec<i64>,
     pub histograms: Vec<HistogramSample>,
@@ -156,8 +161,8 @@ impl MetricBatch {
 
 impl SeriesSamples {
     /// A series of floats.
-    pub fn new(labels: Labels, samples: Vec<Sample>) -> SeriesSamples {
-        SeriesSamples { labels, samples, ..SeriesSamples::default() }
+    pub fn new(labels: Labels, samples: impl Into<Floats>) -> SeriesSamples {
+        SeriesSamples { labels, samples: samples.into(), ..SeriesSamples::default() }
     }
 
     /// Samples of both kinds.

@@ -60,6 +60,21 @@ impl Labels {
         self.0.iter()
     }
 
+    /// The labels, sorted by name.
+    pub fn as_slice(&self) -> &[Label] {
+        &self.0
+    }
+
+    /// Where the set lies: two clones of one set share it, and nothing else does as long as one of them lives.
+    pub fn address(&self) -> usize {
+        self.0.as_ptr().addr()
+    }
+
+    /// Whether somebody else keeps the set too.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -7,6 +7,7 @@ mod alert;
 mod batch;
 mod duration;
 mod histogram;
+mod identity;
 mod labels;
 mod matcher;
 mod relabel;
@@ -16,7 +17,7 @@ pub mod varint;
 
 pub use alert::{Alert, Fingerprint};
 pub use batch::{
-    AlertEvents, Batch, Deletes, Exemplar, FileId, ForgetFiles, HistogramSample, LineRef, LogBatch, LogColumns,
+    AlertEvents, Batch, Deletes, Exemplar, FileId, Floats, ForgetFiles, HistogramSample, LineRef, LogBatch, LogColumns,
     MetricBatch, MetricKind, MetricMetadata, Origin, SeriesSamples,
 };
 pub use duration::{DurationError, DurationMs, format_duration, parse_duration};
@@ -24,6 +25,7 @@ pub use histogram::{
     Bucket, BucketSpan, Buckets, CUSTOM_SCHEMA, ClassicHistogram, Combined, Histogram, HistogramError, Indexed,
     MAX_SCHEMA, MIN_SCHEMA, ResetHint, WireCounts, WireHistogram,
 };
+pub use identity::{IdHasher, IdMap};
 pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME, is_label_name, is_metric_name, unescape_name};
 pub use matcher::{MatchOp, Matcher, MatcherError, matches_all};
 pub use relabel::{RelabelAction, RelabelConfig, relabel};

@@ -3,12 +3,14 @@
 //! 204 only after the bus acknowledged. 400 names what was refused; the good beside it was taken, and for 2.0 the headers
 //! say how much. 503: nothing can be said to be taken, send it again. 415: the message or its compression is not known.
 
+mod message;
 mod proto;
 
+pub use message::{MessageError, Reading, read_v1, read_v2};
 pub use proto::v1::{LabelPair, SamplePair};
 #[cfg(test)]
 pub use proto::{Count, Histogram, Span, ZeroCount};
-#[cfg(any(test, feature = "fuzz"))]
+#[cfg(test)]
 pub use proto::{v1, v2};
 
 use axum::body::Bytes;
@@ -16,10 +18,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bus::BusError;
-use prost::Message;
+use model::MetricBatch;
 use service::http::{Tenant, decompress_snappy};
 
 use super::App;
+use crate::Tsdb;
 use crate::ingest::Refusals;
 use crate::service::Written;
 
@@ -49,16 +52,17 @@ pub async fn write(State(app): State<App>, Tenant(tenant): Tenant, headers: Head
         Err(error) => return (error.status, error.message).into_response(),
     };
     let mut refusals = Refusals::default();
-    let batch = match protocol {
-        Protocol::V1 => proto::v1::Request::decode(message.as_slice()).map(|request| request.read(&mut refusals)),
-        Protocol::V2 => proto::v2::Request::decode(message.as_slice()).map(|request| request.read(&mut refusals)),
-    };
-    let mut batch = match batch {
+    let mut batch = match app.read_message(&message, protocol, &mut refusals) {
         Ok(batch) => batch,
-        Err(error) => return (StatusCode::BAD_REQUEST, format!("protobuf: {error}")).into_response(),
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
     batch.tenant = tenant;
-    let response = match app.append_batch(batch, refusals).await {
+    let has_news = !batch.metadata.is_empty();
+    let appended = app.append_known(batch, refusals).await;
+    if appended.is_err() && has_news {
+        app.known.forget_descriptions();
+    }
+    let response = match appended {
         Ok(appended) => {
             let headers = written_headers(appended.written);
             match appended.refused {
@@ -70,6 +74,24 @@ pub async fn write(State(app): State<App>, Tenant(tenant): Tenant, headers: Head
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     };
     without_headers_for(protocol, response)
+}
+
+impl Tsdb {
+    fn read_message(
+        &self,
+        message: &[u8],
+        protocol: Protocol,
+        refusals: &mut Refusals,
+    ) -> Result<MetricBatch, MessageError> {
+        let mut known = self.known.visit();
+        let mut reading = Reading { known: &mut known, limits: &self.options.limits, refusals };
+        let read = match protocol {
+            Protocol::V1 => read_v1(message, &mut reading),
+            Protocol::V2 => read_v2(message, &mut reading),
+        };
+        known.end();
+        read
+    }
 }
 
 /// Which message a content type names; absent parameters mean 1.0.

@@ -2,11 +2,14 @@
 //!
 //! Samples of a series lie in the order they came; out of order and of any age is ordinary. A series that is not in
 //! rising order is sorted when it is read, and the later sample of an instant wins. Histograms lie between floats.
+//!
+//! Scrapes bring the same series in the same order again and again: the next one is looked for behind the last, then by
+//! the address of the label set that its producer keeps, and only then by its labels.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use model::{Exemplar, Histogram, HistogramSample, Labels, MS_PER_DAY, MetricBatch, Sample, SeriesSamples};
+use model::{Exemplar, Histogram, HistogramSample, IdMap, Labels, MS_PER_DAY, MetricBatch, Sample, SeriesSamples};
 
 use super::columns::{self, Samples};
 use super::deletions::Deletion;
@@ -30,22 +33,34 @@ pub struct Head {
 
 #[derive(Debug, Default)]
 pub struct TenantHead {
+    /// Where a producer keeps the label set that a series holds too → that series.
+    by_address: IdMap<usize, u32>,
     /// Hash of the labels → the newest series of that hash; others follow by `same_hash`.
-    by_hash: HashMap<u64, u32>,
+    by_hash: IdMap<u64, u32>,
     series: Vec<HeadSeries>,
     postings: Postings,
+    /// The series behind the one that was met last.
+    expected: u32,
     /// First and last instant, once there is a sample.
     time_range: Option<(i64, i64)>,
 }
 
+/// Most have floats alone, and should lie in one line of the processor's cache.
 #[derive(Debug)]
 struct HeadSeries {
     labels: Labels,
     same_hash: Option<u32>,
-    /// In the order they came, of an instant that repeats at once only the last.
-    samples: Samples,
     /// The samples are strictly rising in time.
     is_sorted: bool,
+    /// In the order they came, of an instant that repeats at once only the last.
+    floats: Vec<Sample>,
+    /// Of a series that has more than floats: all it has.
+    rich: Option<Box<Rich>>,
+}
+
+#[derive(Debug, Default)]
+struct Rich {
+    samples: Samples,
     exemplars: Vec<Exemplar>,
 }
 
@@ -60,8 +75,7 @@ impl Head {
             if !has_samples && !series.exemplars.iter().any(|one| is_kept(one.t_ms)) {
                 continue;
             }
-            let hash = series.labels.hash(&batch.tenant);
-            let id = tenant.find(hash, &series.labels).unwrap_or_else(|| {
+            let id = tenant.find(&series.labels).unwrap_or_else(|hash| {
                 on_new(hash);
                 self.bytes += SERIES_BYTES + LABEL_BYTES * series.labels.len();
                 tenant.add(hash, &series.labels)
@@ -108,23 +122,45 @@ impl Head {
 }
 
 impl TenantHead {
-    fn find(&self, hash: u64, labels: &Labels) -> Option<u32> {
+    /// The series with these labels, or else their hash.
+    fn find(&mut self, labels: &Labels) -> Result<u32, u64> {
+        let address = labels.address();
+        let expected = self.series.get(self.expected as usize).filter(|series| series.labels.address() == address);
+        if expected.is_some() {
+            self.expected += 1;
+            return Ok(self.expected - 1);
+        }
+        if let Some(id) = self.by_address.get(&address) {
+            self.expected = id + 1;
+            return Ok(*id);
+        }
+        let hash = labels.hash("");
         let mut next = self.by_hash.get(&hash).copied();
         while let Some(id) = next {
-            let series = &self.series[id as usize];
+            let series = &mut self.series[id as usize];
             if series.labels == *labels {
-                return Some(id);
+                if labels.is_shared() {
+                    // From now on it is known by the set that its producer keeps.
+                    self.by_address.remove(&series.labels.address());
+                    self.by_address.insert(labels.address(), id);
+                    series.labels = labels.clone();
+                }
+                return Ok(id);
             }
             next = series.same_hash;
         }
-        None
+        Err(hash)
     }
 
     fn add(&mut self, hash: u64, labels: &Labels) -> u32 {
-        let (id, labels) = self.postings.add(labels);
+        let (id, interned) = self.postings.add(labels);
+        let is_kept = labels.is_shared();
+        let labels = if is_kept { labels.clone() } else { interned };
+        if is_kept {
+            self.by_address.insert(labels.address(), id);
+        }
         let same_hash = self.by_hash.insert(hash, id);
-        let (samples, exemplars) = (Samples::default(), Vec::new());
-        self.series.push(HeadSeries { labels, same_hash, samples, is_sorted: true, exemplars });
+        self.series.push(HeadSeries { labels, same_hash, is_sorted: true, floats: Vec::new(), rich: None });
         id
     }
 
@@ -140,7 +176,7 @@ impl TenantHead {
     /// Adds what is not before `oldest_ms`. Answers by how many samples, and bytes beside them, the series grew.
     fn extend(&mut self, id: u32, batch: &SeriesSamples, oldest_ms: i64) -> (usize, usize) {
         let series = &mut self.series[id as usize];
-        let (before, mut bytes) = (series.samples.len(), 0);
+        let (before, mut bytes) = (series.len(), 0);
         let mut met = |t_ms: i64| {
             let (min_ms, max_ms) = self.time_range.unwrap_or((t_ms, t_ms));
             self.time_range = Some((min_ms.min(t_ms), max_ms.max(t_ms)));
@@ -149,6 +185,9 @@ impl TenantHead {
             met(sample.t_ms);
             series.push_float(*sample, batch.starts_ms.get(i).copied().unwrap_or(0));
         }
+        if batch.histograms.is_empty() && batch.exemplars.is_empty() {
+            return (series.len() - before, 0);
+        }
         for sample in batch.histograms.iter().filter(|sample| sample.t_ms >= oldest_ms) {
             met(sample.t_ms);
             bytes += sample.histogram.size_bytes();
@@ -156,12 +195,12 @@ impl TenantHead {
         }
         for one in batch.exemplars.iter().filter(|one| one.t_ms >= oldest_ms) {
             bytes += EXEMPLAR_BYTES;
-            series.exemplars.push(one.clone());
+            series.enrich().exemplars.push(one.clone());
         }
-        if series.exemplars.len() > MAX_EXEMPLARS {
-            thin(&mut series.exemplars);
+        if let Some(rich) = series.rich.as_mut().filter(|rich| rich.exemplars.len() > MAX_EXEMPLARS) {
+            thin(&mut rich.exemplars);
         }
-        (series.samples.len() - before, bytes)
+        (series.len() - before, bytes)
     }
 
     pub fn labels(&self, id: u32) -> &Labels {
@@ -170,7 +209,7 @@ impl TenantHead {
 
     /// Whether a series has a sample in the inclusive range.
     pub fn has_sample(&self, id: u32, start_ms: i64, end_ms: i64) -> bool {
-        self.series[id as usize].samples.timestamps_ms.iter().any(|t| (start_ms..=end_ms).contains(t))
+        self.series[id as usize].times().any(|t| (start_ms..=end_ms).contains(&t))
     }
 
     /// By UTC day: the series that have samples or exemplars in it, by rising labels.
@@ -180,8 +219,8 @@ impl TenantHead {
         let mut days: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         for id in ids {
             let series = &self.series[id as usize];
-            let exemplars = series.exemplars.iter().map(|one| &one.t_ms);
-            for t_ms in series.samples.timestamps_ms.iter().chain(exemplars) {
+            let exemplars = series.exemplars().iter().map(|one| one.t_ms);
+            for t_ms in series.times().chain(exemplars) {
                 let day = days.entry(t_ms.div_euclid(MS_PER_DAY)).or_default();
                 if day.last() != Some(&id) {
                     day.push(id);
@@ -199,57 +238,128 @@ impl TenantHead {
     /// A series' exemplars within the inclusive range.
     pub fn exemplars(&self, id: u32, start_ms: i64, end_ms: i64) -> Vec<Exemplar> {
         let is_wanted = |one: &&Exemplar| (start_ms..=end_ms).contains(&one.t_ms);
-        let mut found = self.series[id as usize].exemplars.iter().filter(is_wanted).cloned().collect();
+        let mut found = self.series[id as usize].exemplars().iter().filter(is_wanted).cloned().collect();
         thin(&mut found);
         found
     }
 }
 
 impl HeadSeries {
-    /// Makes room for a sample at an instant: takes out the last one where it is of the same.
-    fn prepare(&mut self, t_ms: i64) {
-        let Some(last) = self.samples.timestamps_ms.last().filter(|_| self.is_sorted) else { return };
-        if *last == t_ms {
-            columns::pop(&mut self.samples);
-        } else {
-            self.is_sorted = *last < t_ms;
-        }
+    fn len(&self) -> usize {
+        self.rich.as_ref().map_or(self.floats.len(), |rich| rich.samples.len())
+    }
+
+    fn times(&self) -> impl Iterator<Item = i64> + '_ {
+        let rich = self.rich.iter().flat_map(|rich| rich.samples.timestamps_ms.iter().copied());
+        self.floats.iter().map(|sample| sample.t_ms).chain(rich)
+    }
+
+    fn exemplars(&self) -> &[Exemplar] {
+        self.rich.as_ref().map_or(&[], |rich| &rich.exemplars)
+    }
+
+    /// Makes room for more than floats.
+    fn enrich(&mut self) -> &mut Rich {
+        let floats = &mut self.floats;
+        self.rich.get_or_insert_with(|| {
+            let mut rich = Rich::default();
+            std::mem::take(floats).into_iter().for_each(|sample| columns::push_float(&mut rich.samples, sample, 0));
+            Box::new(rich)
+        })
     }
 
     fn push_float(&mut self, sample: Sample, start_ms: i64) {
+        if self.rich.is_none() && start_ms == 0 {
+            match self.floats.last_mut().filter(|_| self.is_sorted) {
+                Some(last) if last.t_ms == sample.t_ms => *last = sample,
+                last => {
+                    self.is_sorted = last.map_or(self.is_sorted, |last| last.t_ms < sample.t_ms);
+                    self.floats.push(sample);
+                }
+            }
+            return;
+        }
         self.prepare(sample.t_ms);
-        columns::push_float(&mut self.samples, sample, start_ms);
+        columns::push_float(&mut self.enrich().samples, sample, start_ms);
     }
 
     /// Of a marker only that it is one is kept.
     fn push_histogram(&mut self, sample: &HistogramSample) {
         self.prepare(sample.t_ms);
+        let samples = &mut self.enrich().samples;
         if sample.histogram.is_stale() {
             let histogram = Arc::new(Histogram { reset_hint: sample.histogram.reset_hint, ..Histogram::stale() });
-            columns::push_histogram(&mut self.samples, &HistogramSample { histogram, ..sample.clone() });
+            columns::push_histogram(samples, &HistogramSample { histogram, ..sample.clone() });
         } else {
-            columns::push_histogram(&mut self.samples, sample);
+            columns::push_histogram(samples, sample);
+        }
+    }
+
+    /// Makes room for a sample at an instant: takes out the last one where it is of the same.
+    fn prepare(&mut self, t_ms: i64) {
+        let is_sorted = self.is_sorted;
+        let samples = &mut self.enrich().samples;
+        let Some(last) = samples.timestamps_ms.last().filter(|_| is_sorted) else { return };
+        if *last == t_ms {
+            columns::pop(samples);
+        } else {
+            self.is_sorted = *last < t_ms;
         }
     }
 
     /// Answers how many samples went.
     fn delete(&mut self, start_ms: i64, end_ms: i64) -> usize {
-        let before = self.samples.len();
-        if !self.is_sorted {
-            self.samples = columns::from_arrivals(&self.samples);
-            self.is_sorted = true;
+        let before = self.len();
+        let range = start_ms..=end_ms;
+        match &mut self.rich {
+            None => self.floats.retain(|sample| !range.contains(&sample.t_ms)),
+            Some(rich) => {
+                if !self.is_sorted {
+                    rich.samples = columns::from_arrivals(&rich.samples);
+                    self.is_sorted = true;
+                }
+                columns::remove(&mut rich.samples, start_ms, end_ms);
+                rich.exemplars.retain(|one| !range.contains(&one.t_ms));
+            }
         }
-        columns::remove(&mut self.samples, start_ms, end_ms);
-        self.exemplars.retain(|one| !(start_ms..=end_ms).contains(&one.t_ms));
-        before - self.samples.len()
+        before - self.len()
     }
 
     fn within(&self, start_ms: i64, end_ms: i64) -> Samples {
-        if !self.is_sorted {
-            return columns::slice(&columns::from_arrivals(&self.samples), start_ms, end_ms);
+        match &self.rich {
+            Some(rich) if self.is_sorted => columns::slice(&rich.samples, start_ms, end_ms),
+            Some(rich) => columns::slice(&columns::from_arrivals(&rich.samples), start_ms, end_ms),
+            None => self.floats_within(start_ms, end_ms),
         }
-        columns::slice(&self.samples, start_ms, end_ms)
     }
+
+    fn floats_within(&self, start_ms: i64, end_ms: i64) -> Samples {
+        let sorted: Vec<Sample>;
+        let mut floats = self.floats.as_slice();
+        if !self.is_sorted {
+            sorted = sorted_floats(floats);
+            floats = &sorted;
+        }
+        let from = floats.partition_point(|sample| sample.t_ms < start_ms);
+        let to = floats.partition_point(|sample| sample.t_ms <= end_ms).max(from);
+        let (timestamps_ms, values) = floats[from..to].iter().map(|sample| (sample.t_ms, sample.value)).unzip();
+        Samples { timestamps_ms, values, ..Samples::default() }
+    }
+}
+
+/// Sorted by time, of one instant the one that came last.
+fn sorted_floats(arrived: &[Sample]) -> Vec<Sample> {
+    let mut sorted = arrived.to_vec();
+    sorted.sort_by_key(|sample| sample.t_ms);
+    // The later of two takes the place of the earlier, which goes.
+    sorted.dedup_by(|later, earlier| {
+        let is_same = later.t_ms == earlier.t_ms;
+        if is_same {
+            *earlier = *later;
+        }
+        is_same
+    });
+    sorted
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::Labels;
+use model::{IdMap, Labels};
 use parking_lot::Mutex;
 use query::{QueryError, Samples, Series, SeriesSelect, SeriesSet};
 
@@ -78,29 +78,9 @@ struct Selection {
 /// Series being gathered: each label set once.
 #[derive(Default)]
 struct Gathering {
-    by_hash: HashMap<u64, u32, BuildPlain>,
+    by_hash: IdMap<u64, u32>,
     rows: Vec<Labels>,
     found: Vec<(u32, Place)>,
-}
-
-/// Hashes are hashes already.
-type BuildPlain = std::hash::BuildHasherDefault<Plain>;
-
-#[derive(Default)]
-struct Plain(u64);
-
-impl std::hash::Hasher for Plain {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("keys are u64");
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
 }
 
 impl Gathering {

@@ -1,12 +1,13 @@
 //! The body of each kind of batch.
 
 use model::{
-    AlertEvents, Batch, FileId, ForgetFiles, LogBatch, LogColumns, MetricBatch, Origin, Sample, SeriesSamples,
+    AlertEvents, Batch, FileId, Floats, ForgetFiles, Labels, LogBatch, LogColumns, MetricBatch, Origin, Sample,
+    SeriesSamples,
 };
 
-use super::rich;
 use super::wire::{Malformed, Reader, Writer};
-use super::{RICH_VERSION, VERSION};
+use super::{RICH_VERSION, SERIES_VERSION, VERSION};
+use super::{rich, sets};
 
 const METRICS: u8 = 0;
 const LOGS: u8 = 1;
@@ -17,23 +18,27 @@ const DELETES: u8 = 4;
 const PUSHED: u8 = 0;
 const TAILED: u8 = 1;
 
-/// The lowest version that can hold a batch.
+/// The version that a batch is written in.
 pub fn version(batch: &Batch) -> u8 {
     match batch {
+        Batch::Metrics(_) => SERIES_VERSION,
         Batch::Deletes(_) => RICH_VERSION,
-        Batch::Metrics(batch) if rich::is_rich(batch) => RICH_VERSION,
-        Batch::Metrics(_) | Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_) => VERSION,
+        Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_) => VERSION,
     }
 }
 
-/// Writes a batch's body and says which kind it is.
-pub fn write(batch: &Batch, writer: &mut Writer) -> u8 {
-    match batch {
+/// What a body is of, and how many labels its series have.
+pub struct Written {
+    pub kind: u8,
+    pub labels: usize,
+}
+
+/// Writes a batch's body.
+pub fn write(batch: &Batch, writer: &mut Writer) -> Written {
+    let mut labels = 0;
+    let kind = match batch {
         Batch::Metrics(batch) => {
-            write_metrics(batch, writer);
-            if rich::is_rich(batch) {
-                rich::write(batch, writer);
-            }
+            labels = write_metrics(batch, writer);
             METRICS
         }
         Batch::Logs(batch) => {
@@ -56,14 +61,16 @@ pub fn write(batch: &Batch, writer: &mut Writer) -> u8 {
             rich::write_deletes(batch, writer);
             DELETES
         }
-    }
+    };
+    Written { kind, labels }
 }
 
 pub fn read(version: u8, kind: u8, mut reader: Reader<'_>) -> Result<Batch, Malformed> {
     let tenant = reader.string()?.to_owned();
     let batch = match kind {
+        METRICS if version == SERIES_VERSION => Batch::Metrics(read_metrics(tenant, &mut reader)?),
         METRICS => {
-            let mut batch = read_metrics(tenant, &mut reader)?;
+            let mut batch = read_older_metrics(tenant, &mut reader)?;
             if version == RICH_VERSION {
                 rich::read(&mut batch, &mut reader)?;
             }
@@ -87,54 +94,89 @@ pub fn read(version: u8, kind: u8, mut reader: Reader<'_>) -> Result<Batch, Malf
     Ok(batch)
 }
 
-fn write_metrics(batch: &MetricBatch, writer: &mut Writer) {
-    writer.string(&batch.tenant);
-    writer.label_sets(batch.series.iter().map(|series| &series.labels));
-    let samples = || batch.series.iter().flat_map(|series| &series.samples);
+/// Writes series and their samples; answers how many labels they have.
+fn write_metrics(batch: &MetricBatch, writer: &mut Writer) -> usize {
     let count = batch.series.iter().map(|series| series.samples.len()).sum::<usize>();
-    writer.reserve(count * 10);
+    writer.reserve(count * 32);
+    writer.string(&batch.tenant);
+    let labels = sets::write(batch.series.iter().map(|series| &series.labels), writer);
+    let samples = || batch.series.iter().flat_map(|series| &series.samples);
     writer.unsigned(count as u64);
     writer.runs(batch.series.iter().map(|series| series.samples.len() as i64));
     let mut before = 0;
-    for sample in samples() {
-        writer.signed(sample.t_ms.wrapping_sub(before));
-        before = sample.t_ms;
-    }
+    writer.runs(samples().map(|sample| sample.t_ms.wrapping_sub(std::mem::replace(&mut before, sample.t_ms))));
     for sample in samples() {
         writer.raw(&sample.value.to_bits().to_le_bytes());
     }
+    let is_rich = rich::is_rich(batch);
+    writer.raw(&[u8::from(is_rich)]);
+    if is_rich {
+        rich::write(batch, writer);
+    }
+    labels
 }
 
 fn read_metrics(tenant: String, reader: &mut Reader<'_>) -> Result<MetricBatch, Malformed> {
-    let sets = reader.label_sets()?;
-    let sample_count = reader.count(9)?;
-    let mut counts = Vec::with_capacity(sets.len());
-    let mut left = sample_count;
-    reader.runs(sets.len(), |count| {
+    let sets = sets::read(reader)?;
+    let sample_count = reader.count(8)?;
+    let counts = read_counts(sets.len(), sample_count, reader)?;
+    let (mut t_ms, mut times) = (0i64, Vec::with_capacity(sample_count));
+    reader.runs(sample_count, |step| {
+        t_ms = t_ms.wrapping_add(step);
+        times.push(t_ms);
+        Ok(())
+    })?;
+    let mut batch = MetricBatch::new(tenant, read_series(sets, counts, times, reader)?);
+    match reader.array()? {
+        [0] => {}
+        [1] => rich::read(&mut batch, reader)?,
+        _ => return Err("what follows the samples is not known"),
+    }
+    Ok(batch)
+}
+
+/// How many of all samples each series has.
+fn read_counts(series: usize, samples: usize, reader: &mut Reader<'_>) -> Result<Vec<usize>, Malformed> {
+    let mut counts = Vec::with_capacity(series);
+    let mut left = samples;
+    reader.runs(series, |count| {
         let count = usize::try_from(count).map_err(|_| "a series has a negative number of samples")?;
         left = left.checked_sub(count).ok_or("series have more samples than there are")?;
         counts.push(count);
         Ok(())
     })?;
-    if left > 0 {
-        return Err("samples of no series");
-    }
-    let mut t_ms = 0i64;
-    let mut times = Vec::with_capacity(sample_count);
-    for _ in 0..sample_count {
-        t_ms = t_ms.wrapping_add(reader.signed()?);
-        times.push(t_ms);
-    }
+    if left > 0 { Err("samples of no series") } else { Ok(counts) }
+}
+
+fn read_series(
+    sets: Vec<Labels>,
+    counts: Vec<usize>,
+    times: Vec<i64>,
+    reader: &mut Reader<'_>,
+) -> Result<Vec<SeriesSamples>, Malformed> {
     let mut times = times.into_iter();
     let mut series = Vec::with_capacity(sets.len());
     for (labels, count) in sets.into_iter().zip(counts) {
-        let mut samples = Vec::with_capacity(count);
+        let mut samples = Floats::with_capacity(count);
         for t_ms in times.by_ref().take(count) {
             samples.push(Sample { t_ms, value: f64::from_bits(u64::from_le_bytes(reader.array()?)) });
         }
         series.push(SeriesSamples::new(labels, samples));
     }
-    Ok(MetricBatch::new(tenant, series))
+    Ok(series)
+}
+
+/// Of versions 1 and 2.
+fn read_older_metrics(tenant: String, reader: &mut Reader<'_>) -> Result<MetricBatch, Malformed> {
+    let sets = reader.label_sets()?;
+    let sample_count = reader.count(9)?;
+    let counts = read_counts(sets.len(), sample_count, reader)?;
+    let (mut t_ms, mut times) = (0i64, Vec::with_capacity(sample_count));
+    for _ in 0..sample_count {
+        t_ms = t_ms.wrapping_add(reader.signed()?);
+        times.push(t_ms);
+    }
+    Ok(MetricBatch::new(tenant, read_series(sets, counts, times, reader)?))
 }
 
 fn write_logs(batch: &LogBatch, writer: &mut Writer) {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use model::{
-    AlertEvents, Batch, Exemplar, ForgetFiles, HistogramSample, Labels, LogBatch, MetricBatch, Origin, SeriesSamples,
+    AlertEvents, Batch, Exemplar, Floats, ForgetFiles, HistogramSample, Labels, LogBatch, MetricBatch, Origin,
+    SeriesSamples,
 };
 
 use super::MAX_BODY_BYTES;
@@ -14,12 +15,12 @@ const FIXED_BYTES: usize = 128;
 const NUMBER_BYTES: usize = 5;
 /// Time (10), text length (5) and three columns of runs (10 and 5, 5 and 5, 5 and 5), the worst case.
 const LINE_BYTES: usize = 50;
-/// Time and value.
-const SAMPLE_BYTES: usize = 18;
+/// Time with how often it repeats, and value.
+const SAMPLE_BYTES: usize = 19;
 /// A start time and how often it repeats.
 const START_BYTES: usize = 11;
-/// Counts of histograms and exemplars, each with how often it repeats.
-const SERIES_BYTES: usize = 24;
+/// The mask of its labels, and counts of histograms and exemplars, each with how often it repeats.
+const SERIES_BYTES: usize = 34;
 
 /// Cuts a batch so that each part is one record. Parts keep the order; the ranges of a tailed batch stay contiguous and
 /// together are the original one.
@@ -145,7 +146,10 @@ fn cut_series(mut series: SeriesSamples, room: usize) -> Vec<SeriesSamples> {
     let mut starts = series.starts_ms.chunks(at_once);
     for samples in series.samples.chunks(at_once) {
         let starts_ms = starts.next().map_or_else(Vec::new, <[i64]>::to_vec);
-        cuts.push(SeriesSamples { starts_ms, ..SeriesSamples::new(series.labels.clone(), samples.to_vec()) });
+        cuts.push(SeriesSamples {
+            starts_ms,
+            ..SeriesSamples::new(series.labels.clone(), Floats::from_slice(samples))
+        });
     }
     let empty = || SeriesSamples::new(series.labels.clone(), Vec::new());
     // The first begins a cut of its own, behind the floats.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use model::{
-    BucketSpan, Exemplar, HistogramError, HistogramSample, Labels, MetricBatch, MetricKind, MetricMetadata, ResetHint,
-    Sample, SeriesSamples, WireCounts, WireHistogram,
+    BucketSpan, Exemplar, HistogramError, HistogramSample, Labels, MetricKind, MetricMetadata, ResetHint, WireCounts,
+    WireHistogram,
 };
 use prost::{Message, Oneof};
 
@@ -111,7 +111,7 @@ impl Histogram {
 }
 
 /// The good histograms of a series.
-fn read_histograms(histograms: Vec<Histogram>, labels: &Labels, refusals: &mut Refusals) -> Vec<HistogramSample> {
+pub fn read_histograms(histograms: Vec<Histogram>, labels: &Labels, refusals: &mut Refusals) -> Vec<HistogramSample> {
     let read = histograms.into_iter().map(Histogram::read);
     let mut good = Vec::with_capacity(read.len());
     for one in read {
@@ -123,18 +123,6 @@ fn read_histograms(histograms: Vec<Histogram>, labels: &Labels, refusals: &mut R
     good
 }
 
-/// Labels from pairs in any order, unless a name repeats.
-fn read_labels(pairs: &[(&str, &str)], samples: usize, refusals: &mut Refusals) -> Option<Labels> {
-    let labels = Labels::from_pairs(pairs.iter().copied());
-    let mut names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
-    names.sort_unstable();
-    if let Some(two) = names.windows(2).find(|two| two[0] == two[1]) {
-        refusals.add("a label name repeats", samples as u64, || format!("{} in {labels}", two[0]));
-        return None;
-    }
-    Some(labels)
-}
-
 fn kind_of(number: i32) -> MetricKind {
     usize::try_from(number).ok().and_then(|at| MetricKind::ALL.get(at)).copied().unwrap_or_default()
 }
@@ -142,6 +130,7 @@ fn kind_of(number: i32) -> MetricKind {
 pub mod v1 {
     use super::*;
 
+    #[cfg(test)]
     #[derive(Clone, PartialEq, Message)]
     pub struct Request {
         #[prost(message, repeated, tag = "1")]
@@ -150,6 +139,7 @@ pub mod v1 {
         pub metadata: Vec<Metadata>,
     }
 
+    #[cfg(test)]
     #[derive(Clone, PartialEq, Message)]
     pub struct TimeSeries {
         #[prost(message, repeated, tag = "1")]
@@ -200,31 +190,17 @@ pub mod v1 {
         pub unit: String,
     }
 
-    impl Request {
-        /// The batch, of no tenant yet, and what of it cannot be taken.
-        pub fn read(self, refusals: &mut Refusals) -> MetricBatch {
-            let series = self.timeseries.into_iter().filter_map(|series| series.read(refusals)).collect();
-            let metadata = self.metadata.into_iter().map(|one| {
-                let Metadata { kind, name, help, unit } = one;
-                MetricMetadata { name, kind: kind_of(kind), help, unit }
-            });
-            MetricBatch { metadata: metadata.collect(), ..MetricBatch::new("", series) }
+    impl Metadata {
+        pub fn read(self) -> MetricMetadata {
+            let Metadata { kind, name, help, unit } = self;
+            MetricMetadata { name, kind: kind_of(kind), help, unit }
         }
     }
 
-    impl TimeSeries {
-        fn read(self, refusals: &mut Refusals) -> Option<SeriesSamples> {
-            let count = self.samples.len() + self.histograms.len();
-            let pairs: Vec<_> = self.labels.iter().map(|pair| (pair.name.as_str(), pair.value.as_str())).collect();
-            let labels = read_labels(&pairs, count, refusals)?;
-            let histograms = read_histograms(self.histograms, &labels, refusals);
-            let samples = self.samples.into_iter().map(|SamplePair { t_ms, value }| Sample { t_ms, value }).collect();
-            let exemplar = |one: ExemplarPair| {
-                let labels = Labels::from_pairs(one.labels.into_iter().map(|pair| (pair.name, pair.value)));
-                Exemplar { labels, value: one.value, t_ms: one.t_ms }
-            };
-            let exemplars = self.exemplars.into_iter().map(exemplar).collect();
-            Some(SeriesSamples { labels, samples, histograms, exemplars, ..SeriesSamples::default() })
+    impl ExemplarPair {
+        pub fn read(self) -> Exemplar {
+            let labels = Labels::from_pairs(self.labels.into_iter().map(|pair| (pair.name, pair.value)));
+            Exemplar { labels, value: self.value, t_ms: self.t_ms }
         }
     }
 }
@@ -232,6 +208,7 @@ pub mod v1 {
 pub mod v2 {
     use super::*;
 
+    #[cfg(test)]
     #[derive(Clone, PartialEq, Message)]
     pub struct Request {
         #[prost(string, repeated, tag = "4")]
@@ -240,6 +217,7 @@ pub mod v2 {
         pub timeseries: Vec<TimeSeries>,
     }
 
+    #[cfg(test)]
     #[derive(Clone, PartialEq, Message)]
     pub struct TimeSeries {
         /// Symbols of name, value, name, value and so on.
@@ -255,6 +233,7 @@ pub mod v2 {
         pub metadata: Option<Metadata>,
     }
 
+    #[cfg(test)]
     #[derive(Clone, Copy, PartialEq, Message)]
     pub struct SamplePair {
         #[prost(double, tag = "1")]
@@ -284,99 +263,52 @@ pub mod v2 {
         #[prost(uint32, tag = "4")]
         pub unit: u32,
     }
+}
 
-    impl Request {
-        /// The batch, of no tenant yet, and what of it cannot be taken.
-        pub fn read(self, refusals: &mut Refusals) -> MetricBatch {
-            let mut batch = MetricBatch::default();
-            for series in self.timeseries {
-                let metadata = series.metadata;
-                let Some(series) = series.read(&self.symbols, refusals) else { continue };
-                if let Some(described) = metadata.and_then(|one| one.read(&self.symbols, &series.labels))
-                    && batch.metadata.last() != Some(&described)
-                {
-                    batch.metadata.push(described);
-                }
-                batch.series.push(series);
-            }
-            batch
-        }
+/// What is said of a metric, under the name of its family. `None` where nothing is.
+pub fn described(kind: i32, help: &str, unit: &str, name: &str) -> Option<MetricMetadata> {
+    let kind = kind_of(kind);
+    if name.is_empty() || (kind == MetricKind::Unknown && help.is_empty() && unit.is_empty()) {
+        return None;
     }
-
-    impl TimeSeries {
-        fn read(self, symbols: &[String], refusals: &mut Refusals) -> Option<SeriesSamples> {
-            let count = self.samples.len() + self.histograms.len();
-            let Some(pairs) = pairs_of(&self.labels, symbols) else {
-                refusals
-                    .add("labels that are not among the symbols", count.max(1) as u64, || format!("{:?}", self.labels));
-                return None;
-            };
-            let labels = read_labels(&pairs, count, refusals)?;
-            if count == 0 {
-                refusals.add("a series without samples", 1, || {
-                    format!("TimeSeries must contain at least one sample or histogram for series {labels}")
-                });
-                return None;
-            }
-            let histograms = read_histograms(self.histograms, &labels, refusals);
-            let starts_ms: Vec<i64> = self.samples.iter().map(|sample| sample.start_ms).collect();
-            let starts_ms = if starts_ms.iter().any(|start_ms| *start_ms != 0) { starts_ms } else { Vec::new() };
-            let sample = |one: SamplePair| Sample { t_ms: one.t_ms, value: one.value };
-            let samples = self.samples.into_iter().map(sample).collect();
-            // An exemplar that is none harms nothing else.
-            let exemplar = |one: ExemplarPair| {
-                let labels = Labels::from_pairs(pairs_of(&one.labels, symbols)?);
-                Some(Exemplar { labels, value: one.value, t_ms: one.t_ms })
-            };
-            let exemplars = self.exemplars.into_iter().filter_map(exemplar).collect();
-            Some(SeriesSamples { labels, samples, starts_ms, histograms, exemplars })
-        }
-    }
-
-    impl Metadata {
-        /// Under the name of the metric's family. `None` where nothing is said.
-        fn read(self, symbols: &[String], labels: &Labels) -> Option<MetricMetadata> {
-            let text = |symbol: u32| symbols.get(symbol as usize).cloned().unwrap_or_default();
-            let (kind, help, unit) = (kind_of(self.kind), text(self.help), text(self.unit));
-            if kind == MetricKind::Unknown && help.is_empty() && unit.is_empty() {
-                return None;
-            }
-            let name = labels.metric_name()?;
-            let suffixes: &[&str] = match kind {
-                MetricKind::Histogram | MetricKind::GaugeHistogram => &["_bucket", "_count", "_sum"],
-                MetricKind::Summary => &["_count", "_sum"],
-                _ => &[],
-            };
-            let family = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
-            Some(MetricMetadata { name: family.to_owned(), kind, help, unit })
-        }
-    }
-
-    fn pairs_of<'s>(references: &[u32], symbols: &'s [String]) -> Option<Vec<(&'s str, &'s str)>> {
-        let text = |symbol: u32| symbols.get(symbol as usize).map(String::as_str);
-        if !references.len().is_multiple_of(2) {
-            return None;
-        }
-        references.chunks_exact(2).map(|pair| Some((text(pair[0])?, text(pair[1])?))).collect()
-    }
+    let suffixes: &[&str] = match kind {
+        MetricKind::Histogram | MetricKind::GaugeHistogram => &["_bucket", "_count", "_sum"],
+        MetricKind::Summary => &["_count", "_sum"],
+        _ => &[],
+    };
+    let family = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+    Some(MetricMetadata { name: family.to_owned(), kind, help: help.to_owned(), unit: unit.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use model::{MetricBatch, Sample, SeriesSamples};
     use proptest::prelude::*;
+    use service::config::Limits;
 
+    use super::super::message::{Reading, read_v1, read_v2};
     use super::*;
+    use crate::ingest::label_fault;
+    use crate::known::KnownSeries;
 
-    /// A message of 2.0 with one series must read as this batch, or refuse for this reason.
+    /// A message of 2.0 with one series must read as this batch, or refuse for this reason; and again when it is known.
     fn check(series: v2::TimeSeries, expected: Result<&MetricBatch, &str>) {
         let symbols = ["", "__name__", "h_bucket", "a", "b", "seconds"].map(str::to_owned).to_vec();
-        let mut refusals = Refusals::default();
         let bytes = v2::Request { symbols, timeseries: vec![series] }.encode_to_vec();
-        let read = v2::Request::decode(bytes.as_slice()).expect("it decodes").read(&mut refusals);
-        let said: String = refusals.lines().collect();
-        match expected {
-            Ok(batch) => assert_eq!((&read, said.as_str()), (batch, "")),
-            Err(reason) => assert!(said.contains(reason), "{said}"),
+        let known = KnownSeries::default();
+        for is_known in [false, true] {
+            let (mut refusals, mut visit) = (Refusals::default(), known.visit());
+            let mut reading = Reading { known: &mut visit, limits: &Limits::default(), refusals: &mut refusals };
+            let read = read_v2(&bytes, &mut reading).expect("it decodes");
+            visit.end();
+            let said: String = refusals.lines().collect();
+            match expected {
+                Ok(batch) if is_known => assert_eq!((&read.series, read.metadata.len()), (&batch.series, 0)),
+                Ok(batch) => assert_eq!((&read, said.as_str()), (batch, "")),
+                Err(reason) => assert!(said.contains(reason), "{said}"),
+            }
         }
     }
 
@@ -405,7 +337,7 @@ mod tests {
         assert_eq!((converted.histogram.count, converted.histogram.reset_hint), (3.0, ResetHint::NotReset));
         let expected = SeriesSamples {
             labels: Labels::from_pairs([("__name__", "h_bucket"), ("a", "b")]),
-            samples: vec![Sample { t_ms: 7, value: 1.5 }],
+            samples: vec![Sample { t_ms: 7, value: 1.5 }].into(),
             starts_ms: vec![3],
             histograms: vec![converted],
             exemplars: vec![Exemplar { labels: Labels::from_pairs([("a", "b")]), value: 0.5, t_ms: 6 }],
@@ -423,13 +355,68 @@ mod tests {
         check(v2::TimeSeries { histograms: vec![bad], ..series }, Err("spans need 2 buckets, have 1 buckets"));
     }
 
+    fn batch_of(message: &v1::Request) -> Vec<SeriesSamples> {
+        let one = |series: &v1::TimeSeries| {
+            let labels = Labels::from_pairs(series.labels.iter().map(|pair| (pair.name.as_str(), pair.value.as_str())));
+            let names: BTreeSet<&str> = series.labels.iter().map(|pair| pair.name.as_str()).collect();
+            let is_good = names.len() == series.labels.len() && label_fault(&labels, &Limits::default()).is_none();
+            let samples: Vec<Sample> =
+                series.samples.iter().map(|one| Sample { t_ms: one.t_ms, value: one.value }).collect();
+            is_good.then(|| SeriesSamples::new(labels, samples))
+        };
+        message.timeseries.iter().filter_map(one).collect()
+    }
+
+    fn message() -> impl Strategy<Value = v1::Request> {
+        let label = ("[ab]|__name__|", "[a-c]{0,2}").prop_map(|(name, value)| v1::LabelPair { name, value });
+        let sample = (-9i64..9, 0u32..9).prop_map(|(t_ms, value)| v1::SamplePair { t_ms, value: value.into() });
+        let series = (prop::collection::vec(label, 0..4), prop::collection::vec(sample, 0..3))
+            .prop_map(|(labels, samples)| v1::TimeSeries { labels, samples, ..v1::TimeSeries::default() });
+        prop::collection::vec(series, 0..9).prop_map(|timeseries| v1::Request { timeseries, ..v1::Request::default() })
+    }
+
     proptest! {
+        /// What is recognized by its bytes must be what prost would have read from them.
+        #[test]
+        fn messages_of_1_0_read_as_their_series(messages in prop::collection::vec(message(), 1..4)) {
+            let known = KnownSeries::default();
+            for message in messages {
+                let (mut refusals, mut visit) = (Refusals::default(), known.visit());
+                let mut reading =
+                    Reading { known: &mut visit, limits: &Limits::default(), refusals: &mut refusals };
+                let read = read_v1(&message.encode_to_vec(), &mut reading).expect("it decodes");
+                visit.end();
+                prop_assert_eq!(read.series, batch_of(&message));
+            }
+        }
+
         #[test]
         fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), histogram in prop::collection::vec(any::<u8>(), 0..100)) {
-            let mut refusals = Refusals::default();
-            let _ = v1::Request::decode(bytes.as_slice()).map(|request| request.read(&mut refusals));
-            let _ = v2::Request::decode(bytes.as_slice()).map(|request| request.read(&mut refusals));
+            let (mut refusals, known) = (Refusals::default(), KnownSeries::default());
+            let mut visit = known.visit();
+            let mut reading = Reading { known: &mut visit, limits: &Limits::default(), refusals: &mut refusals };
+            let _ = (read_v1(&bytes, &mut reading), read_v2(&bytes, &mut reading));
             let _ = Histogram::decode(histogram.as_slice()).map(Histogram::read);
         }
+    }
+
+    /// Labels may stand anywhere in a series: here around its sample.
+    #[test]
+    fn scattered_labels_are_read_whole() {
+        let label = |name: &str, value: &str| v1::TimeSeries {
+            labels: vec![v1::LabelPair { name: name.into(), value: value.into() }],
+            ..v1::TimeSeries::default()
+        };
+        let sample =
+            v1::TimeSeries { samples: vec![v1::SamplePair { value: 1.5, t_ms: 7 }], ..v1::TimeSeries::default() };
+        let series = [label("__name__", "x"), sample, label("a", "b")].map(|piece| piece.encode_to_vec()).concat();
+        let mut message = vec![0x0a, series.len() as u8];
+        message.extend(series);
+        let (mut refusals, known) = (Refusals::default(), KnownSeries::default());
+        let mut visit = known.visit();
+        let mut reading = Reading { known: &mut visit, limits: &Limits::default(), refusals: &mut refusals };
+        let read = read_v1(&message, &mut reading).expect("it decodes");
+        let labels = Labels::from_pairs([("__name__", "x"), ("a", "b")]);
+        assert_eq!(read.series, [SeriesSamples::new(labels, vec![Sample { t_ms: 7, value: 1.5 }])]);
     }
 }

@@ -135,6 +135,9 @@ impl Lexer<'_> {
         };
         let colons_belong = !matches!(self.open.last(), Some(&("[" | "{")));
         let second = rest[first.len_utf8()..].chars().next();
+        if self.open.last() == Some(&"{") {
+            self.check_inside_braces(first, second)?;
+        }
         match first {
             '"' | '\'' | '`' => {
                 let len = quoted_len(rest)?;
@@ -151,10 +154,28 @@ impl Lexer<'_> {
         }
     }
 
+    fn check_inside_braces(&self, first: char, second: Option<char>) -> Result<(), String> {
+        match (first, second) {
+            ('!', Some('=' | '~')) | ('"' | '\'' | '`' | ',' | '=' | '}' | '_', _) => Ok(()),
+            ('!', Some(second)) => Err(format!("unexpected character after '!' inside braces: {second:?}")),
+            ('{', _) => Err("unexpected left brace '{'".to_owned()),
+            (first, _) if first.is_ascii_alphabetic() => Ok(()),
+            (first, _) => Err(format!("unexpected character inside braces: {first:?}")),
+        }
+    }
+
     fn scan_symbol(&mut self, first: char, second: Option<char>) -> Result<(Token, usize), String> {
-        let Some(symbol) = SYMBOLS.into_iter().find(|symbol| self.rest().starts_with(symbol)) else {
+        let in_braces = self.open.last() == Some(&"{");
+        // A matcher's sign outside of a selector, and a comparison's inside, are none.
+        let is_known = |symbol: &&str| match *symbol {
+            "=~" | "!~" => in_braces,
+            "==" => !in_braces,
+            _ => true,
+        };
+        let fitting = SYMBOLS.into_iter().filter(is_known).find(|symbol| self.rest().starts_with(symbol));
+        let Some(symbol) = fitting.filter(|symbol| *symbol != "=" || in_braces || second != Some('~')) else {
             return Err(match (first, second) {
-                ('!', Some(second)) => format!("unexpected character after '!': {second:?}"),
+                ('!' | '=', Some(second)) => format!("unexpected character after {first:?}: {second:?}"),
                 _ => format!("unexpected character: {first:?}"),
             });
         };
@@ -167,6 +188,9 @@ impl Lexer<'_> {
                     _ => ("{", "brace"),
                 };
                 if self.open.pop() != Some(opens) {
+                    if symbol == "}" {
+                        return Err("unexpected character: '}'".to_owned());
+                    }
                     return Err(format!("unexpected right {name} '{symbol}'"));
                 }
             }
@@ -201,8 +225,21 @@ fn scan_number(rest: &str) -> Result<(Token, usize), String> {
     match parse_duration(raw) {
         Ok(ms) => Ok((Token::Duration(ms as f64 / 1000.0), len)),
         Err(model::DurationError::OutOfRange(_)) => Err("duration out of range".to_owned()),
+        Err(_) if has_units(raw) => Err(format!("not a valid duration string: {raw:?}")),
         Err(_) => Err(format!("bad number or duration syntax: {raw:?}")),
     }
+}
+
+/// Whether a text is numbers with units, if in no valid order.
+fn has_units(text: &str) -> bool {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let after = unit.strip_prefix("ms").or_else(|| unit.strip_prefix(['s', 'm', 'h', 'd', 'w', 'y']));
+        let Some(after) = after.filter(|_| unit.len() < rest.len()) else { return false };
+        rest = after;
+    }
+    true
 }
 
 #[cfg(test)]
@@ -233,7 +270,12 @@ mod tests {
     fn errors_have_positions() {
         check("a\n ?", "2:2: parse error: unexpected character: '?'");
         check("(a", "1:3: parse error: unclosed left parenthesis");
-        check("a}", "1:2: parse error: unexpected right brace '}'");
+        check("a}", "1:2: parse error: unexpected character: '}'");
+        check("a{b*}", "1:4: parse error: unexpected character inside braces: '*'");
+        check("a{!b}", "1:3: parse error: unexpected character after '!' inside braces: 'b'");
+        check("a =~ b", "1:3: parse error: unexpected character after '=': '~'");
+        check("a !~ b", "1:3: parse error: unexpected character after '!': '~'");
+        check("a[5m1h]", "1:3: parse error: not a valid duration string: \"5m1h\"");
         check("5q", "1:1: parse error: bad number or duration syntax: \"5q\"");
         check("'a", "1:1: parse error: unterminated quoted string");
     }

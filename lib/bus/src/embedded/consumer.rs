@@ -22,6 +22,8 @@ pub struct EmbeddedConsumer {
     log: Arc<TopicLog>,
     published: watch::Receiver<Offset>,
     next: Offset,
+    /// Its number among the readers of the log.
+    reader: u64,
     read_ahead: VecDeque<Delivery>,
     cursor: Option<Cursor>,
 }
@@ -37,9 +39,13 @@ struct Cursor {
 
 impl EmbeddedConsumer {
     pub fn open(log: Arc<TopicLog>, from: Offset) -> Result<EmbeddedConsumer, BusError> {
-        log.state.lock().check_range(log.topic, from)?;
+        let reader = {
+            let mut state = log.state.lock();
+            state.check_range(log.topic, from)?;
+            state.open_reader(from)
+        };
         let published = log.published.clone();
-        Ok(EmbeddedConsumer { log, published, next: from, read_ahead: VecDeque::new(), cursor: None })
+        Ok(EmbeddedConsumer { log, published, next: from, reader, read_ahead: VecDeque::new(), cursor: None })
     }
 
     async fn next_delivery(&mut self) -> Result<Delivery, BusError> {
@@ -52,8 +58,11 @@ impl EmbeddedConsumer {
                 }
             }
             let end = {
-                let state = self.log.state.lock();
+                let mut state = self.log.state.lock();
+                let done = state.advance(self.reader, self.next);
                 if let Some(batch) = state.recent(self.next) {
+                    drop(state);
+                    drop(done);
                     self.cursor = None;
                     self.next += 1;
                     return Ok(Delivery { offset: self.next - 1, batch });
@@ -159,6 +168,12 @@ impl Cursor {
             rest = &rest[frame.bytes()..];
         }
         Ok(())
+    }
+}
+
+impl Drop for EmbeddedConsumer {
+    fn drop(&mut self) {
+        self.log.state.lock().close_reader(self.reader);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the writer of a topic shares with its consumers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -40,10 +40,13 @@ pub struct TopicState {
     /// By rising offset, without gaps.
     pub segments: VecDeque<Segment>,
     pub end: Offset,
-    /// The newest records, `end - tail.len()..end`, each with its weight.
+    /// The newest records that some consumer waits for, `end - tail.len()..end`, each with its weight.
     tail: VecDeque<(Arc<Batch>, usize)>,
     tail_bytes: usize,
     max_tail_bytes: usize,
+    /// Where each open consumer goes on.
+    readers: BTreeMap<u64, Offset>,
+    next_reader: u64,
     pub records: u64,
     pub bytes: u64,
     pub fsyncs: u64,
@@ -66,6 +69,8 @@ impl TopicLog {
             tail: VecDeque::new(),
             tail_bytes: 0,
             max_tail_bytes,
+            readers: BTreeMap::new(),
+            next_reader: 0,
             records: 0,
             bytes: 0,
             fsyncs: 0,
@@ -114,6 +119,32 @@ impl TopicState {
             let Some((_, weight_bytes)) = self.tail.pop_front() else { break };
             self.tail_bytes -= weight_bytes;
         }
+    }
+
+    /// Notes a consumer that goes on at `next`; answers its number.
+    pub fn open_reader(&mut self, next: Offset) -> u64 {
+        self.next_reader += 1;
+        self.readers.insert(self.next_reader, next);
+        self.next_reader
+    }
+
+    pub fn close_reader(&mut self, reader: u64) {
+        self.readers.remove(&reader);
+    }
+
+    /// Notes that a consumer has done with what is before `next`. Answers what nobody waits for any more: the memory is
+    /// used again while it is warm.
+    pub fn advance(&mut self, reader: u64, next: Offset) -> Vec<Arc<Batch>> {
+        self.readers.insert(reader, next);
+        let awaited = self.readers.values().copied().min().unwrap_or(next);
+        let mut done = Vec::new();
+        while self.end - (self.tail.len() as u64) < awaited
+            && let Some((batch, weight_bytes)) = self.tail.pop_front()
+        {
+            self.tail_bytes -= weight_bytes;
+            done.push(batch);
+        }
+        done
     }
 
     /// A record, if it is recent.

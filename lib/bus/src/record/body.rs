@@ -99,7 +99,7 @@ fn write_metrics(batch: &MetricBatch, writer: &mut Writer) -> usize {
     let count = batch.series.iter().map(|series| series.samples.len()).sum::<usize>();
     writer.reserve(count * 32);
     writer.string(&batch.tenant);
-    let labels = sets::write(batch.series.iter().map(|series| &series.labels), writer);
+    let labels = sets::write(batch.series.len(), batch.series.iter().map(|series| &series.labels), writer);
     let samples = || batch.series.iter().flat_map(|series| &series.samples);
     writer.unsigned(count as u64);
     writer.runs(batch.series.iter().map(|series| series.samples.len() as i64));

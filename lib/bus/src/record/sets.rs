@@ -1,105 +1,160 @@
-//! Label sets of series: each as what differs from the one before it, over a table of the strings in them.
+//! Label sets of series: each as what differs from the one before it.
 //!
-//! Neighbours of a scrape differ in one or two labels, so a set is a handful of bytes and hardly any look-up. Strings are
-//! recognized by address first: producers that keep their label sets hash no text here.
+//! Neighbours of a scrape differ in one or two labels, so a set is a handful of bytes. Producers that keep their strings
+//! pay for no comparison of texts either: equal ones are mostly the same.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use model::{IdMap, Label, Labels};
-use xxhash_rust::xxh3::Xxh3Builder;
+use model::{Label, Labels};
 
 use super::wire::{Malformed, Reader, Writer};
 
 /// Labels of all sets of a record together; bounds what a small record can unpack to.
 pub const MAX_RECORD_LABELS: usize = 1 << 18;
-/// So many leading labels of a set may be those of the set before.
+/// So many labels of the set before can be referred to.
 const MASK_BITS: usize = u64::BITS as usize;
 
+/// What a set shares with the one before, as bits of that one's labels, and what is its own.
 #[derive(Default)]
-struct Symbols<'a> {
-    by_address: IdMap<usize, u64>,
-    by_text: HashMap<&'a str, u64, Xxh3Builder>,
-    table: Vec<&'a str>,
+struct Difference {
+    same: u64,
+    /// Of the same name with another value.
+    changed: u64,
+    values: Writer,
+    others: u64,
+    pairs: Writer,
 }
 
-impl<'a> Symbols<'a> {
-    fn id(&mut self, text: &'a Arc<str>) -> u64 {
-        let address = Arc::as_ptr(text).addr();
-        if let Some(id) = self.by_address.get(&address) {
-            return *id;
+impl Difference {
+    fn find(&mut self, before: &[Label], set: &[Label]) {
+        (self.same, self.changed, self.others) = (0, 0, 0);
+        self.values.clear();
+        self.pairs.clear();
+        let before = &before[..before.len().min(MASK_BITS)];
+        let mut i = 0;
+        for label in set {
+            let order = loop {
+                match before.get(i).map(|old| order(&old.name, &label.name)) {
+                    Some(Ordering::Less) => i += 1,
+                    found => break found,
+                }
+            };
+            if order != Some(Ordering::Equal) {
+                self.others += 1;
+                self.pairs.string(&label.name);
+                self.pairs.string(&label.value);
+            } else if before[i].value == label.value {
+                self.same |= 1 << i;
+            } else {
+                self.changed |= 1 << i;
+                self.values.string(&label.value);
+            }
         }
-        let table = &mut self.table;
-        let id = *self.by_text.entry(text).or_insert_with(|| {
-            table.push(text);
-            table.len() as u64 - 1
-        });
-        self.by_address.insert(address, id);
-        id
     }
 }
 
-/// The mask of a set all of whose labels are those of the set before.
-fn full_mask(labels: usize) -> u64 {
-    if labels >= MASK_BITS { u64::MAX } else { (1 << labels) - 1 }
+fn order(a: &Arc<str>, b: &Arc<str>) -> Ordering {
+    if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.cmp(b) }
 }
 
 /// Writes the sets; answers how many labels they have.
-pub fn write<'a>(sets: impl Iterator<Item = &'a Labels>, writer: &mut Writer) -> usize {
-    let mut symbols = Symbols::default();
-    let mut references = Writer::default();
-    let (mut before, mut count, mut labels): (&[Label], _, _) = (&[], 0, 0);
+pub fn write<'a>(count: usize, sets: impl Iterator<Item = &'a Labels>, writer: &mut Writer) -> usize {
+    let (mut before, mut labels): (&[Label], _) = (&[], 0);
+    let mut difference = Difference::default();
+    writer.unsigned(count as u64);
     for set in sets {
         let set = set.as_slice();
-        count += 1;
         labels += set.len();
-        references.unsigned(set.len() as u64);
-        let leading = set.iter().zip(before).take(MASK_BITS).enumerate();
-        let mask = leading.fold(0u64, |mask, (i, (a, b))| mask | u64::from(a == b) << i);
-        references.unsigned(mask);
-        for (i, label) in set.iter().enumerate() {
-            if i >= MASK_BITS || mask & 1 << i == 0 {
-                references.unsigned(symbols.id(&label.name));
-                references.unsigned(symbols.id(&label.value));
-            }
-        }
+        difference.find(before, set);
+        writer.unsigned(difference.same);
+        writer.unsigned(difference.changed);
+        writer.raw(difference.values.as_bytes());
+        writer.unsigned(difference.others);
+        writer.raw(difference.pairs.as_bytes());
         before = set;
     }
-    writer.unsigned(symbols.table.len() as u64);
-    symbols.table.iter().for_each(|text| writer.string(text));
-    writer.unsigned(count);
-    writer.raw(references.as_bytes());
     labels
 }
 
 pub fn read(reader: &mut Reader<'_>) -> Result<Vec<Labels>, Malformed> {
-    let table = reader.symbols()?;
-    let count = reader.count(2)?;
+    // Two masks and a number of others.
+    let count = reader.count(3)?;
     let mut sets: Vec<Labels> = Vec::with_capacity(count);
     let mut left = MAX_RECORD_LABELS;
     for _ in 0..count {
-        let size = reader.unsigned()?;
-        let mask = reader.unsigned()?;
-        let before = sets.last().map_or(&[][..], Labels::as_slice);
-        let size = usize::try_from(size).map_err(|_| "a label set is too large")?;
-        left = left.checked_sub(size).ok_or("label sets are too large")?;
-        if size == before.len() && size <= MASK_BITS && mask == full_mask(size) {
-            let same = sets.last().cloned().unwrap_or_default();
-            sets.push(same);
-            continue;
-        }
-        let mut labels: Vec<Label> = Vec::with_capacity(size);
-        for i in 0..size {
-            let label = match i < MASK_BITS && mask & 1 << i != 0 {
-                true => before.get(i).ok_or("a label of no set")?.clone(),
-                false => Label { name: reader.symbol(&table)?, value: reader.symbol(&table)? },
-            };
-            if label.value.is_empty() || labels.last().is_some_and(|last| last.name >= label.name) {
-                return Err("a label set is not in order");
-            }
-            labels.push(label);
-        }
-        sets.push(Labels::from_sorted(labels));
+        let before = sets.last().cloned().unwrap_or_default();
+        let set = read_one(&before, reader)?;
+        left = left.checked_sub(set.len()).ok_or("label sets are too large")?;
+        sets.push(set);
     }
     Ok(sets)
+}
+
+fn read_one(before: &Labels, reader: &mut Reader<'_>) -> Result<Labels, Malformed> {
+    let (same, changed) = (reader.unsigned()?, reader.unsigned()?);
+    let known = before.as_slice();
+    let all = if known.len() >= MASK_BITS { u64::MAX } else { (1 << known.len()) - 1 };
+    if same & changed != 0 || (same | changed) & !all != 0 {
+        return Err("a label of no set");
+    }
+    let mut labels: Vec<Label> = Vec::with_capacity(known.len() + 1);
+    for (i, label) in known.iter().take(MASK_BITS).enumerate() {
+        if same & 1 << i != 0 {
+            labels.push(label.clone());
+        } else if changed & 1 << i != 0 {
+            labels.push(Label { name: label.name.clone(), value: reader.string()?.into() });
+        }
+    }
+    let others = reader.count(2)?;
+    if others == 0 && same == all && known.len() <= MASK_BITS {
+        return Ok(before.clone());
+    }
+    for _ in 0..others {
+        let label = Label { name: reader.string()?.into(), value: reader.string()?.into() };
+        let place = labels.partition_point(|other| other.name < label.name);
+        labels.insert(place, label);
+    }
+    if labels.iter().any(|label| label.value.is_empty()) || !labels.is_sorted_by(|a, b| a.name < b.name) {
+        return Err("a label set is not in order");
+    }
+    Ok(Labels::from_sorted(labels))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes that the last of some sets takes; all of them must come back.
+    fn check(sets: &[&[(&str, &str)]]) -> usize {
+        let sets: Vec<Labels> = sets.iter().map(|pairs| Labels::from_pairs(pairs.iter().copied())).collect();
+        let bytes = |sets: &[Labels]| {
+            let mut writer = Writer::default();
+            write(sets.len(), sets.iter(), &mut writer);
+            writer.into_bytes()
+        };
+        let all = bytes(&sets);
+        let mut reader = Reader::new(&all);
+        assert_eq!(read(&mut reader), Ok(sets.clone()));
+        assert_eq!(reader.remaining(), 0);
+        all.len() - bytes(&sets[..sets.len() - 1]).len()
+    }
+
+    #[test]
+    fn what_neighbours_share_takes_no_room() {
+        let one = [("a", "1"), ("b", "2"), ("c", "3")];
+        assert_eq!(check(&[&one, &one]), 3);
+        assert_eq!(check(&[&one, &[("a", "1"), ("b", "x"), ("c", "3")]]), 5);
+        assert_eq!(check(&[&one, &[("a", "1"), ("c", "3")]]), 3);
+        assert_eq!(check(&[&one, &[("a", "1"), ("bb", "2"), ("c", "3")]]), 8);
+        assert_eq!(check(&[&one, &[]]), 3);
+        check(&[&[], &one, &[("0", "0"), ("a", "1"), ("d", "4")]]);
+    }
+
+    #[test]
+    fn wide_sets_come_back() {
+        let names: Vec<String> = (0..100).map(|i| format!("n{i:03}")).collect();
+        let wide: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+        check(&[&wide, &wide, &wide[30..], &wide]);
+    }
 }

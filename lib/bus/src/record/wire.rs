@@ -26,6 +26,10 @@ impl Writer {
         self.bytes
     }
 
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -169,15 +173,10 @@ impl<'a> Reader<'a> {
     }
 
     pub fn label_sets(&mut self) -> Result<Vec<Labels>, Malformed> {
-        let table = self.symbols()?;
+        let symbols = self.count(1)?;
+        let table = (0..symbols).map(|_| self.string().map(Arc::from)).collect::<Result<Vec<Arc<str>>, _>>()?;
         let sets = self.count(1)?;
         (0..sets).map(|_| self.labels(&table)).collect()
-    }
-
-    /// A table of strings.
-    pub fn symbols(&mut self) -> Result<Vec<Arc<str>>, Malformed> {
-        let symbols = self.count(1)?;
-        (0..symbols).map(|_| self.string().map(Arc::from)).collect()
     }
 
     /// Sets are written sorted by name and without empty values; any other order is no set of ours.
@@ -194,7 +193,7 @@ impl<'a> Reader<'a> {
         Ok(Labels::from_pairs(pairs))
     }
 
-    pub fn symbol(&mut self, table: &[Arc<str>]) -> Result<Arc<str>, Malformed> {
+    fn symbol(&mut self, table: &[Arc<str>]) -> Result<Arc<str>, Malformed> {
         let id = usize::try_from(self.unsigned()?).map_err(|_| CUT_SHORT)?;
         table.get(id).cloned().ok_or("a symbol is not in the table")
     }

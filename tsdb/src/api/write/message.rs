@@ -30,6 +30,10 @@ const STRINGS: u64 = 0;
 const SYMBOLS: u64 = 1;
 const DESCRIPTION: u64 = 2;
 
+/// Field 1 of eight bytes, and field 2 as a number.
+const VALUE_KEY: u8 = 1 << 3 | 1;
+const TIME_KEY: u8 = 2 << 3;
+
 /// A series takes about so many bytes in a message.
 const SERIES_BYTES: usize = 150;
 
@@ -288,6 +292,14 @@ impl Reading<'_, '_> {
 
 /// A sample of either version, and its start time, 0 where none is known.
 fn sample(message: &[u8]) -> Result<(Sample, i64)> {
+    // As every sender writes it: the value, then the time.
+    if let [VALUE_KEY, a, b, c, d, e, f, g, h, TIME_KEY, time @ ..] = message {
+        let mut time = Fields { rest: time };
+        let t_ms = time.varint()? as i64;
+        if time.rest.is_empty() {
+            return Ok((Sample { t_ms, value: f64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]) }, 0));
+        }
+    }
     let mut fields = Fields { rest: message };
     let (mut value, mut t_ms, mut start_ms) = (0.0, 0, 0);
     while let Some((field, read)) = fields.next()? {

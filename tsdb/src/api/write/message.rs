@@ -68,7 +68,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Result<Option<(u64, Value<'a>)>> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -90,14 +90,14 @@ impl<'a> Fields<'a> {
         Ok(Some((key >> 3, value)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, bytes: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(bytes).ok_or(CUT_SHORT)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64> {
         match self.rest {
             [byte, rest @ ..] if *byte < 0x80 => {
@@ -219,7 +219,7 @@ impl Reading<'_, '_> {
             }
         }
         let count = samples.len() + histograms.len();
-        let fingerprint = references.fingerprint(symbols, self.known);
+        let fingerprint = references.fingerprint(symbols);
         let numbers = &references.numbers;
         let Some(labels) = self.labels(fingerprint, count, || symbols.pairs(numbers))? else { return Ok(()) };
         if count == 0 {
@@ -336,13 +336,13 @@ fn pairs_of(bytes: &[u8]) -> Result<Vec<(&str, &str)>> {
 #[derive(Default)]
 struct Symbols<'a> {
     texts: Vec<&'a [u8]>,
-    fingerprints: Vec<[u8; 16]>,
+    fingerprints: Vec<u128>,
 }
 
 impl<'a> Symbols<'a> {
     fn add(&mut self, text: &'a [u8], known: &Visit<'_>) {
         self.texts.push(text);
-        self.fingerprints.push(known.fingerprint(text, SYMBOLS).to_le_bytes());
+        self.fingerprints.push(known.fingerprint(text, SYMBOLS));
     }
 
     /// `None` where a reference is out of range, or lacks its other half.
@@ -360,11 +360,10 @@ impl<'a> Symbols<'a> {
     }
 }
 
-/// The references of a series to symbols, and memory to fingerprint them in.
+/// The references of a series to symbols.
 #[derive(Default)]
 struct References {
     numbers: Vec<u32>,
-    bytes: Vec<u8>,
 }
 
 impl References {
@@ -374,6 +373,7 @@ impl References {
             Value::Varint(number) => self.numbers.push(number as u32),
             Value::Bytes(bytes) => {
                 let mut packed = Fields { rest: bytes };
+                self.numbers.reserve(bytes.len());
                 while !packed.rest.is_empty() {
                     self.numbers.push(packed.varint()? as u32);
                 }
@@ -383,15 +383,13 @@ impl References {
         Ok(())
     }
 
-    fn fingerprint(&mut self, symbols: &Symbols<'_>, known: &Visit<'_>) -> u128 {
-        self.bytes.clear();
-        for number in &self.numbers {
+    /// A polynomial over the symbols' own fingerprints, which nobody outside can know.
+    fn fingerprint(&self, symbols: &Symbols<'_>) -> u128 {
+        const BASE: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
+        self.numbers.iter().fold(self.numbers.len() as u128, |sum, number| {
             // One out of range makes the set no good, and such a set is never known.
-            match symbols.fingerprints.get(*number as usize) {
-                Some(fingerprint) => self.bytes.extend_from_slice(fingerprint),
-                None => self.bytes.push(0),
-            }
-        }
-        known.fingerprint(&self.bytes, SYMBOLS)
+            let fingerprint = symbols.fingerprints.get(*number as usize).copied().unwrap_or(0);
+            sum.wrapping_mul(BASE).wrapping_add(fingerprint)
+        })
     }
 }

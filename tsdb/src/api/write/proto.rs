@@ -112,6 +112,9 @@ impl Histogram {
 
 /// The good histograms of a series.
 pub fn read_histograms(histograms: Vec<Histogram>, labels: &Labels, refusals: &mut Refusals) -> Vec<HistogramSample> {
+    if histograms.is_empty() {
+        return Vec::new();
+    }
     let read = histograms.into_iter().map(Histogram::read);
     let mut good = Vec::with_capacity(read.len());
     for one in read {

@@ -5,6 +5,7 @@
 //! the others to succeed: it is what frees a full disk.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bus::Topic;
@@ -12,7 +13,7 @@ use model::now_ms;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{HeadStats, Store, StoreError};
+use crate::store::{Effort, HeadStats, Store, StoreError};
 use crate::{Tsdb, TsdbError};
 
 /// Samples that a restart may have to replay.
@@ -111,7 +112,7 @@ impl Tsdb {
             }
         }
         if std::mem::take(&mut duties.wants_merge) {
-            self.merge().await?;
+            self.merge(Effort::Due).await?;
         }
         Ok(true)
     }
@@ -125,6 +126,11 @@ impl Tsdb {
         counters.parts.set(parts as i64);
         counters.part_samples.set(samples as i64);
         counters.part_bytes.set(bytes as i64);
+        let written = self.store.written_bytes();
+        for (counter, bytes) in [(&counters.flushed_bytes, &written.flushed), (&counters.merged_bytes, &written.merged)]
+        {
+            counter.inc_by(bytes.load(Ordering::Relaxed).saturating_sub(counter.get()));
+        }
         counters.known_series.set(self.known.len() as i64);
         counters.metadata_refused.set(self.store.metadata_refused() as i64);
     }
@@ -148,10 +154,10 @@ impl Tsdb {
         Ok(())
     }
 
-    /// Does every merge that is due. One that fails is said and tried again later; only a panic is an error.
-    pub(crate) async fn merge(&self) -> Result<(), TsdbError> {
+    /// Does every merge that is due, or all. One that fails is said and tried again later; only a panic is an error.
+    pub(crate) async fn merge(&self, effort: Effort) -> Result<(), TsdbError> {
         loop {
-            match self.with_store(|store| store.merge_one(now_ms())).await {
+            match self.with_store(move |store| store.merge_one(now_ms(), effort)).await {
                 Ok(true) => self.counters.merges.inc(),
                 Ok(false) => return Ok(()),
                 failed => {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::consume::{Progress, RETRY_PAUSE};
 use crate::ingest::{Admission, AppendError, Refusals, admit_metadata};
 use crate::known::KnownSeries;
-use crate::store::{Cardinality, PartInfo, Store, StoreError};
+use crate::store::{Cardinality, Effort, PartInfo, Store, StoreError};
 
 /// How long a strong read waits for the store to catch up.
 const APPLY_DEADLINE: Duration = Duration::from_secs(30);
@@ -103,6 +103,8 @@ pub(crate) struct Counters {
     pub(crate) failed_merges: Counter,
     pub(crate) metadata_refused: Gauge,
     pub(crate) known_series: Gauge,
+    pub(crate) flushed_bytes: Counter,
+    pub(crate) merged_bytes: Counter,
 }
 
 impl Counters {
@@ -123,6 +125,9 @@ impl Counters {
             registry.register("tsdb_merges", "Merges of parts", self.merges.clone());
             registry.register("tsdb_merge_failures", "Merges that failed", self.failed_merges.clone());
             let metadata = self.metadata_refused.clone();
+            let (flushed, merged) = (self.flushed_bytes.clone(), self.merged_bytes.clone());
+            registry.register("tsdb_part_flushed_bytes", "Bytes of parts written from heads", flushed);
+            registry.register("tsdb_part_merged_bytes", "Bytes of parts written from other parts", merged);
             let known = self.known_series.clone();
             registry.register("tsdb_known_series", "Label sets of remote write that are recognized", known);
             registry.register("tsdb_metadata_refused", "Descriptions of metrics that found no room", metadata);
@@ -255,11 +260,11 @@ impl Tsdb {
         tokio::time::timeout(APPLY_DEADLINE.min(self.options.query_timeout), waiting).await.unwrap_or_else(|_| late())
     }
 
-    /// Publishes all that was acknowledged before the call, does the merges that can be done, and lets the bus drop what it holds.
+    /// Publishes all that was acknowledged before the call, merges every day, and lets the bus drop what it holds.
     pub async fn flush(&self) -> Result<(), TsdbError> {
         self.wait_applied().await.map_err(TsdbError::Behind)?;
         self.publish().await?;
-        self.merge().await
+        self.merge(Effort::All).await
     }
 
     /// Makes samples durable; what is malformed or over a limit is refused with the reasons, the rest is taken.
@@ -347,7 +352,7 @@ impl Tsdb {
         self.wait_applied().await.map_err(TsdbError::Behind)?;
         self.publish().await?;
         self.store.clean_deletions();
-        self.merge().await
+        self.merge(Effort::Due).await
     }
 
     /// Links everything published, and unless `skip_head` all that was acknowledged before the call, into

@@ -221,7 +221,8 @@ impl TenantHead {
             let series = &self.series[id as usize];
             let exemplars = series.exemplars().iter().map(|one| one.t_ms);
             // Of floats in order the first and the last tell, unless they lie apart.
-            let ends = [series.floats.first(), series.floats.last()].map(|one| one.map(|sample| sample.t_ms / MS_PER_DAY));
+            let ends =
+                [series.floats.first(), series.floats.last()].map(|one| one.map(|sample| sample.t_ms / MS_PER_DAY));
             let of_one_day = series.floats.first().filter(|_| series.is_sorted && ends[0] == ends[1]);
             if let (Some(first), None) = (of_one_day, &series.rich) {
                 days.entry(first.t_ms.div_euclid(MS_PER_DAY)).or_default().push(id);

@@ -38,6 +38,9 @@ pub struct PartEntry {
     pub day: i64,
     #[serde(flatten)]
     pub summary: Summary,
+    /// Written to stay.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packed: bool,
     /// What has been deleted of it since it was written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deletions: Vec<Arc<Deletion>>,
@@ -106,7 +109,7 @@ mod tests {
 
     fn manifest() -> Manifest {
         let summary = Summary { bytes: 100, crc: 7, series: 2, samples: 5, min_ms: -1, max_ms: 9 };
-        let part = PartEntry { number: 3, tenant: "t".into(), day: -1, summary, deletions: Vec::new() };
+        let part = PartEntry { number: 3, tenant: "t".into(), day: -1, summary, packed: false, deletions: Vec::new() };
         let next = BTreeMap::from([(0, 17)]);
         Manifest { next, next_part: 4, parts: vec![part], ..Manifest::new("bus".into()) }
     }

@@ -6,7 +6,9 @@
 //! A day whose merge failed is left alone for a while, and one that the disk has no room for waits; other days go on.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use model::{Exemplar, Labels, MS_PER_DAY};
 
@@ -14,7 +16,7 @@ use super::columns::{self, Samples};
 use super::deletions::{ranges_of, remove_all};
 use super::exemplars::thin;
 use super::manifest::PartEntry;
-use super::part::{Cursor, PartWriter, Reading};
+use super::part::{Cursor, Packing, PartWriter, Reading};
 use super::{LivePart, Store, StoreError};
 
 /// Parts of today are merged by so many.
@@ -24,6 +26,8 @@ const MIN_RUN: usize = 2;
 const MAX_RUN: usize = 64;
 /// The oldest of a run may be this many times the newer ones together.
 const MAX_IMBALANCE: u64 = 2;
+/// So many samples a series make a part of today worth packing.
+const PACKED_SERIES_SAMPLES: u64 = 1024;
 /// No merge makes a part of more samples.
 const MAX_SAMPLES: u64 = 500_000_000;
 
@@ -37,28 +41,36 @@ pub type Failures = BTreeMap<(String, i64), i64>;
 
 impl Store {
     /// Does the next merge that is due. Answers whether there was one. After an error the next call takes another day.
-    pub fn merge_one(&self, now_ms: i64) -> Result<bool, StoreError> {
+    pub fn merge_one(&self, now_ms: i64, effort: Effort) -> Result<bool, StoreError> {
         let mut failures = self.merging.lock();
         failures.retain(|_, failed_ms| now_ms - *failed_ms < RETRY_MS);
         let free = self.disk.free_bytes(&self.dir);
         let free = free.map_err(|error| StoreError::io("cannot ask for free space", &self.dir, error))?;
-        let run = self.due_run(now_ms, &failures, free);
+        let run = self.due_run(now_ms, effort, &failures, free);
         let Some(run) = run.or_else(|| self.deleted_from(&failures, free)) else { return Ok(false) };
-        self.merge_run(&run).map(|()| true).inspect_err(|_| {
+        let is_over = run[0].entry.day < now_ms.div_euclid(MS_PER_DAY);
+        self.merge_run(&run, packing_of(&run, is_over || effort == Effort::All)).map(|()| true).inspect_err(|_| {
             let PartEntry { tenant, day, .. } = &run[0].entry;
             failures.insert((tenant.clone(), *day), now_ms);
         })
     }
 
-    fn merge_run(&self, run: &[LivePart]) -> Result<(), StoreError> {
+    fn merge_run(&self, run: &[LivePart], packing: Packing) -> Result<(), StoreError> {
         let number = self.manifest.lock().take_number();
-        let merged = self.write_part(number, |writer| merge(writer, run)).and_then(|written| {
+        let merged = self.write_part(number, packing, |writer| merge(writer, run)).and_then(|written| {
             let parts_dir = self.dir.join("parts");
             self.disk.sync_dir(&parts_dir).map_err(|error| StoreError::io("cannot sync", &parts_dir, error))?;
             Ok(written)
         });
         let (summary, part) = merged.inspect_err(|_| self.remove_parts([number].into_iter()))?;
-        let entry = PartEntry { number, summary, deletions: Vec::new(), ..run[0].entry.clone() };
+        self.written.merged.fetch_add(summary.bytes, Ordering::Relaxed);
+        let entry = PartEntry {
+            number,
+            summary,
+            packed: packing == Packing::Small,
+            deletions: Vec::new(),
+            ..run[0].entry.clone()
+        };
         let mut manifest = self.manifest.lock();
         // Retention may have dropped the day meanwhile.
         if !run.iter().all(|live| manifest.parts.iter().any(|entry| entry.number == live.entry.number)) {
@@ -78,7 +90,7 @@ impl Store {
     fn deleted_from(&self, failures: &Failures, free_bytes: u64) -> Option<Vec<LivePart>> {
         let view = self.view.read();
         let is_due = |live: &&LivePart| {
-            let PartEntry { tenant, day, number, summary, deletions } = &live.entry;
+            let PartEntry { tenant, day, number, summary, deletions, .. } = &live.entry;
             view.clean_below > *number
                 && !deletions.is_empty()
                 && !failures.contains_key(&(tenant.clone(), *day))
@@ -93,7 +105,7 @@ impl Store {
         view.clean_below = view.parts.iter().map(|live| live.entry.number + 1).max().unwrap_or(0);
     }
 
-    fn due_run(&self, now_ms: i64, failures: &Failures, free_bytes: u64) -> Option<Vec<LivePart>> {
+    fn due_run(&self, now_ms: i64, effort: Effort, failures: &Failures, free_bytes: u64) -> Option<Vec<LivePart>> {
         let today = now_ms.div_euclid(MS_PER_DAY);
         let mut days: BTreeMap<(&str, i64), Vec<&LivePart>> = BTreeMap::new();
         let view = self.view.read();
@@ -104,20 +116,57 @@ impl Store {
             |tenant: &str, day| failures.keys().any(|failed| (failed.0.as_str(), failed.1) == (tenant, day));
         days.into_iter().filter(|((tenant, day), _)| !has_failed(tenant, *day)).find_map(|((_, day), parts)| {
             let sizes: Vec<u64> = parts.iter().map(|live| live.entry.summary.samples).collect();
-            let from = run_start(&sizes, if day < today { MIN_RUN } else { MIN_RUN_TODAY })?;
-            let run: Vec<LivePart> = parts[from..].iter().take(MAX_RUN).map(|live| (*live).clone()).collect();
+            let range = match effort {
+                Effort::Due => run_of(&sizes, if day < today { MIN_RUN } else { MIN_RUN_TODAY }),
+                Effort::All => whole_run(&sizes),
+            };
+            // Days that are over, and all when that is asked for, are packed in the end.
+            let unpacked = || parts.iter().position(|live| !live.entry.packed).map(|at| at..at + 1);
+            let is_final = day < today || effort == Effort::All;
+            let range = range.or_else(|| is_final.then(unpacked).flatten())?;
+            let run: Vec<LivePart> = parts[range].iter().map(|live| (*live).clone()).collect();
             let bytes: u64 = run.iter().map(|live| live.entry.summary.bytes).sum();
             (free_bytes >= bytes.saturating_add(SPARE_BYTES)).then_some(run)
         })
     }
 }
 
-/// Where the run that is due begins.
-fn run_start(sizes: &[u64], min_run: usize) -> Option<usize> {
-    (0..sizes.len()).find(|from| {
-        let run = &sizes[*from..sizes.len().min(from + MAX_RUN)];
+/// How much is to be merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// What keeps the number of parts low at little cost.
+    Due,
+    /// Every day into as few parts as can be, packed.
+    All,
+}
+
+/// Long series of today are worth packing: their part is merged again a few times only.
+fn packing_of(run: &[LivePart], is_final: bool) -> Packing {
+    let samples: u64 = run.iter().map(|live| live.entry.summary.samples).sum();
+    let series = run.iter().map(|live| live.entry.summary.series).max().unwrap_or(0);
+    if is_final || samples >= series * PACKED_SERIES_SAMPLES { Packing::Small } else { Packing::Quick }
+}
+
+/// The run that is due.
+fn run_of(sizes: &[u64], min_run: usize) -> Option<Range<usize>> {
+    let mut ranges = (0..sizes.len()).map(|from| from..sizes.len().min(from + MAX_RUN));
+    ranges.find(|range| {
+        let run = &sizes[range.clone()];
         let newer: u64 = run.iter().skip(1).sum();
         run.len() >= min_run && run[0] <= newer.saturating_mul(MAX_IMBALANCE) && run[0] + newer <= MAX_SAMPLES
+    })
+}
+
+/// The first neighbours that can be one part.
+fn whole_run(sizes: &[u64]) -> Option<Range<usize>> {
+    (0..sizes.len()).find_map(|from| {
+        let mut samples = 0;
+        let fitting = sizes[from..].iter().take(MAX_RUN).take_while(|size| {
+            samples += **size;
+            samples <= MAX_SAMPLES
+        });
+        let run = fitting.count();
+        (run >= 2).then_some(from..from + run)
     })
 }
 
@@ -185,7 +234,15 @@ mod tests {
     use super::*;
 
     fn check(sizes: &[u64], min_run: usize, expected: Option<usize>) {
-        assert_eq!(run_start(sizes, min_run), expected, "{sizes:?}");
+        assert_eq!(run_of(sizes, min_run).map(|run| run.start), expected, "{sizes:?}");
+    }
+
+    #[test]
+    fn all_that_fits_is_one_run() {
+        assert_eq!(whole_run(&[5]), None);
+        assert_eq!(whole_run(&[1000, 1, 1]), Some(0..3));
+        assert_eq!(whole_run(&[MAX_SAMPLES, 1, 2]), Some(1..3));
+        assert_eq!(whole_run(&[MAX_SAMPLES, MAX_SAMPLES]), None);
     }
 
     #[test]

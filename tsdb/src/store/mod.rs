@@ -34,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bus::Offset;
 use disk::{Disk, DiskLock};
@@ -45,6 +46,7 @@ use deletions::Deletion;
 use head::Head;
 pub use listing::Listing;
 use manifest::{Manifest, PartEntry};
+pub use merge::Effort;
 use merge::Failures;
 use metadata::Metadata;
 use part::Part;
@@ -78,6 +80,7 @@ pub struct Store {
     metadata: Mutex<Metadata>,
     /// Held by the one merge at a time.
     merging: Mutex<Failures>,
+    written: WrittenBytes,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -135,6 +138,15 @@ pub struct PartInfo {
     pub bytes: u64,
 }
 
+/// Bytes of parts written by this process. How often a byte is written is the sum of both over the first.
+#[derive(Debug, Default)]
+pub struct WrittenBytes {
+    /// From heads.
+    pub flushed: AtomicU64,
+    /// From other parts.
+    pub merged: AtomicU64,
+}
+
 /// Sizes of what is not yet published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HeadStats {
@@ -166,7 +178,16 @@ impl Store {
         let metadata = Mutex::new(Metadata::load(disk.as_ref(), dir)?);
         let view = View { parts, next: manifest.next.clone(), ..View::default() };
         let (dir, view, manifest) = (dir.to_owned(), RwLock::new(view), Mutex::new(manifest));
-        Ok(Store { disk, dir, view, manifest, metadata, merging: Mutex::default(), _lock: lock })
+        Ok(Store {
+            disk,
+            dir,
+            view,
+            manifest,
+            metadata,
+            merging: Mutex::default(),
+            written: WrittenBytes::default(),
+            _lock: lock,
+        })
     }
 
     /// The next offset to apply of a partition, if it was ever published.
@@ -253,6 +274,10 @@ impl Store {
             }
         };
         self.view.read().parts.iter().map(info).collect()
+    }
+
+    pub fn written_bytes(&self) -> &WrittenBytes {
+        &self.written
     }
 
     /// Number, samples and bytes of the parts.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bus::Offset;
 use model::MS_PER_DAY;
@@ -9,7 +10,7 @@ use model::MS_PER_DAY;
 use super::deletions::Deletion;
 use super::head::TenantHead;
 use super::manifest::{Manifest, PartEntry};
-use super::part::{Part, PartWriter, Summary};
+use super::part::{Packing, Part, PartWriter, Summary};
 use super::{Frozen, LivePart, Store, StoreError, View, part_path};
 
 impl View {
@@ -101,9 +102,17 @@ impl Store {
         for (tenant, head) in tenants {
             for (day, ids) in head.ids_by_day() {
                 let number = manifest.take_number();
-                match self.write_part(number, |writer| write_day(writer, head, day, &ids)) {
+                match self.write_part(number, Packing::Quick, |writer| write_day(writer, head, day, &ids)) {
                     Ok((summary, part)) => {
-                        let entry = PartEntry { number, tenant: tenant.clone(), day, summary, deletions: Vec::new() };
+                        self.written.flushed.fetch_add(summary.bytes, Ordering::Relaxed);
+                        let entry = PartEntry {
+                            number,
+                            tenant: tenant.clone(),
+                            day,
+                            summary,
+                            packed: false,
+                            deletions: Vec::new(),
+                        };
                         written.push(LivePart { entry, part: Arc::new(part) });
                     }
                     Err(error) => {
@@ -136,10 +145,11 @@ impl Store {
     pub(super) fn write_part(
         &self,
         number: u64,
+        packing: Packing,
         write: impl FnOnce(&mut PartWriter) -> Result<(), StoreError>,
     ) -> Result<(Summary, Part), StoreError> {
         let path = part_path(&self.dir, number);
-        let mut writer = PartWriter::create(self.disk.as_ref(), &path)?;
+        let mut writer = PartWriter::create(self.disk.as_ref(), &path, packing)?;
         write(&mut writer)?;
         let summary = writer.finish()?;
         let part = Part::open(self.disk.as_ref(), &path, &summary)?;

@@ -68,7 +68,7 @@ impl Placed {
         self.apply(&late);
         if self.place == Place::Merged {
             self.store.publish().expect("published");
-            while self.store.merge_one(NOW_MS).expect("merged") {}
+            while self.store.merge_one(NOW_MS, Effort::Due).expect("merged") {}
         }
     }
 

@@ -215,12 +215,12 @@ fn a_day_that_cannot_be_merged_holds_up_no_other() {
     let oldest = part_path(Path::new(DIR), 1);
     disk.corrupt(&oldest, 10).expect("corrupted");
     let later_ms = NOW_MS + 5 * MS_PER_DAY;
-    assert!(matches!(store.merge_one(later_ms), Err(StoreError::Corrupt { .. })));
-    assert!(store.merge_one(later_ms).expect("the other day is merged"));
-    assert!(!store.merge_one(later_ms).expect("the damaged one waits"));
+    assert!(matches!(store.merge_one(later_ms, Effort::Due), Err(StoreError::Corrupt { .. })));
+    assert!(store.merge_one(later_ms, Effort::Due).expect("the other day is merged"));
+    assert!(!store.merge_one(later_ms, Effort::Due).expect("the damaged one waits"));
     assert_eq!((store.part_stats().0, part_files(&disk)), (3, 3));
     disk.corrupt(&oldest, 10).expect("mended");
-    assert!(store.merge_one(later_ms + MS_PER_DAY).expect("tried again later"));
+    assert!(store.merge_one(later_ms + MS_PER_DAY, Effort::Due).expect("tried again later"));
     assert_eq!(store.part_stats().0, 2);
 }
 
@@ -231,9 +231,9 @@ fn merges_wait_for_room() {
     let store = two_days(&disk);
     let later_ms = NOW_MS + 5 * MS_PER_DAY;
     disk.set_free_bytes(Some(64 << 20));
-    assert!(!store.merge_one(later_ms).expect("it waits"));
+    assert!(!store.merge_one(later_ms, Effort::Due).expect("it waits"));
     disk.set_free_bytes(Some((64 << 20) + 10_000));
-    assert!(store.merge_one(later_ms).expect("merged"));
+    assert!(store.merge_one(later_ms, Effort::Due).expect("merged"));
 }
 
 #[test]
@@ -247,11 +247,11 @@ fn merges_keep_every_sample_and_the_order() {
         expected.extend(sent.iter().map(|(series, t_ms, bits)| ((*series, *t_ms), *bits)));
         store.publish().expect("published");
     }
-    while store.merge_one(NOW_MS).expect("merged") {
+    while store.merge_one(NOW_MS, Effort::Due).expect("merged") {
         check(&store, &expected);
     }
     assert!(store.part_stats().0 < 6, "{:?}", store.part_stats());
-    while store.merge_one(NOW_MS + MS_PER_DAY).expect("merged") {}
+    while store.merge_one(NOW_MS + MS_PER_DAY, Effort::Due).expect("merged") {}
     assert_eq!(store.part_stats().0, 1);
     drop(store);
     check(&open(&disk), &expected);
@@ -274,7 +274,7 @@ fn reads_see_each_sample_once_at_every_moment() {
         scope.spawn(|| {
             while applied.load(Ordering::SeqCst) < RECORDS {
                 store.publish().expect("published");
-                store.merge_one(NOW_MS + MS_PER_DAY).expect("merged");
+                store.merge_one(NOW_MS + MS_PER_DAY, Effort::Due).expect("merged");
             }
         });
         while applied.load(Ordering::SeqCst) < RECORDS {
@@ -350,7 +350,7 @@ fn deletes_overtake_publishing() {
         scope.spawn(|| {
             while !is_over.load(Ordering::SeqCst) {
                 store.publish().expect("published");
-                store.merge_one(NOW_MS + MS_PER_DAY).expect("merged");
+                store.merge_one(NOW_MS + MS_PER_DAY, Effort::Due).expect("merged");
             }
         });
         let seen = (0..ROUNDS).find(|round| {
@@ -426,7 +426,7 @@ proptest! {
                 }
                 Step::Clean => {
                     store.clean_deletions();
-                    while store.merge_one(NOW_MS + 100 * MS_PER_DAY).expect("merged") {}
+                    while store.merge_one(NOW_MS + 100 * MS_PER_DAY, Effort::Due).expect("merged") {}
                 }
                 Step::Snapshot => {
                     snapshots += 1;
@@ -439,7 +439,7 @@ proptest! {
                     check(&Store::open(Arc::new(disk.clone()), &dir, "bus").expect("it opens"), &expected);
                 }
                 Step::Publish => drop(store.publish().expect("published")),
-                Step::Merge => while store.merge_one(NOW_MS + 100 * MS_PER_DAY).expect("merged") {},
+                Step::Merge => while store.merge_one(NOW_MS + 100 * MS_PER_DAY, Effort::Due).expect("merged") {},
                 Step::Crash(seed) => {
                     disk = disk.crash(seed);
                     store = restart(&disk, &log);
@@ -447,7 +447,7 @@ proptest! {
                 Step::CrashWithin(changes, seed) => {
                     disk.cut_power_after(changes);
                     store.clean_deletions();
-                    let _ = store.publish().and_then(|_| store.snapshot("cut")).and_then(|()| store.merge_one(NOW_MS + 100 * MS_PER_DAY));
+                    let _ = store.publish().and_then(|_| store.snapshot("cut")).and_then(|()| store.merge_one(NOW_MS + 100 * MS_PER_DAY, Effort::Due));
                     disk = disk.crash(seed);
                     store = restart(&disk, &log);
                 }

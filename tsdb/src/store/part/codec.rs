@@ -10,6 +10,7 @@ use std::ops::Range;
 use model::{Exemplar, Labels, is_stale};
 use query::Wants;
 
+use super::values::Packing;
 use super::wire::{Reader, put_number, put_signed};
 use super::{histograms, values};
 use crate::store::columns::Samples;
@@ -26,12 +27,12 @@ pub const STARTS: u8 = 4;
 pub const EXEMPLARS: u8 = 8;
 
 /// Appends the block of a range that is not empty, and answers what it holds.
-pub fn encode(columns: &Samples, range: Range<usize>, out: &mut Vec<u8>) -> u8 {
+pub fn encode(columns: &Samples, range: Range<usize>, packing: Packing, out: &mut Vec<u8>) -> u8 {
     assert!(!range.is_empty() && range.len() <= MAX_BLOCK_SAMPLES);
     let values = &columns.values[range.clone()];
     let mut flags = 0;
     encode_times(&columns.timestamps_ms[range.clone()], out);
-    values::encode(values, out);
+    values::encode(values, packing, out);
     if values.iter().any(|value| is_stale(*value)) {
         flags |= STALE;
     }
@@ -44,7 +45,7 @@ pub fn encode(columns: &Samples, range: Range<usize>, out: &mut Vec<u8>) -> u8 {
     if !own.is_empty() {
         flags |= HISTOGRAMS;
         let moved: Vec<_> = own.iter().map(|(i, one)| (*i - range.start as u32, one.clone())).collect();
-        histograms::encode(&moved, out);
+        histograms::encode(&moved, packing, out);
     }
     flags
 }
@@ -208,8 +209,14 @@ mod tests {
     }
 
     fn check_columns(columns: &Samples) -> usize {
+        let lengths = [Packing::Small, Packing::Quick].map(|packing| check_packed(columns, packing));
+        assert!(lengths[0] <= lengths[1], "{lengths:?}");
+        lengths[1]
+    }
+
+    fn check_packed(columns: &Samples, packing: Packing) -> usize {
         let mut bytes = Vec::new();
-        let flags = encode(columns, 0..columns.len(), &mut bytes);
+        let flags = encode(columns, 0..columns.len(), packing, &mut bytes);
         let mut back = Samples::default();
         decode(&bytes, columns.len(), flags, Wants::Values, &mut back).expect("it is a block");
         assert_eq!(format!("{back:?}"), format!("{columns:?}"));
@@ -321,7 +328,7 @@ mod tests {
         fn any_histograms_never_panic(bytes in prop::collection::vec(0u8..6, 0..300), samples in 1usize..40) {
             let columns = columns_of(samples, 0);
             let mut block = Vec::new();
-            encode(&columns, 0..samples, &mut block);
+            encode(&columns, 0..samples, Packing::Small, &mut block);
             block.extend(bytes);
             let _ = decode(&block, samples, HISTOGRAMS, Wants::Values, &mut Samples::default());
         }

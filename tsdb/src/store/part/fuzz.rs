@@ -18,7 +18,7 @@ pub fn read_any_part(bytes: &[u8]) -> usize {
     disk.create_dir_all(dir).expect("created");
     disk.create(path).and_then(|mut out| out.append(&file)).expect("written");
     let part = Part::open(&disk, path, &summary).expect("its directory is good");
-    let mut writer = PartWriter::create(&disk, merged).expect("created");
+    let mut writer = PartWriter::create(&disk, merged, super::Packing::Small).expect("created");
     let (mut cursor, mut found) = (Cursor::default(), 0);
     for id in 0..part.series() {
         let labels = part.labels(id);

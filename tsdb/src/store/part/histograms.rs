@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{BucketSpan, Buckets, Histogram, ResetHint};
 
-use super::values;
+use super::values::{self, Packing};
 use super::wire::{Reader, put_number, put_signed};
 
 /// A block has at most so many counts of buckets, unless it is one histogram.
@@ -19,7 +19,7 @@ pub fn counts_of(histogram: &Histogram) -> usize {
 }
 
 /// Appends the histograms of a block, by the places of their samples.
-pub fn encode(histograms: &[(u32, Arc<Histogram>)], out: &mut Vec<u8>) {
+pub fn encode(histograms: &[(u32, Arc<Histogram>)], packing: Packing, out: &mut Vec<u8>) {
     let groups: Vec<_> = histograms.chunk_by(|a, b| a.0 + 1 == b.0).collect();
     put_number(out, groups.len() as u64);
     let mut behind = 0;
@@ -36,7 +36,7 @@ pub fn encode(histograms: &[(u32, Arc<Histogram>)], out: &mut Vec<u8>) {
         put_number(out, run.len() as u64);
         encode_layout(&run[0].1, out);
         let mut column = |pick: &dyn Fn(&Histogram) -> f64| {
-            values::encode(&run.iter().map(|(_, one)| pick(one)).collect::<Vec<f64>>(), out);
+            values::encode(&run.iter().map(|(_, one)| pick(one)).collect::<Vec<f64>>(), packing, out);
         };
         column(&|one| one.count);
         column(&|one| one.zero_count);

@@ -28,11 +28,12 @@ use super::postings::Postings;
 #[cfg(any(test, feature = "fuzz"))]
 pub use fuzz::read_any_part;
 use index::{Block, Index};
+pub use values::Packing;
 pub use writer::PartWriter;
 
 const MAGIC: [u8; 4] = *b"BNPT";
 /// The one that is written. Older ones are read.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const HEADER: [u8; 8] = [b'B', b'N', b'P', b'T', VERSION, 0, 0, 0];
 /// Where the version is in the header.
 const HEADER_VERSION: usize = 4;

@@ -17,7 +17,7 @@ fn columns(i: usize, samples: usize) -> Samples {
 }
 
 fn write(disk: &dyn Disk, path: &Path, series: usize, samples: usize) -> Summary {
-    let mut writer = PartWriter::create(disk, path).expect("created");
+    let mut writer = PartWriter::create(disk, path, Packing::Small).expect("created");
     for i in 0..series {
         writer.add(&labels(i), &columns(i, samples), &[]).expect("added");
     }
@@ -160,13 +160,6 @@ fn check_rich(part: &Part) {
 #[test]
 fn golden_rich_part() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/part-v2.part");
-    if std::env::var_os("BINNACLE_WRITE_GOLDEN").is_some() {
-        let mut writer = PartWriter::create(&RealDisk, &path).expect("created");
-        for (i, (samples, exemplars)) in rich().iter().enumerate() {
-            writer.add(&labels(i), samples, exemplars).expect("added");
-        }
-        println!("{:?}", writer.finish().expect("finished"));
-    }
     let summary = Summary {
         bytes: 237,
         crc: 1_671_949_954,
@@ -178,6 +171,55 @@ fn golden_rich_part() {
     check_rich(&Part::open(&RealDisk, &path, &summary).expect("opened"));
 }
 
+/// Decimals, decimals with exceptions, floats, and what is too short to be packed.
+fn packed() -> Vec<Samples> {
+    let mut series: Vec<Samples> = Vec::new();
+    let mut random = 0x9E37_79B9_7F4A_7C15u64;
+    for kind in 0..4 {
+        let mut samples = Samples::default();
+        for i in 0..if kind == 3 { 20 } else { 300 } {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let value = match kind {
+                0 => (random % 1000) as f64 / 100.0,
+                1 if i % 100 == 7 => model::stale_marker(),
+                1 => (i * 100 + random % 100) as f64,
+                _ => f64::from_bits(random >> 12 | 0x3FF0_0000_0000_0000),
+            };
+            columns::push_float(&mut samples, Sample { t_ms: 1_700_000_000_000 + i as i64 * 1000, value }, 0);
+        }
+        series.push(samples);
+    }
+    series
+}
+
+/// The format of version 3.
+#[test]
+fn golden_packed_part() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/part-v3.part");
+    if std::env::var_os("BINNACLE_WRITE_GOLDEN").is_some() {
+        let mut writer = PartWriter::create(&RealDisk, &path, Packing::Small).expect("created");
+        for (i, samples) in packed().iter().enumerate() {
+            writer.add(&labels(i), samples, &[]).expect("added");
+        }
+        println!("{:?}", writer.finish().expect("finished"));
+    }
+    let summary = Summary {
+        bytes: 3055,
+        crc: 1_057_792_314,
+        series: 4,
+        samples: 920,
+        min_ms: 1_700_000_000_000,
+        max_ms: 1_700_000_299_000,
+    };
+    let part = Part::open(&RealDisk, &path, &summary).expect("opened");
+    for (i, samples) in packed().iter().enumerate() {
+        let found = read(&part, i as u32, &Reading::ALL, &mut Cursor::default()).expect("read");
+        assert_eq!(shown(&found), shown(samples));
+    }
+}
+
 /// Written again they made a part whose directory was refused.
 #[test]
 fn exemplars_out_of_order_are_an_error() {
@@ -185,7 +227,7 @@ fn exemplars_out_of_order_are_an_error() {
         let (disk, path) = fake_disk();
         let one = |t_ms: &i64| Exemplar { labels: Labels::default(), value: 1.0, t_ms: *t_ms };
         let exemplars: Vec<Exemplar> = times.iter().map(one).collect();
-        let mut writer = PartWriter::create(&disk, path).expect("created");
+        let mut writer = PartWriter::create(&disk, path, Packing::Small).expect("created");
         writer.add(&labels(0), &columns(0, 1), &exemplars).expect("added");
         let part = Part::open(&disk, path, &writer.finish().expect("finished")).expect("opened");
         let mut cursor = Cursor::default();

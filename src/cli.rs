@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use model::DurationMs;
+use model::{ByteSize, DurationMs};
 
 #[derive(Debug, Parser)]
 #[command(name = "binnacle", version, about = "Metrics, logs and alerts of this machine or cluster, in one process")]
@@ -35,6 +35,9 @@ pub struct Cli {
     /// How long samples are kept.
     #[arg(long = "storage.tsdb.retention.time", value_parser = duration)]
     pub tsdb_retention: Option<DurationMs>,
+    /// How many bytes of samples are kept, as 512MB or 10GB; the oldest days go first.
+    #[arg(long = "storage.tsdb.retention.size", value_parser = size)]
+    pub tsdb_retention_size: Option<ByteSize>,
     /// How long log lines are kept.
     #[arg(long = "storage.logs.retention.time", value_parser = duration)]
     pub logs_retention: Option<DurationMs>,
@@ -151,6 +154,10 @@ pub enum LogFormat {
     #[value(alias = "logfmt")]
     Text,
     Json,
+}
+
+fn size(text: &str) -> Result<ByteSize, String> {
+    model::parse_bytes(text).map(ByteSize).ok_or_else(|| format!("{text:?} is no size, as 512MB"))
 }
 
 fn duration(text: &str) -> Result<DurationMs, String> {

@@ -250,6 +250,7 @@ fn tsdb_options(settings: &Settings) -> tsdb::Options {
     tsdb::Options {
         dir: settings.data("tsdb"),
         retention_ms: settings.tsdb_retention_ms,
+        retention_bytes: settings.tsdb_retention_bytes,
         limits: settings.config.limits.clone(),
         external_labels: settings.external_labels(),
         strong_reads: is_one_process(settings),

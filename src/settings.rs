@@ -30,6 +30,7 @@ pub struct Settings {
     pub node: String,
     pub alertmanager_config: Option<PathBuf>,
     pub tsdb_retention_ms: i64,
+    pub tsdb_retention_bytes: Option<u64>,
     pub logs_retention_ms: i64,
     pub query_max_total_bytes: usize,
 }
@@ -51,6 +52,8 @@ impl Settings {
         };
         let tsdb_retention_ms = retention(cli.tsdb_retention, config.storage.tsdb.retention.time, 15);
         let logs_retention_ms = retention(cli.logs_retention, config.storage.logs.retention.time, 7);
+        let retention_size = cli.tsdb_retention_size.or(config.storage.tsdb.retention.size);
+        let tsdb_retention_bytes = retention_size.map(|size| size.0).filter(|bytes| *bytes > 0);
         let query_max_total_bytes = cli.query_max_total_bytes.unwrap_or_else(|| machine_memory_bytes(&cli.procfs) / 2);
         Ok(Settings {
             query_max_total_bytes,
@@ -61,6 +64,7 @@ impl Settings {
             node,
             alertmanager_config,
             tsdb_retention_ms,
+            tsdb_retention_bytes,
             logs_retention_ms,
             cli,
         })

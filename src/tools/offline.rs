@@ -46,6 +46,11 @@ pub enum Tsdb {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// Read every part and say what is damaged.
+    Verify {
+        #[arg(default_value = "data")]
+        dir: PathBuf,
+    },
     /// Print samples, one a line.
     Dump {
         #[command(flatten)]
@@ -130,6 +135,7 @@ impl Offline {
         let options = tsdb::Options {
             dir: dir.join("tsdb"),
             retention_ms: FOREVER_MS,
+            retention_bytes: None,
             limits: Limits::default(),
             external_labels: Labels::default(),
             strong_reads: true,
@@ -205,6 +211,7 @@ pub fn tsdb(what: Tsdb) -> anyhow::Result<ExitCode> {
     match what {
         Tsdb::List { dir, human_readable } => list(&Offline::open(&dir, false)?, human_readable),
         Tsdb::Analyze { dir, limit } => analyze(&Offline::open(&dir, false)?, limit)?,
+        Tsdb::Verify { dir } => return verify(&dir),
         Tsdb::Dump { picked, format } => dump(&picked, if format == "prom" { dump_line } else { dump_json }, "")?,
         Tsdb::DumpOpenmetrics { picked } => dump(&picked, dump_open_metrics, "# EOF\n")?,
         Tsdb::CreateBlocksFrom(Import::Openmetrics { file, dir, labels, quiet, .. }) => {
@@ -244,6 +251,15 @@ fn list(store: &Offline, human_readable: bool) {
     let rows: Vec<Vec<String>> = store.tsdb.parts().into_iter().map(row).collect();
     let head = ["PART", "TENANT", "MIN TIME", "MAX TIME", "DURATION", "NUM SAMPLES", "NUM SERIES", "SIZE"];
     print_table(&head, &rows);
+}
+
+fn verify(dir: &Path) -> anyhow::Result<ExitCode> {
+    let verified = tsdb::verify(&RealDisk, &dir.join("tsdb"))?;
+    for error in &verified.damage {
+        eprintln!("{error}");
+    }
+    println!("{} parts, {}: {} damaged places", verified.parts, bytes(verified.bytes), verified.damage.len());
+    Ok(if verified.damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn bytes(size: u64) -> String {

@@ -53,6 +53,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options {
         dir: dir.path().join("tsdb"),
         retention_ms: 15 * model::MS_PER_DAY,
+        retention_bytes: None,
         external_labels: Default::default(),
         limits: Limits::default(),
         strong_reads: true,

@@ -26,4 +26,4 @@ mod tests;
 
 pub use ingest::AppendError;
 pub use service::{Options, Tsdb, TsdbError};
-pub use store::{Cardinality, PartInfo};
+pub use store::{Cardinality, PartInfo, StoreError, verify};

@@ -126,6 +126,7 @@ impl Tsdb {
         counters.parts.set(parts as i64);
         counters.part_samples.set(samples as i64);
         counters.part_bytes.set(bytes as i64);
+        counters.unreadable_parts.set(self.store.unreadable_parts() as i64);
         let written = self.store.written_bytes();
         for (counter, bytes) in [(&counters.flushed_bytes, &written.flushed), (&counters.merged_bytes, &written.merged)]
         {
@@ -169,10 +170,11 @@ impl Tsdb {
     }
 
     async fn expire(&self) -> Result<(), TsdbError> {
-        let retention_ms = self.options.retention_ms;
+        let (retention_ms, retention_bytes) = (self.options.retention_ms, self.options.retention_bytes);
         self.with_store(move |store| {
             store.forget_inactive(now_ms());
-            store.drop_expired(now_ms().saturating_sub(retention_ms)).map(drop)
+            store.drop_expired(now_ms().saturating_sub(retention_ms))?;
+            retention_bytes.map_or(Ok(0), |bytes| store.drop_oversize(bytes)).map(drop)
         })
         .await
     }

@@ -29,6 +29,8 @@ const APPLY_DEADLINE: Duration = Duration::from_secs(30);
 pub struct Options {
     pub dir: PathBuf,
     pub retention_ms: i64,
+    /// Past so many bytes of parts the oldest days go.
+    pub retention_bytes: Option<u64>,
     pub limits: Limits,
     /// Added to what other Prometheus servers read from here, where it is lacking.
     pub external_labels: Labels,
@@ -103,6 +105,8 @@ pub(crate) struct Counters {
     pub(crate) failed_merges: Counter,
     pub(crate) metadata_refused: Gauge,
     pub(crate) known_series: Gauge,
+    pub(crate) unreadable_parts: Gauge,
+    pub(crate) read_failures: Counter,
     pub(crate) flushed_bytes: Counter,
     pub(crate) merged_bytes: Counter,
 }
@@ -125,6 +129,10 @@ impl Counters {
             registry.register("tsdb_merges", "Merges of parts", self.merges.clone());
             registry.register("tsdb_merge_failures", "Merges that failed", self.failed_merges.clone());
             let metadata = self.metadata_refused.clone();
+            let failures = self.read_failures.clone();
+            registry.register("tsdb_read_failures", "Reads that met damage or an I/O error", failures);
+            let unreadable = self.unreadable_parts.clone();
+            registry.register("tsdb_unreadable_parts", "Parts that could not be opened", unreadable);
             let (flushed, merged) = (self.flushed_bytes.clone(), self.merged_bytes.clone());
             registry.register("tsdb_part_flushed_bytes", "Bytes of parts written from heads", flushed);
             registry.register("tsdb_part_merged_bytes", "Bytes of parts written from other parts", merged);
@@ -446,7 +454,13 @@ impl Tsdb {
             let _permit = permit;
             work(&engine, &store, deadline)
         });
-        worked.await.unwrap_or_else(|error| Err(QueryError::Storage(format!("the evaluation failed: {error}"))))
+        let answer =
+            worked.await.unwrap_or_else(|error| Err(QueryError::Storage(format!("the evaluation failed: {error}"))));
+        if let Err(QueryError::Storage(reason)) = &answer {
+            self.counters.read_failures.inc();
+            tracing::error!(reason, "a query could not read");
+        }
+        answer
     }
 }
 

@@ -91,6 +91,7 @@ async fn open(bus: Arc<FaultyBus>, disk: &FakeDisk, accept_loss: bool) -> Arc<Ts
     let options = Options {
         dir: "tsdb".into(),
         retention_ms: model::MS_PER_DAY,
+        retention_bytes: None,
         limits: Limits { max_active_series: 3, ..Limits::default() },
         external_labels: Labels::default(),
         strong_reads: false,

@@ -12,6 +12,7 @@ mod labels;
 mod matcher;
 mod relabel;
 mod sample;
+mod size;
 mod time;
 pub mod varint;
 
@@ -30,6 +31,7 @@ pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME, is_label_name, is_me
 pub use matcher::{MatchOp, Matcher, MatcherError, matches_all};
 pub use relabel::{RelabelAction, RelabelConfig, relabel};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_marker};
+pub use size::{ByteSize, parse_bytes};
 pub use time::{MS_PER_DAY, NS_PER_MS, format_rfc3339_ms, now_ms, now_ns, parse_rfc3339_ns};
 
 /// The tenant of data that named none (header `X-Scope-OrgID` absent).

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{DurationMs, RelabelConfig};
+use model::{ByteSize, DurationMs, RelabelConfig};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -250,7 +250,8 @@ pub struct LogStorage {
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     pub time: Option<DurationMs>,
-    size: Unsupported,
+    /// Of samples; lines are kept by time alone.
+    pub size: Option<ByteSize>,
     percentage: Unsupported,
 }
 
@@ -471,12 +472,11 @@ impl Config {
             ("otlp", &self.otlp),
             ("tenants", &self.tenants),
             ("storage.exemplars", &self.storage.exemplars),
-            ("storage.tsdb.retention.size", &self.storage.tsdb.retention.size),
             ("storage.tsdb.retention.percentage", &self.storage.tsdb.retention.percentage),
-            ("storage.logs.retention.size", &self.storage.logs.retention.size),
         ];
         let mut names: Vec<String> =
             top.iter().filter(|(_, field)| field.is_some()).map(|(name, _)| (*name).to_owned()).collect();
+        names.extend(self.storage.logs.retention.size.map(|_| "storage.logs.retention.size".to_owned()));
         for (i, target) in self.alerting.alertmanagers.iter().enumerate() {
             names.extend(target.unsupported.names().iter().map(|field| format!("alerting.alertmanagers[{i}].{field}")));
         }
@@ -637,12 +637,15 @@ mod tests {
             Ok(&["remote_write", "scrape_configs[x].kubernetes_sd_configs"]),
         );
         check("storage: {tsdb: {out_of_order_time_window: 30m}, logs: {retention: {time: 3d}}}", Ok(&[]));
+        check("storage: {tsdb: {retention: {size: 10GB}}}", Ok(&[]));
+        check("storage: {logs: {retention: {size: 10GB}}}", Ok(&["storage.logs.retention.size"]));
     }
 
     #[test]
     fn mistakes_are_refused_with_their_place() {
         check("globl: {}", Err("globl"));
         check("global:\n  scrape_interval: 15x", Err("line 2"));
+        check("storage: {tsdb: {retention: {size: much}}}", Err("is no size"));
         check("scrape_configs:\n- job_name: x\n  nonsense: 1", Err("nonsense"));
         check("scrape_configs: [{job_name: x}, {job_name: x}]", Err("multiple scrape configs"));
         check("scrape_configs:\n- job_name: x\n  relabel_configs: [{regex: '('}]", Err("unclosed group"));

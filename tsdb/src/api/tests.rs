@@ -35,6 +35,7 @@ async fn start_in(dir: TempDir) -> Fixture {
     let options = Options {
         dir: dir.path().join("tsdb"),
         retention_ms: 15 * model::MS_PER_DAY,
+        retention_bytes: None,
         limits: Limits { max_active_series: 10, ..Limits::default() },
         external_labels: Labels::default(),
         strong_reads: true,

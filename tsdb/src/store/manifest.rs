@@ -66,7 +66,7 @@ impl Manifest {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::io("cannot read the manifest", &path, error)),
         };
-        Manifest::decode(&bytes).map(Some).map_err(|reason| StoreError::Corrupt { path, reason })
+        Manifest::decode(&bytes).map(Some).map_err(|reason| StoreError::Corrupt { path, offset: 0, reason })
     }
 
     pub fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {

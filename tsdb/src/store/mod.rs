@@ -7,6 +7,8 @@
 //! - **Durable together.** [`Store::publish`] freezes the head, writes and fsyncs its parts, and only then replaces the
 //!   manifest, which names the parts and the offsets that they cover. A crash at any moment leaves the old manifest or the
 //!   new one; what the manifest does not cover is replayed from the bus, what it does not name is deleted at the start.
+//! - **Damage** is refused by checksum, with its file and place; what lies elsewhere answers. A part that cannot be opened is
+//!   said and counted, and left where it is.
 //! - **One process.** A lock in the directory is held as long as the store lives.
 //! - **Order.** Parts of one tenant and day lie in the manifest in the order of the bus, and merges keep it.
 
@@ -24,6 +26,7 @@ mod postings;
 mod publish;
 mod select;
 mod snapshot;
+mod verify;
 
 #[cfg(test)]
 mod script_tests;
@@ -52,6 +55,7 @@ use metadata::Metadata;
 use part::Part;
 #[cfg(any(test, feature = "fuzz"))]
 pub use part::read_any_part;
+pub use verify::verify;
 
 /// A series counts as active for this long after a head last met it as new.
 const ACTIVE_MS: i64 = 3_600_000;
@@ -60,8 +64,9 @@ const ACTIVE_MS: i64 = 3_600_000;
 pub enum StoreError {
     #[error("{context}: {}: {source}", path.display())]
     Io { context: &'static str, path: PathBuf, source: io::Error },
-    #[error("{} is damaged: {reason}", path.display())]
-    Corrupt { path: PathBuf, reason: &'static str },
+    /// The byte is where what is damaged begins.
+    #[error("{} is damaged at byte {offset}: {reason}", path.display())]
+    Corrupt { path: PathBuf, offset: u64, reason: &'static str },
 }
 
 impl StoreError {
@@ -94,6 +99,8 @@ struct View {
     frozen_deletions: Vec<(String, Arc<Deletion>)>,
     /// In the manifest's order.
     parts: Vec<LivePart>,
+    /// Parts of the manifest that could not be opened.
+    unreadable: usize,
     /// Parts below this number are to be written again without what was deleted of them.
     clean_below: u64,
     /// The next offset to apply, by partition.
@@ -172,11 +179,15 @@ impl Store {
         remove_unnamed(disk.as_ref(), &parts_dir, &manifest)?;
         let mut parts = Vec::new();
         for entry in &manifest.parts {
-            let part = Part::open(disk.as_ref(), &part_path(dir, entry.number), &entry.summary)?;
-            parts.push(LivePart { entry: entry.clone(), part: Arc::new(part) });
+            match Part::open(disk.as_ref(), &part_path(dir, entry.number), &entry.summary) {
+                Ok(part) => parts.push(LivePart { entry: entry.clone(), part: Arc::new(part) }),
+                // What else there is answers without it. Nobody deletes it before its time.
+                Err(error) => tracing::error!(%error, samples = entry.summary.samples, "a part cannot be read"),
+            }
         }
+        let unreadable = manifest.parts.len() - parts.len();
         let metadata = Mutex::new(Metadata::load(disk.as_ref(), dir)?);
-        let view = View { parts, next: manifest.next.clone(), ..View::default() };
+        let view = View { parts, unreadable, next: manifest.next.clone(), ..View::default() };
         let (dir, view, manifest) = (dir.to_owned(), RwLock::new(view), Mutex::new(manifest));
         Ok(Store {
             disk,
@@ -274,6 +285,11 @@ impl Store {
             }
         };
         self.view.read().parts.iter().map(info).collect()
+    }
+
+    /// Parts that could not be opened.
+    pub fn unreadable_parts(&self) -> usize {
+        self.view.read().unreadable
     }
 
     pub fn written_bytes(&self) -> &WrittenBytes {

@@ -160,13 +160,48 @@ impl Store {
 
     /// Drops the days that lie before `oldest_ms` as a whole. Answers how many parts went.
     pub fn drop_expired(&self, oldest_ms: i64) -> Result<usize, StoreError> {
+        self.drop_days(|manifest| {
+            let days = manifest.parts.iter().map(|entry| entry.day);
+            days.filter(|day| (day + 1).saturating_mul(MS_PER_DAY) <= oldest_ms).max()
+        })
+    }
+
+    /// Drops the oldest days until all parts together have at most so many bytes. The newest day stays. Answers how many
+    /// parts went.
+    pub fn drop_oversize(&self, max_bytes: u64) -> Result<usize, StoreError> {
+        self.drop_days(|manifest| {
+            let mut days: BTreeMap<i64, u64> = BTreeMap::new();
+            for entry in &manifest.parts {
+                *days.entry(entry.day).or_default() += entry.summary.bytes;
+            }
+            let mut bytes: u64 = days.values().sum();
+            let _newest = days.pop_last();
+            let too_many = days.into_iter().take_while(|(_, of_day)| {
+                let is_over = bytes > max_bytes;
+                bytes -= of_day;
+                is_over
+            });
+            too_many.last().map(|(day, _)| day)
+        })
+    }
+
+    /// Drops every day up to the one that is answered, those too whose parts cannot be read.
+    fn drop_days(&self, last: impl FnOnce(&Manifest) -> Option<i64>) -> Result<usize, StoreError> {
         let mut manifest = self.manifest.lock();
-        let is_expired = |live: &&LivePart| (live.entry.day + 1).saturating_mul(MS_PER_DAY) <= oldest_ms;
-        let expired: Vec<LivePart> = self.view.read().parts.iter().filter(is_expired).cloned().collect();
-        if !expired.is_empty() {
-            self.replace(&mut manifest, &expired, None)?;
-        }
-        Ok(expired.len())
+        let Some(last) = last(&manifest) else { return Ok(0) };
+        let mut successor = manifest.clone();
+        self.view.read().note_deletions(&mut successor);
+        successor.parts.retain(|entry| entry.day > last);
+        successor.save(self.disk.as_ref(), &self.dir)?;
+        let gone: Vec<u64> =
+            manifest.parts.iter().filter(|entry| entry.day <= last).map(|entry| entry.number).collect();
+        *manifest = successor;
+        let mut view = self.view.write();
+        view.parts.retain(|live| live.entry.day > last);
+        view.unreadable = manifest.parts.len() - view.parts.len();
+        drop(view);
+        self.remove_parts(gone.iter().copied());
+        Ok(gone.len())
     }
 
     /// Puts one part that was made of others, or none, in their place: in the manifest, in the view, and then on disk.
@@ -196,6 +231,8 @@ impl Store {
         let mut view = self.view.write();
         // Deletions may have come while the manifest was saved; as in [`Store::publish`] the next one has them.
         new.iter_mut().for_each(|live| live.entry.deletions = view.deletions_since(run));
+        // Not the manifest's place: it names parts too that cannot be read.
+        let first = view.parts.iter().position(|live| old.contains(&live.entry.number)).unwrap_or(0);
         view.parts.retain(|live| !old.contains(&live.entry.number));
         if let Some(live) = new {
             view.parts.insert(first, live);

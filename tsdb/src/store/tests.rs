@@ -224,6 +224,49 @@ fn a_day_that_cannot_be_merged_holds_up_no_other() {
     assert_eq!(store.part_stats().0, 2);
 }
 
+/// A part with a damaged directory kept the store from starting, and with it all other data from answering.
+#[test]
+fn what_is_damaged_is_left_out_and_found() {
+    let disk = FakeDisk::new();
+    drop(two_days(&disk));
+    let damaged = part_path(Path::new(DIR), 1);
+    let length = disk.read(&damaged).expect("read").len();
+    // In a frame it is found by reading; in the directory the part cannot be opened.
+    for (at, is_open) in [(10, true), (length - 30, false)] {
+        disk.corrupt(&damaged, at).expect("corrupted");
+        let verified = verify(&disk, Path::new(DIR)).expect("verified");
+        let said: Vec<String> = verified.damage.iter().map(StoreError::to_string).collect();
+        assert_eq!((verified.parts, said.len()), (4, 1), "{said:?}");
+        assert!(said[0].contains("0000000000000001.part is damaged at byte "), "{said:?}");
+        let store = open(&disk);
+        let unreadable = usize::from(!is_open);
+        assert_eq!((store.part_stats().0, store.unreadable_parts()), (4 - unreadable, unreadable));
+        assert_eq!(part_files(&disk), 4, "what cannot be read is not deleted");
+        drop(store);
+        disk.corrupt(&damaged, at).expect("mended");
+    }
+    disk.corrupt(&damaged, length - 30).expect("corrupted");
+    let store = open(&disk);
+    apply(&store, 9, &[(1, NOW_MS + 9, 9)]);
+    store.publish().expect("published");
+    while store.merge_one(NOW_MS + 5 * MS_PER_DAY, Effort::Due).expect("what can be read is merged") {}
+    assert_eq!(store.drop_expired(NOW_MS + 9 * MS_PER_DAY).expect("dropped"), 3);
+    assert_eq!((store.unreadable_parts(), part_files(&disk)), (0, 0));
+}
+
+#[test]
+fn the_oldest_days_go_past_a_size() {
+    let disk = FakeDisk::new();
+    let store = two_days(&disk);
+    let bytes = store.part_stats().2;
+    assert_eq!(store.drop_oversize(bytes).expect("nothing to do"), 0);
+    assert_eq!(store.drop_oversize(bytes - 1).expect("dropped"), 2);
+    check(&store, &BTreeMap::from([((1, NOW_MS), 1)]));
+    assert_eq!(store.drop_oversize(1).expect("the newest day stays"), 0);
+    drop(store);
+    assert_eq!((open(&disk).part_stats().0, part_files(&disk)), (2, 2));
+}
+
 /// A merge filled the disk that publishing needed.
 #[test]
 fn merges_wait_for_room() {

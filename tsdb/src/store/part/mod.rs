@@ -112,7 +112,8 @@ impl Part {
     /// Opens the file that a manifest describes.
     pub fn open(disk: &dyn Disk, path: &Path, expected: &Summary) -> Result<Part, StoreError> {
         let io = |source| StoreError::io("cannot read a part", path, source);
-        let corrupt = |reason: &'static str| StoreError::Corrupt { path: path.to_owned(), reason };
+        let corrupt_at = |offset, reason| StoreError::Corrupt { path: path.to_owned(), offset, reason };
+        let corrupt = |reason| corrupt_at(0, reason);
         let reader = disk.open(path).map_err(io)?;
         let length = reader.len().map_err(io)?;
         if length != expected.bytes || length < (HEADER.len() + FOOTER_BYTES) as u64 {
@@ -141,8 +142,9 @@ impl Part {
         hasher.update(&stored);
         hasher.update(&footer[..16]);
         if hasher.finalize() != u32::from_le_bytes(crc) || expected.crc != u32::from_le_bytes(crc) {
-            return Err(corrupt("the directory's checksum does not match"));
+            return Err(corrupt_at(offset, "the directory's checksum does not match"));
         }
+        let corrupt = |reason| corrupt_at(offset, reason);
         let raw = unpack(stored, raw_bytes as usize).ok_or_else(|| corrupt("the directory does not unpack"))?;
         let index =
             Index::decode(&raw, version, HEADER.len() as u64).ok_or_else(|| corrupt("the directory is malformed"))?;
@@ -229,7 +231,7 @@ impl Part {
             (times.first() == Some(&block.min_ms) && times.last() == Some(&block.max_ms)).then_some(())
         });
         if decoded.is_none() {
-            return Err(StoreError::Corrupt { path: self.path.clone(), reason: "a block is malformed" });
+            return Err(self.damaged(block.frame, "a block is malformed"));
         }
         if block.min_ms < reading.start_ms || block.max_ms > reading.end_ms {
             columns::keep(into, before, reading.start_ms, reading.end_ms);
@@ -260,11 +262,30 @@ impl Part {
                     && found.last().is_some_and(|one| one.t_ms == block.max_ms)
             };
             let Some(decoded) = decoded.filter(is_in_time) else {
-                return Err(StoreError::Corrupt { path: self.path.clone(), reason: "exemplars are malformed" });
+                return Err(self.damaged(block.frame, "exemplars are malformed"));
             };
             found.extend(decoded.into_iter().filter(|one| (reading.start_ms..=reading.end_ms).contains(&one.t_ms)));
         }
         Ok(found)
+    }
+
+    fn damaged(&self, frame: u32, reason: &'static str) -> StoreError {
+        StoreError::Corrupt { path: self.path.clone(), offset: self.index.frames[frame as usize].offset, reason }
+    }
+
+    /// Reads all of it, and answers what is damaged.
+    pub fn verify(&self) -> Vec<StoreError> {
+        let mut damage: Vec<StoreError> =
+            (0..self.index.frames.len() as u32).filter_map(|number| self.load_frame(number).err()).collect();
+        if damage.is_empty() {
+            let mut cursor = Cursor::default();
+            for id in 0..self.series() {
+                let read = self.read(id, &Reading::ALL, |number| cursor.frame(self, number), &mut Samples::default());
+                let exemplars = self.exemplars(id, &Reading::ALL, |number| cursor.frame(self, number));
+                damage.extend(read.err().into_iter().chain(exemplars.err()));
+            }
+        }
+        damage
     }
 
     /// Reads and checks a frame.
@@ -272,7 +293,7 @@ impl Part {
         let frame = self.index.frames[number as usize];
         let stored = read_exactly(self.reader.as_ref(), frame.offset, frame.stored_bytes as usize);
         let stored = stored.map_err(|source| StoreError::io("cannot read a part", &self.path, source))?;
-        let corrupt = |reason| StoreError::Corrupt { path: self.path.clone(), reason };
+        let corrupt = |reason| self.damaged(number, reason);
         if crc32fast::hash(&stored) != frame.crc {
             return Err(corrupt("a frame's checksum does not match"));
         }

@@ -12,6 +12,7 @@ use service::config::Limits;
 use crate::api::write::{MessageError, Reading, read_v1, read_v2};
 use crate::ingest::{Admission, Refusals, admit_metadata};
 use crate::known::KnownSeries;
+use crate::pairs::{Pairs, PairsVisit};
 use crate::store::Store;
 
 pub use crate::store::read_any_part;
@@ -27,7 +28,9 @@ pub fn remote_write(message: &[u8]) -> usize {
     let (known, limits) = (KnownSeries::default(), Limits::default());
     let mut read = |by: fn(&[u8], &mut Reading<'_, '_>) -> Result<MetricBatch, MessageError>| {
         let mut visit = known.visit();
-        let read = by(message, &mut Reading { known: &mut visit, limits: &limits, refusals: &mut refusals });
+        let senders = Pairs::default();
+        let pairs = PairsVisit::new(&senders, TENANT, NOW_MS);
+        let read = by(message, &mut Reading { pairs, known: &mut visit, limits: &limits, refusals: &mut refusals });
         visit.end();
         read.ok()
     };

@@ -16,6 +16,8 @@ use model::{IdMap, Label, Labels};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use crate::pairs::Sender;
+
 const GENERATION: Duration = Duration::from_secs(1800);
 const MAX_SETS: usize = 4_000_000;
 
@@ -41,6 +43,7 @@ struct Held {
 struct Set {
     fingerprint: u128,
     labels: Labels,
+    sender: Option<Arc<Sender>>,
     /// The generation in which it was met last.
     met: AtomicU32,
 }
@@ -80,7 +83,7 @@ impl KnownSeries {
         self.held.write().described.clear();
     }
 
-    fn add(&self, sets: Vec<(u128, Labels)>, described: IdMap<u128, ()>) {
+    fn add(&self, sets: Vec<(u128, Labels, Option<Arc<Sender>>)>, described: IdMap<u128, ()>) {
         if sets.is_empty() && described.is_empty() {
             return;
         }
@@ -95,11 +98,11 @@ impl KnownSeries {
             self.strings.lock().retain(|text| Arc::strong_count(text) > 1);
         }
         let Held { generation, sets: known, places, described: known_descriptions, .. } = &mut *held;
-        for (fingerprint, labels) in sets {
+        for (fingerprint, labels, sender) in sets {
             // Another request may have brought it meanwhile.
             if let Entry::Vacant(place) = places.entry(fingerprint) {
                 place.insert(known.len() as u32);
-                known.push(Set { fingerprint, labels, met: AtomicU32::new(*generation) });
+                known.push(Set { fingerprint, labels, sender, met: AtomicU32::new(*generation) });
             }
         }
         known_descriptions.extend(described.into_keys().map(|fingerprint| (fingerprint, *generation)));
@@ -112,7 +115,7 @@ pub struct Visit<'a> {
     held: RwLockReadGuard<'a, Held>,
     /// Where the next set probably lies.
     expected: u32,
-    sets: Vec<(u128, Labels)>,
+    sets: Vec<(u128, Labels, Option<Arc<Sender>>)>,
     described: IdMap<u128, ()>,
 }
 
@@ -122,7 +125,7 @@ impl Visit<'_> {
         xxh3_128_with_seed(bytes, self.known.seed ^ domain)
     }
 
-    pub fn get(&mut self, fingerprint: u128) -> Option<Labels> {
+    pub fn get(&mut self, fingerprint: u128) -> Option<(Labels, Option<Arc<Sender>>)> {
         let Held { generation, sets, places, .. } = &*self.held;
         let expected = sets.get(self.expected as usize).filter(|set| set.fingerprint == fingerprint);
         let place = if expected.is_some() { self.expected } else { *places.get(&fingerprint)? };
@@ -131,11 +134,11 @@ impl Visit<'_> {
             set.met.store(*generation, Ordering::Relaxed);
         }
         self.expected = place + 1;
-        Some(set.labels.clone())
+        Some((set.labels.clone(), set.sender.clone()))
     }
 
-    /// Keeps a set that was found good, made of strings that are held once.
-    pub fn keep(&mut self, fingerprint: u128, labels: &Labels) -> Labels {
+    /// Keeps a set that was found good, made of strings that are held once, and who sends it where that matters.
+    pub fn keep(&mut self, fingerprint: u128, labels: &Labels, sender: Option<Arc<Sender>>) -> Labels {
         let mut strings = self.known.strings.lock();
         let mut once = |text: &Arc<str>| match strings.get(text) {
             Some(held) => held.clone(),
@@ -146,7 +149,7 @@ impl Visit<'_> {
         };
         let labels = labels.iter().map(|label| Label { name: once(&label.name), value: once(&label.value) });
         let labels = Labels::from_sorted(labels);
-        self.sets.push((fingerprint, labels.clone()));
+        self.sets.push((fingerprint, labels.clone(), sender));
         labels
     }
 
@@ -174,7 +177,7 @@ mod tests {
     fn turn(known: &KnownSeries, fingerprint: u128) {
         age(known);
         let mut visit = known.visit();
-        visit.keep(fingerprint, &Labels::from_pairs([("a", fingerprint.to_string())]));
+        visit.keep(fingerprint, &Labels::from_pairs([("a", fingerprint.to_string())]), None);
         visit.end();
     }
 
@@ -185,13 +188,13 @@ mod tests {
         let mut visit = known.visit();
         let one = visit.fingerprint(b"one", 0);
         assert!(visit.get(one).is_none() && one != visit.fingerprint(b"one", 1));
-        let (first, second) = (visit.keep(one, &labels("x")), visit.keep(2, &labels("y")));
+        let (first, second) = (visit.keep(one, &labels("x"), None), visit.keep(2, &labels("y"), None));
         assert!(Arc::ptr_eq(&first.as_slice()[1].value, &second.as_slice()[1].value), "strings are held once");
         visit.end();
         for generation in 0..3 {
             turn(&known, 100 + generation);
             let mut visit = known.visit();
-            assert_eq!(visit.get(one).map(|labels| labels.address()), Some(first.address()), "{generation}");
+            assert_eq!(visit.get(one).map(|(labels, _)| labels.address()), Some(first.address()), "{generation}");
             visit.end();
         }
         assert!(known.visit().get(2).is_none(), "it was not met for long");
@@ -205,11 +208,12 @@ mod tests {
     fn sets_are_found_in_any_order() {
         let known = KnownSeries::default();
         let mut visit = known.visit();
-        let sets: Vec<Labels> = (0..9).map(|i| visit.keep(i, &Labels::from_pairs([("i", i.to_string())]))).collect();
+        let sets: Vec<Labels> =
+            (0..9).map(|i| visit.keep(i, &Labels::from_pairs([("i", i.to_string())]), None)).collect();
         visit.end();
         let mut visit = known.visit();
         for i in [0usize, 1, 2, 8, 7, 3, 4, 5, 0, 6] {
-            assert_eq!(visit.get(i as u128), Some(sets[i].clone()));
+            assert_eq!(visit.get(i as u128), Some((sets[i].clone(), None)));
         }
         assert_eq!(visit.get(9), None);
     }

@@ -8,7 +8,8 @@
 //! - **Loss is never silent.** An offset outside the log halts the store, not ready, until [`Options::accept_loss`].
 //! - **Strong reads** take the acknowledged end of every partition and wait until the store has applied it.
 //!
-//! `store/` is the synchronous core, `ingest.rs` admits, `known.rs` remembers label sets, `consume.rs` applies, `maintenance.rs` publishes,
+//! `store/` is the synchronous core, `ingest.rs` admits, `known.rs` remembers label sets, `pairs.rs` takes one of
+//! two senders, `consume.rs` applies, `maintenance.rs` publishes,
 //! `service.rs` holds it together, `api/` is HTTP.
 
 mod api;
@@ -19,6 +20,7 @@ pub mod fuzz;
 mod ingest;
 mod known;
 mod maintenance;
+mod pairs;
 mod service;
 mod store;
 #[cfg(test)]

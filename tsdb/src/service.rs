@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::consume::{Progress, RETRY_PAUSE};
 use crate::ingest::{Admission, AppendError, Refusals, admit_metadata};
 use crate::known::KnownSeries;
+use crate::pairs::Pairs;
 use crate::store::{Cardinality, Effort, PartInfo, Store, StoreError};
 
 /// How long a strong read waits for the store to catch up.
@@ -107,6 +108,7 @@ pub(crate) struct Counters {
     pub(crate) known_series: Gauge,
     pub(crate) unreadable_parts: Gauge,
     pub(crate) read_failures: Counter,
+    pub(crate) left_out: Counter,
     pub(crate) flushed_bytes: Counter,
     pub(crate) merged_bytes: Counter,
 }
@@ -129,6 +131,8 @@ impl Counters {
             registry.register("tsdb_merges", "Merges of parts", self.merges.clone());
             registry.register("tsdb_merge_failures", "Merges that failed", self.failed_merges.clone());
             let metadata = self.metadata_refused.clone();
+            let left_out = self.left_out.clone();
+            registry.register("tsdb_samples_left_out", "Samples of senders whose pair is taken", left_out);
             let failures = self.read_failures.clone();
             registry.register("tsdb_read_failures", "Reads that met damage or an I/O error", failures);
             let unreadable = self.unreadable_parts.clone();
@@ -162,6 +166,7 @@ pub struct Tsdb {
     pub(crate) counters: Counters,
     /// What remote write has brought before.
     pub(crate) known: KnownSeries,
+    pub(crate) pairs: Pairs,
 }
 
 impl Tsdb {
@@ -197,6 +202,7 @@ impl Tsdb {
             head_is_full: Notify::new(),
             counters,
             known: KnownSeries::default(),
+            pairs: Pairs::default(),
         }))
     }
 

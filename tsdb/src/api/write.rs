@@ -18,12 +18,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bus::BusError;
-use model::MetricBatch;
+use model::{MetricBatch, now_ms};
 use service::http::{Tenant, decompress_snappy};
 
 use super::App;
 use crate::Tsdb;
 use crate::ingest::Refusals;
+use crate::pairs::PairsVisit;
 use crate::service::Written;
 
 const MEDIA_TYPE: &str = "application/x-protobuf";
@@ -52,7 +53,7 @@ pub async fn write(State(app): State<App>, Tenant(tenant): Tenant, headers: Head
         Err(error) => return (error.status, error.message).into_response(),
     };
     let mut refusals = Refusals::default();
-    let mut batch = match app.read_message(&message, protocol, &mut refusals) {
+    let mut batch = match app.read_message(&tenant, &message, protocol, &mut refusals) {
         Ok(batch) => batch,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
@@ -79,16 +80,19 @@ pub async fn write(State(app): State<App>, Tenant(tenant): Tenant, headers: Head
 impl Tsdb {
     fn read_message(
         &self,
+        tenant: &str,
         message: &[u8],
         protocol: Protocol,
         refusals: &mut Refusals,
     ) -> Result<MetricBatch, MessageError> {
         let mut known = self.known.visit();
-        let mut reading = Reading { known: &mut known, limits: &self.options.limits, refusals };
+        let pairs = PairsVisit::new(&self.pairs, tenant, now_ms());
+        let mut reading = Reading { pairs, known: &mut known, limits: &self.options.limits, refusals };
         let read = match protocol {
             Protocol::V1 => read_v1(message, &mut reading),
             Protocol::V2 => read_v2(message, &mut reading),
         };
+        self.counters.left_out.inc_by(reading.pairs.left_out);
         known.end();
         read
     }

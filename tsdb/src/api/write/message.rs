@@ -10,6 +10,7 @@ use service::config::Limits;
 use super::proto::{Histogram, described, read_histograms, v1, v2};
 use crate::ingest::{Refusals, label_fault};
 use crate::known::Visit;
+use crate::pairs::{PairsVisit, sender_of};
 
 /// Why bytes are no message.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,7 @@ impl<'a> Fields<'a> {
 
 /// A request being read.
 pub struct Reading<'a, 'k> {
+    pub pairs: PairsVisit<'a>,
     pub known: &'a mut Visit<'k>,
     pub limits: &'a Limits,
     pub refusals: &'a mut Refusals,
@@ -243,16 +245,18 @@ impl Reading<'_, '_> {
         Ok(())
     }
 
-    /// The label set with a fingerprint: known, or good. `pairs` are its names and values, `None` where they are lacking.
+    /// The label set with a fingerprint: known, or good; and of a sender that is taken. `pairs` are its names and values, `None` where they are lacking.
     fn labels<'p>(
         &mut self,
         fingerprint: u128,
         count: usize,
         pairs: impl FnOnce() -> Result<Option<Vec<(&'p str, &'p str)>>>,
     ) -> Result<Option<Labels>> {
-        if let Some(labels) = self.known.get(fingerprint) {
-            return Ok(Some(labels));
+        if let Some((labels, sender)) = self.known.get(fingerprint) {
+            let is_taken = sender.is_none_or(|sender| self.pairs.takes(&sender, count));
+            return Ok(is_taken.then_some(labels));
         }
+        let samples = count;
         let count = count.max(1) as u64;
         let Some(mut pairs) = pairs()? else {
             self.refusals.add("labels that are not among the symbols", count, || "a reference is out of range".into());
@@ -268,7 +272,12 @@ impl Reading<'_, '_> {
             self.refusals.add(reason, count, || labels.to_string());
             return Ok(None);
         }
-        Ok(Some(self.known.keep(fingerprint, &labels)))
+        let Some((series, sender)) = sender_of(&labels) else {
+            return Ok(Some(self.known.keep(fingerprint, &labels, None)));
+        };
+        let is_taken = self.pairs.takes(&sender, samples);
+        let series = self.known.keep(fingerprint, &series, Some(sender));
+        Ok(is_taken.then_some(series))
     }
 
     fn description(

@@ -291,10 +291,23 @@ mod tests {
     use proptest::prelude::*;
     use service::config::Limits;
 
-    use super::super::message::{Reading, read_v1, read_v2};
+    use super::super::message::{MessageError, Reading, read_v1, read_v2};
     use super::*;
     use crate::ingest::label_fault;
     use crate::known::KnownSeries;
+    use crate::pairs::{Pairs, PairsVisit};
+
+    type Read = fn(&[u8], &mut Reading<'_, '_>) -> Result<MetricBatch, MessageError>;
+
+    /// What a message reads as, and what of it is refused.
+    fn read_by(read: Read, message: &[u8], known: &KnownSeries) -> (Result<MetricBatch, MessageError>, String) {
+        let (mut refusals, mut visit, pairs) = (Refusals::default(), known.visit(), Pairs::default());
+        let pairs = PairsVisit::new(&pairs, "t", 0);
+        let mut reading = Reading { pairs, known: &mut visit, limits: &Limits::default(), refusals: &mut refusals };
+        let batch = read(message, &mut reading);
+        visit.end();
+        (batch, refusals.lines().collect())
+    }
 
     /// A message of 2.0 with one series must read as this batch, or refuse for this reason; and again when it is known.
     fn check(series: v2::TimeSeries, expected: Result<&MetricBatch, &str>) {
@@ -302,11 +315,8 @@ mod tests {
         let bytes = v2::Request { symbols, timeseries: vec![series] }.encode_to_vec();
         let known = KnownSeries::default();
         for is_known in [false, true] {
-            let (mut refusals, mut visit) = (Refusals::default(), known.visit());
-            let mut reading = Reading { known: &mut visit, limits: &Limits::default(), refusals: &mut refusals };
-            let read = read_v2(&bytes, &mut reading).expect("it decodes");
-            visit.end();
-            let said: String = refusals.lines().collect();
+            let (read, said) = read_by(read_v2, &bytes, &known);
+            let read = read.expect("it decodes");
             match expected {
                 Ok(batch) if is_known => assert_eq!((&read.series, read.metadata.len()), (&batch.series, 0)),
                 Ok(batch) => assert_eq!((&read, said.as_str()), (batch, "")),
@@ -384,21 +394,15 @@ mod tests {
         fn messages_of_1_0_read_as_their_series(messages in prop::collection::vec(message(), 1..4)) {
             let known = KnownSeries::default();
             for message in messages {
-                let (mut refusals, mut visit) = (Refusals::default(), known.visit());
-                let mut reading =
-                    Reading { known: &mut visit, limits: &Limits::default(), refusals: &mut refusals };
-                let read = read_v1(&message.encode_to_vec(), &mut reading).expect("it decodes");
-                visit.end();
+                let read = read_by(read_v1, &message.encode_to_vec(), &known).0.expect("it decodes");
                 prop_assert_eq!(read.series, batch_of(&message));
             }
         }
 
         #[test]
         fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), histogram in prop::collection::vec(any::<u8>(), 0..100)) {
-            let (mut refusals, known) = (Refusals::default(), KnownSeries::default());
-            let mut visit = known.visit();
-            let mut reading = Reading { known: &mut visit, limits: &Limits::default(), refusals: &mut refusals };
-            let _ = (read_v1(&bytes, &mut reading), read_v2(&bytes, &mut reading));
+            let known = KnownSeries::default();
+            let _ = (read_by(read_v1, &bytes, &known), read_by(read_v2, &bytes, &known));
             let _ = Histogram::decode(histogram.as_slice()).map(Histogram::read);
         }
     }
@@ -415,11 +419,27 @@ mod tests {
         let series = [label("__name__", "x"), sample, label("a", "b")].map(|piece| piece.encode_to_vec()).concat();
         let mut message = vec![0x0a, series.len() as u8];
         message.extend(series);
-        let (mut refusals, known) = (Refusals::default(), KnownSeries::default());
-        let mut visit = known.visit();
-        let mut reading = Reading { known: &mut visit, limits: &Limits::default(), refusals: &mut refusals };
-        let read = read_v1(&message, &mut reading).expect("it decodes");
+        let read = read_by(read_v1, &message, &KnownSeries::default()).0.expect("it decodes");
         let labels = Labels::from_pairs([("__name__", "x"), ("a", "b")]);
         assert_eq!(read.series, [SeriesSamples::new(labels, vec![Sample { t_ms: 7, value: 1.5 }])]);
+    }
+
+    /// Two servers that write the same series are one.
+    #[test]
+    fn one_of_a_pair_is_read() {
+        let known = KnownSeries::default();
+        let message = |replica: &str| {
+            let pairs = [("__name__", "x"), ("__replica__", replica), ("cluster", "c")];
+            let label = |(name, value): (&str, &str)| v1::LabelPair { name: name.into(), value: value.into() };
+            let samples = vec![v1::SamplePair { value: 1.5, t_ms: 7 }];
+            let series = v1::TimeSeries { labels: pairs.map(label).to_vec(), samples, ..v1::TimeSeries::default() };
+            v1::Request { timeseries: vec![series], ..v1::Request::default() }.encode_to_vec()
+        };
+        let both = [message("a"), message("b")].concat();
+        for _ in 0..2 {
+            let read = read_by(read_v1, &both, &known).0.expect("it decodes");
+            let labels = Labels::from_pairs([("__name__", "x"), ("cluster", "c")]);
+            assert_eq!(read.series, [SeriesSamples::new(labels, vec![Sample { t_ms: 7, value: 1.5 }])]);
+        }
     }
 }

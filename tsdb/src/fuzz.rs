@@ -40,8 +40,15 @@ pub fn remote_write(message: &[u8]) -> usize {
     assert!(shown(&batches[0]) == shown(&batches[2]) && shown(&batches[1]) == shown(&batches[3]));
     for batch in batches.into_iter().take(2).flatten() {
         let is_active = |_: &_| false;
-        let admission =
-            Admission { limits: &limits, retention_ms: RETENTION_MS, now_ms: NOW_MS, room: 100, is_active: &is_active };
+        let (retention_ms, now_ms, of_metric) = (RETENTION_MS, NOW_MS, |_: &str| 0);
+        let admission = Admission {
+            limits: &limits,
+            retention_ms,
+            now_ms,
+            room: 100,
+            is_active: &is_active,
+            of_metric: &of_metric,
+        };
         let mut series = batch.series;
         admission.admit_known(&mut series, &mut refusals);
         let metadata = admit_metadata(batch.metadata, &limits);

@@ -2,7 +2,7 @@
 //!
 //! Good samples are taken whatever stands beside them; what is refused is counted by reason and told with an example.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bus::BusError;
 use model::{Exemplar, Histogram, Labels, METRIC_NAME, MS_PER_DAY, MetricMetadata, SeriesSamples};
@@ -72,8 +72,10 @@ pub struct Admission<'a> {
     pub now_ms: i64,
     /// How many series the tenant may begin now.
     pub room: usize,
-    /// Whether a series is active; asked only when there is little room.
+    /// Whether a series is active; asked only when there is little room, or a limit per metric.
     pub is_active: &'a dyn Fn(&Labels) -> bool,
+    /// How many series of a metric are active.
+    pub of_metric: &'a dyn Fn(&str) -> usize,
 }
 
 impl Admission<'_> {
@@ -90,8 +92,10 @@ impl Admission<'_> {
 
     /// Keeps what may enter of series whose label sets are good.
     pub fn admit_known(&self, series: &mut Vec<SeriesSamples>, refusals: &mut Refusals) {
-        let is_roomy = series.len() <= self.room;
+        let metric_limit = self.limits.max_series_per_metric;
+        let is_roomy = series.len() <= self.room && metric_limit == 0;
         let mut room = self.room;
+        let mut begun: HashMap<String, usize> = HashMap::new();
         series.retain_mut(|one| {
             self.drop_untimely(one, refusals);
             if one.is_empty() && one.exemplars.is_empty() {
@@ -106,6 +110,17 @@ impl Admission<'_> {
                     format!("the limit is {limit}, refused {}", one.labels)
                 });
                 return false;
+            }
+            if metric_limit > 0 {
+                let metric = one.labels.metric_name().unwrap_or("");
+                let begun = begun.entry(metric.to_owned()).or_insert_with(|| (self.of_metric)(metric));
+                if *begun >= metric_limit {
+                    refusals.add("too many series of a metric", one.len().max(1) as u64, || {
+                        format!("the limit is {metric_limit}, refused {}", one.labels)
+                    });
+                    return false;
+                }
+                *begun += 1;
             }
             room -= 1;
             true
@@ -206,10 +221,12 @@ mod tests {
     const NOW_MS: i64 = 1_700_000_000_000;
 
     fn check(labels: &[(&str, &str)], t_ms: i64, room: usize, expected: &str) {
-        let limits = Limits { max_labels: 3, max_label_value_bytes: 10, ..Limits::default() };
+        let limits = Limits { max_labels: 3, max_label_value_bytes: 10, max_series_per_metric: 2, ..Limits::default() };
         let is_active = |labels: &Labels| labels.get(METRIC_NAME) == Some("known");
+        let of_metric = |metric: &str| if metric == "many" { 2 } else { 1 };
+        let (retention_ms, now_ms) = (MS_PER_DAY, NOW_MS);
         let admission =
-            Admission { limits: &limits, retention_ms: MS_PER_DAY, now_ms: NOW_MS, room, is_active: &is_active };
+            Admission { limits: &limits, retention_ms, now_ms, room, is_active: &is_active, of_metric: &of_metric };
         let series = SeriesSamples::new(Labels::from_pairs(labels.iter().copied()), vec![Sample { t_ms, value: 1.0 }]);
         let (mut refusals, mut taken) = (Refusals::default(), vec![series]);
         admission.admit(&mut taken, &mut refusals);
@@ -232,5 +249,6 @@ mod tests {
         check(&x, NOW_MS + MS_PER_DAY, 1, "");
         check(&x, NOW_MS, 0, "too many active series");
         check(&[("__name__", "known")], NOW_MS, 0, "");
+        check(&[("__name__", "many")], NOW_MS, 1, "too many series of a metric: the limit is 2");
     }
 }

@@ -404,6 +404,7 @@ impl Tsdb {
             now_ms: now_ms(),
             room: limits.max_active_series.saturating_sub(self.store.active_series(tenant)),
             is_active: &|labels: &Labels| self.store.is_active(tenant, labels.hash("")),
+            of_metric: &|metric: &str| self.store.active_of_metric(tenant, metric),
         });
     }
 

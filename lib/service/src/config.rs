@@ -329,6 +329,8 @@ pub struct Embedded {
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     pub max_active_series: usize,
+    /// Series of one metric name; 0 for no limit.
+    pub max_series_per_metric: usize,
     pub max_streams: usize,
     pub max_labels: usize,
     pub max_label_name_bytes: usize,
@@ -339,6 +341,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_active_series: 10_000_000,
+            max_series_per_metric: 0,
             max_streams: 1_000_000,
             max_labels: 128,
             max_label_name_bytes: 1024,

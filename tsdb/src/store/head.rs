@@ -65,8 +65,8 @@ struct Rich {
 }
 
 impl Head {
-    /// Applies one record; samples before `oldest_ms` are past retention. Hands the hash of each series new here to `on_new`.
-    pub fn apply(&mut self, batch: &MetricBatch, oldest_ms: i64, mut on_new: impl FnMut(u64)) {
+    /// Applies one record; samples before `oldest_ms` are past retention. Hands each series new here, with its hash, to `on_new`.
+    pub fn apply(&mut self, batch: &MetricBatch, oldest_ms: i64, mut on_new: impl FnMut(u64, &Labels)) {
         let tenant = self.tenants.entry(batch.tenant.clone()).or_default();
         for series in &batch.series {
             let is_kept = |t_ms: i64| t_ms >= oldest_ms;
@@ -76,7 +76,7 @@ impl Head {
                 continue;
             }
             let id = tenant.find(&series.labels).unwrap_or_else(|hash| {
-                on_new(hash);
+                on_new(hash, &series.labels);
                 self.bytes += SERIES_BYTES + LABEL_BYTES * series.labels.len();
                 tenant.add(hash, &series.labels)
             });
@@ -382,7 +382,7 @@ mod tests {
         for (t_ms, value) in arrivals {
             let samples = vec![Sample { t_ms: *t_ms, value: *value }];
             let series = vec![SeriesSamples::new(labels.clone(), samples)];
-            head.apply(&MetricBatch::new("t", series), 0, |_| {});
+            head.apply(&MetricBatch::new("t", series), 0, |_, _| {});
         }
         let tenant = head.tenant("t").expect("the tenant");
         let ids: Vec<u32> = tenant.postings().select(&[Matcher::equal("__name__", "x")]).iter().collect();
@@ -405,7 +405,7 @@ mod tests {
         let labels = Labels::from_pairs([("__name__", "x")]);
         let series = vec![SeriesSamples::new(labels, vec![Sample { t_ms: 1, value: 1.0 }])];
         let mut new = 0;
-        head.apply(&MetricBatch::new("a", series), 0, |_| new += 1);
+        head.apply(&MetricBatch::new("a", series), 0, |_, _| new += 1);
         assert!(head.tenant("b").is_none());
         assert_eq!((new, head.series(), head.samples()), (1, 1, 1));
     }

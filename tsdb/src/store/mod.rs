@@ -12,6 +12,7 @@
 //! - **One process.** A lock in the directory is held as long as the store lives.
 //! - **Order.** Parts of one tenant and day lie in the manifest in the order of the bus, and merges keep it.
 
+mod active;
 mod cardinality;
 mod columns;
 mod deletions;
@@ -44,6 +45,7 @@ use disk::{Disk, DiskLock};
 use model::{Deletes, MS_PER_DAY, MetricBatch};
 use parking_lot::{Mutex, RwLock};
 
+use active::Active;
 pub use cardinality::Cardinality;
 use deletions::Deletion;
 use head::Head;
@@ -56,9 +58,6 @@ use part::Part;
 #[cfg(any(test, feature = "fuzz"))]
 pub use part::read_any_part;
 pub use verify::verify;
-
-/// A series counts as active for this long after a head last met it as new.
-const ACTIVE_MS: i64 = 3_600_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -105,8 +104,8 @@ struct View {
     clean_below: u64,
     /// The next offset to apply, by partition.
     next: BTreeMap<u32, Offset>,
-    /// By tenant: hashes of active series, and when a head last met them as new.
-    active: HashMap<String, HashMap<u64, i64>>,
+    /// By tenant.
+    active: HashMap<String, Active>,
 }
 
 /// A head that takes no more samples, and the offsets below which everything is in it or in parts.
@@ -219,8 +218,8 @@ impl Store {
         let mut view = self.view.write();
         let View { head, next, active, .. } = &mut *view;
         let active = active.entry(batch.tenant.clone()).or_default();
-        head.apply(batch, oldest_ms, |hash| {
-            active.insert(hash, now_ms);
+        head.apply(batch, oldest_ms, |hash, labels| {
+            active.meet(hash, labels, now_ms);
         });
         next.insert(partition, offset + 1);
     }
@@ -240,18 +239,21 @@ impl Store {
 
     /// How many series of a tenant are active.
     pub fn active_series(&self, tenant: &str) -> usize {
-        self.view.read().active.get(tenant).map_or(0, HashMap::len)
+        self.view.read().active.get(tenant).map_or(0, Active::len)
     }
 
     pub fn is_active(&self, tenant: &str, hash: u64) -> bool {
-        self.view.read().active.get(tenant).is_some_and(|active| active.contains_key(&hash))
+        self.view.read().active.get(tenant).is_some_and(|active| active.contains(hash))
+    }
+
+    /// How many series of a metric are active.
+    pub fn active_of_metric(&self, tenant: &str, metric: &str) -> usize {
+        self.view.read().active.get(tenant).map_or(0, |active| active.of_metric(metric))
     }
 
     /// Forgets series that no head met for a while.
     pub fn forget_inactive(&self, now_ms: i64) {
-        for active in self.view.write().active.values_mut() {
-            active.retain(|_, met_ms| *met_ms >= now_ms - ACTIVE_MS);
-        }
+        self.view.write().active.values_mut().for_each(|active| active.forget(now_ms));
     }
 
     /// Of the head and, as long as it is not published, the frozen one.

@@ -3,7 +3,8 @@
 //!
 //! Fingerprints are 128 bits under a seed of this process, so that nobody can make two sets meet. Sets lie in the order they
 //! came first, which is mostly that in which they come again: the next one is looked for behind the last. What is not met
-//! for a generation is forgotten; a generation lasts [`GENERATION`], or until there are [`MAX_SETS`].
+//! for a generation is forgotten; a generation lasts [`GENERATION`], or until there are three times as many sets as it
+//! began with, so that series that come and go do not pile up.
 
 use std::collections::HashSet;
 use std::collections::hash_map::Entry;
@@ -20,6 +21,8 @@ use crate::pairs::Sender;
 
 const GENERATION: Duration = Duration::from_secs(1800);
 const MAX_SETS: usize = 4_000_000;
+/// A generation has room for so many more sets at least.
+const MIN_GROWTH: usize = 1 << 16;
 
 pub struct KnownSeries {
     seed: u64,
@@ -33,6 +36,8 @@ struct Held {
     /// When the generation began.
     began: Option<Instant>,
     generation: u32,
+    /// How many sets this generation began with.
+    kept: usize,
     sets: Vec<Set>,
     /// By fingerprint, the place among the sets.
     places: IdMap<u128, u32>,
@@ -49,6 +54,12 @@ struct Set {
 }
 
 impl Held {
+    fn is_over(&mut self) -> bool {
+        let is_old = self.began.get_or_insert_with(Instant::now).elapsed() > GENERATION;
+        let most = (self.kept * 3).max(self.kept + MIN_GROWTH).min(MAX_SETS);
+        is_old || self.sets.len() >= most || self.described.len() >= MAX_SETS
+    }
+
     /// Forgets what was not met in this generation nor the one before, and begins another.
     fn turn(&mut self) {
         let generation = self.generation;
@@ -56,6 +67,7 @@ impl Held {
         self.places = self.sets.iter().zip(0..).map(|(set, place)| (set.fingerprint, place)).collect();
         self.described.retain(|_, passed_on| *passed_on + 1 >= generation);
         self.generation += 1;
+        self.kept = self.sets.len();
         self.began = Some(Instant::now());
     }
 }
@@ -88,8 +100,7 @@ impl KnownSeries {
             return;
         }
         let mut held = self.held.write();
-        let is_old = held.began.get_or_insert_with(Instant::now).elapsed() > GENERATION;
-        if is_old || held.sets.len() >= MAX_SETS || held.described.len() >= MAX_SETS {
+        if held.is_over() {
             held.turn();
             if held.sets.len() >= MAX_SETS || held.described.len() >= MAX_SETS {
                 // All of it is in use: better to begin anew than to look through it again and again.
@@ -216,6 +227,24 @@ mod tests {
             assert_eq!(visit.get(i as u128), Some((sets[i].clone(), None)));
         }
         assert_eq!(visit.get(9), None);
+    }
+
+    /// Twenty thousand series, all replaced again and again, were all remembered for half an hour.
+    #[test]
+    fn series_that_come_and_go_do_not_pile_up() {
+        let known = KnownSeries::default();
+        let steady = Labels::from_pairs([("a", "steady")]);
+        let all_along = known.visit().keep(1, &steady, None);
+        for round in 0..60u128 {
+            let mut visit = known.visit();
+            let _ = visit.get(1).unwrap_or_else(|| (visit.keep(1, &all_along, None), None));
+            for i in 0..5_000u128 {
+                visit.keep(2 + round * 5_000 + i, &steady, None);
+            }
+            visit.end();
+        }
+        assert!((65_536..150_000).contains(&known.len()), "{}", known.len());
+        assert_eq!(known.visit().get(1).map(|(labels, _)| labels), Some(steady));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn remote_write(message: &[u8]) -> usize {
         let senders = Pairs::default();
         let pairs = PairsVisit::new(&senders, TENANT, NOW_MS);
         let read = by(message, &mut Reading { pairs, known: &mut visit, limits: &limits, refusals: &mut refusals });
-        visit.end();
+        visit.end(0);
         read.ok()
     };
     // The second time the label sets are known.

@@ -3,8 +3,8 @@
 //!
 //! Fingerprints are 128 bits under a seed of this process, so that nobody can make two sets meet. Sets lie in the order they
 //! came first, which is mostly that in which they come again: the next one is looked for behind the last. What is not met
-//! for a generation is forgotten; a generation lasts [`GENERATION`], or until there are three times as many sets as it
-//! began with, so that series that come and go do not pile up.
+//! for a generation is forgotten. A generation lasts until samples are [`GENERATION_MS`] newer and there are half as many sets
+//! again, so that series that come and go do not pile up, and no longer than [`GENERATION`].
 
 use std::collections::HashSet;
 use std::collections::hash_map::Entry;
@@ -20,6 +20,8 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 use crate::pairs::Sender;
 
 const GENERATION: Duration = Duration::from_secs(1800);
+/// Series that are scraped more seldom may be forgotten.
+const GENERATION_MS: i64 = 600_000;
 const MAX_SETS: usize = 4_000_000;
 /// A generation has room for so many more sets at least.
 const MIN_GROWTH: usize = 1 << 16;
@@ -36,8 +38,9 @@ struct Held {
     /// When the generation began.
     began: Option<Instant>,
     generation: u32,
-    /// How many sets this generation began with.
+    /// How many sets this generation began with, and the newest sample then.
     kept: usize,
+    began_ms: i64,
     sets: Vec<Set>,
     /// By fingerprint, the place among the sets.
     places: IdMap<u128, u32>,
@@ -54,20 +57,21 @@ struct Set {
 }
 
 impl Held {
-    fn is_over(&mut self) -> bool {
+    fn is_over(&mut self, newest_ms: i64) -> bool {
         let is_old = self.began.get_or_insert_with(Instant::now).elapsed() > GENERATION;
-        let most = (self.kept * 3).max(self.kept + MIN_GROWTH).min(MAX_SETS);
-        is_old || self.sets.len() >= most || self.described.len() >= MAX_SETS
+        let has_grown = self.sets.len() >= self.kept + MIN_GROWTH.max(self.kept / 2);
+        let is_later = newest_ms.saturating_sub(self.began_ms) > GENERATION_MS;
+        is_old || (has_grown && is_later) || self.sets.len() >= MAX_SETS || self.described.len() >= MAX_SETS
     }
 
-    /// Forgets what was not met in this generation nor the one before, and begins another.
-    fn turn(&mut self) {
+    /// Forgets what was not met in this generation, descriptions after two, and begins another.
+    fn turn(&mut self, newest_ms: i64) {
         let generation = self.generation;
-        self.sets.retain(|set| set.met.load(Ordering::Relaxed) + 1 >= generation);
+        self.sets.retain(|set| set.met.load(Ordering::Relaxed) == generation);
         self.places = self.sets.iter().zip(0..).map(|(set, place)| (set.fingerprint, place)).collect();
         self.described.retain(|_, passed_on| *passed_on + 1 >= generation);
         self.generation += 1;
-        self.kept = self.sets.len();
+        (self.kept, self.began_ms) = (self.sets.len(), newest_ms);
         self.began = Some(Instant::now());
     }
 }
@@ -95,13 +99,13 @@ impl KnownSeries {
         self.held.write().described.clear();
     }
 
-    fn add(&self, sets: Vec<(u128, Labels, Option<Arc<Sender>>)>, described: IdMap<u128, ()>) {
+    fn add(&self, sets: Vec<(u128, Labels, Option<Arc<Sender>>)>, described: IdMap<u128, ()>, newest_ms: i64) {
         if sets.is_empty() && described.is_empty() {
             return;
         }
         let mut held = self.held.write();
-        if held.is_over() {
-            held.turn();
+        if held.is_over(newest_ms) {
+            held.turn(newest_ms);
             if held.sets.len() >= MAX_SETS || held.described.len() >= MAX_SETS {
                 // All of it is in use: better to begin anew than to look through it again and again.
                 (held.sets, held.places, held.described) = Default::default();
@@ -169,10 +173,11 @@ impl Visit<'_> {
         !self.held.described.contains_key(&fingerprint) && self.described.insert(fingerprint, ()).is_none()
     }
 
-    pub fn end(self) {
+    /// `newest_ms` is the time of the newest sample that was read.
+    pub fn end(self, newest_ms: i64) {
         let Visit { known, held, sets, described, .. } = self;
         drop(held);
-        known.add(sets, described);
+        known.add(sets, described, newest_ms);
     }
 }
 
@@ -189,7 +194,7 @@ mod tests {
         age(known);
         let mut visit = known.visit();
         visit.keep(fingerprint, &Labels::from_pairs([("a", fingerprint.to_string())]), None);
-        visit.end();
+        visit.end(0);
     }
 
     #[test]
@@ -201,12 +206,12 @@ mod tests {
         assert!(visit.get(one).is_none() && one != visit.fingerprint(b"one", 1));
         let (first, second) = (visit.keep(one, &labels("x"), None), visit.keep(2, &labels("y"), None));
         assert!(Arc::ptr_eq(&first.as_slice()[1].value, &second.as_slice()[1].value), "strings are held once");
-        visit.end();
+        visit.end(0);
         for generation in 0..3 {
             turn(&known, 100 + generation);
             let mut visit = known.visit();
             assert_eq!(visit.get(one).map(|(labels, _)| labels.address()), Some(first.address()), "{generation}");
-            visit.end();
+            visit.end(0);
         }
         assert!(known.visit().get(2).is_none(), "it was not met for long");
         for more in 0..3 {
@@ -221,7 +226,7 @@ mod tests {
         let mut visit = known.visit();
         let sets: Vec<Labels> =
             (0..9).map(|i| visit.keep(i, &Labels::from_pairs([("i", i.to_string())]), None)).collect();
-        visit.end();
+        visit.end(0);
         let mut visit = known.visit();
         for i in [0usize, 1, 2, 8, 7, 3, 4, 5, 0, 6] {
             assert_eq!(visit.get(i as u128), Some((sets[i].clone(), None)));
@@ -241,9 +246,9 @@ mod tests {
             for i in 0..5_000u128 {
                 visit.keep(2 + round * 5_000 + i, &steady, None);
             }
-            visit.end();
+            visit.end(round as i64 * 300_000);
         }
-        assert!((65_536..150_000).contains(&known.len()), "{}", known.len());
+        assert!((5_000..150_000).contains(&known.len()), "{}", known.len());
         assert_eq!(known.visit().get(1).map(|(labels, _)| labels), Some(steady));
     }
 
@@ -252,7 +257,7 @@ mod tests {
         let known = KnownSeries::default();
         let mut visit = known.visit();
         assert!(visit.is_news(7) && !visit.is_news(7));
-        visit.end();
+        visit.end(0);
         assert!(!known.visit().is_news(7));
         known.forget_descriptions();
         assert!(known.visit().is_news(7));

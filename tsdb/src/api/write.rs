@@ -93,7 +93,8 @@ impl Tsdb {
             Protocol::V2 => read_v2(message, &mut reading),
         };
         self.counters.left_out.inc_by(reading.pairs.left_out);
-        known.end();
+        let newest = read.iter().flat_map(|batch| &batch.series).filter_map(|series| series.samples.last());
+        known.end(newest.map(|sample| sample.t_ms).max().unwrap_or(i64::MIN));
         read
     }
 }

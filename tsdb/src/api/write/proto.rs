@@ -305,7 +305,7 @@ mod tests {
         let pairs = PairsVisit::new(&pairs, "t", 0);
         let mut reading = Reading { pairs, known: &mut visit, limits: &Limits::default(), refusals: &mut refusals };
         let batch = read(message, &mut reading);
-        visit.end();
+        visit.end(0);
         (batch, refusals.lines().collect())
     }
 

@@ -30,7 +30,10 @@ pub fn remote_write(message: &[u8]) -> usize {
         let mut visit = known.visit();
         let senders = Pairs::default();
         let pairs = PairsVisit::new(&senders, TENANT, NOW_MS);
-        let read = by(message, &mut Reading { pairs, known: &mut visit, limits: &limits, refusals: &mut refusals });
+        let read = by(
+            message,
+            &mut Reading { pairs, known: &mut visit, limits: &limits, refusals: &mut refusals, newest_ms: 0 },
+        );
         visit.end(0);
         read.ok()
     };

@@ -73,12 +73,11 @@ pub(crate) struct Written {
 
 impl Written {
     fn of(batch: &MetricBatch) -> Written {
-        let sum = |count: fn(&SeriesSamples) -> usize| batch.series.iter().map(count).sum::<usize>() as u64;
-        Written {
-            samples: sum(|one| one.samples.len()),
-            histograms: sum(|one| one.histograms.len()),
-            exemplars: sum(|one| one.exemplars.len()),
-        }
+        batch.series.iter().fold(Written::default(), |sum, one| Written {
+            samples: sum.samples + one.samples.len() as u64,
+            histograms: sum.histograms + one.histograms.len() as u64,
+            exemplars: sum.exemplars + one.exemplars.len() as u64,
+        })
     }
 }
 

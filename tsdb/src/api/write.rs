@@ -87,14 +87,15 @@ impl Tsdb {
     ) -> Result<MetricBatch, MessageError> {
         let mut known = self.known.visit();
         let pairs = PairsVisit::new(&self.pairs, tenant, now_ms());
-        let mut reading = Reading { pairs, known: &mut known, limits: &self.options.limits, refusals };
+        let mut reading =
+            Reading { pairs, known: &mut known, limits: &self.options.limits, refusals, newest_ms: i64::MIN };
         let read = match protocol {
             Protocol::V1 => read_v1(message, &mut reading),
             Protocol::V2 => read_v2(message, &mut reading),
         };
         self.counters.left_out.inc_by(reading.pairs.left_out);
-        let newest = read.iter().flat_map(|batch| &batch.series).filter_map(|series| series.samples.last());
-        known.end(newest.map(|sample| sample.t_ms).max().unwrap_or(i64::MIN));
+        let newest_ms = reading.newest_ms;
+        known.end(newest_ms);
         read
     }
 }

@@ -5,7 +5,7 @@ use model::{
     SeriesSamples,
 };
 
-use super::wire::{Malformed, Reader, Writer};
+use super::wire::{Malformed, Reader, Runs, Writer};
 use super::{RICH_VERSION, SERIES_VERSION, VERSION};
 use super::{rich, sets};
 
@@ -96,18 +96,25 @@ pub fn read(version: u8, kind: u8, mut reader: Reader<'_>) -> Result<Batch, Malf
 
 /// Writes series and their samples; answers how many labels they have.
 fn write_metrics(batch: &MetricBatch, writer: &mut Writer) -> usize {
-    let count = batch.series.iter().map(|series| series.samples.len()).sum::<usize>();
-    writer.reserve(count * 32);
+    writer.reserve(batch.series.len() * 32);
     writer.string(&batch.tenant);
     let labels = sets::write(batch.series.len(), batch.series.iter().map(|series| &series.labels), writer);
-    let samples = || batch.series.iter().flat_map(|series| &series.samples);
-    writer.unsigned(count as u64);
-    writer.runs(batch.series.iter().map(|series| series.samples.len() as i64));
-    let mut before = 0;
-    writer.runs(samples().map(|sample| sample.t_ms.wrapping_sub(std::mem::replace(&mut before, sample.t_ms))));
-    for sample in samples() {
-        writer.raw(&sample.value.to_bits().to_le_bytes());
+    // One walk over the series, which are larger than what is wanted of them.
+    let (mut counts, mut steps) = (Runs::default(), Runs::default());
+    let (mut values, mut before) = (Writer::default(), 0);
+    values.reserve(batch.series.len() * 8);
+    for series in &batch.series {
+        counts.push(series.samples.len() as i64);
+        for sample in &series.samples {
+            steps.push(sample.t_ms.wrapping_sub(before));
+            before = sample.t_ms;
+            values.raw(&sample.value.to_bits().to_le_bytes());
+        }
     }
+    writer.unsigned(values.as_bytes().len() as u64 / 8);
+    writer.raw(&counts.finish());
+    writer.raw(&steps.finish());
+    writer.raw(values.as_bytes());
     let is_rich = rich::is_rich(batch);
     writer.raw(&[u8::from(is_rich)]);
     if is_rich {

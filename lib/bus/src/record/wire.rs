@@ -57,23 +57,9 @@ impl Writer {
 
     /// A column of few different neighbours: pairs of a value and how often it repeats.
     pub fn runs(&mut self, values: impl Iterator<Item = i64>) {
-        let mut run: Option<(i64, u64)> = None;
-        for value in values {
-            match &mut run {
-                Some((current, count)) if *current == value => *count += 1,
-                _ => {
-                    self.run(run.replace((value, 1)));
-                }
-            }
-        }
-        self.run(run);
-    }
-
-    fn run(&mut self, run: Option<(i64, u64)>) {
-        if let Some((value, count)) = run {
-            self.signed(value);
-            self.unsigned(count);
-        }
+        let mut runs = Runs::default();
+        values.for_each(|value| runs.push(value));
+        self.raw(&runs.finish());
     }
 
     /// Label sets over a table of the strings in them.
@@ -99,6 +85,40 @@ impl Writer {
         }
         self.unsigned(count);
         self.raw(&references.bytes);
+    }
+}
+
+/// A column being written as runs.
+#[derive(Default)]
+pub struct Runs {
+    done: Writer,
+    /// The value at hand, and how often it stood there.
+    run: Option<(i64, u64)>,
+}
+
+impl Runs {
+    #[inline]
+    pub fn push(&mut self, value: i64) {
+        match &mut self.run {
+            Some((current, count)) if *current == value => *count += 1,
+            run => {
+                let ended = run.replace((value, 1));
+                self.end(ended);
+            }
+        }
+    }
+
+    fn end(&mut self, run: Option<(i64, u64)>) {
+        if let Some((value, count)) = run {
+            self.done.signed(value);
+            self.done.unsigned(count);
+        }
+    }
+
+    pub fn finish(mut self) -> Vec<u8> {
+        let last = self.run.take();
+        self.end(last);
+        self.done.bytes
     }
 }
 

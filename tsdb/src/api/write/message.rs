@@ -116,6 +116,8 @@ pub struct Reading<'a, 'k> {
     pub known: &'a mut Visit<'k>,
     pub limits: &'a Limits,
     pub refusals: &'a mut Refusals,
+    /// The newest sample met, for [`Visit::end`].
+    pub newest_ms: i64,
 }
 
 /// Reads a message of 1.0: the batch, of no tenant yet, whose label sets are good.
@@ -168,7 +170,7 @@ impl Reading<'_, '_> {
                 1 if labels.is_empty() => labels = before..after,
                 1 if labels.end == before => labels.end = after,
                 1 => pieces.push(before..after),
-                2 => read.samples.push(sample(value.bytes()?)?.0),
+                2 => read.samples.push(self.sample(value.bytes()?)?.0),
                 3 => exemplars.push(v1::ExemplarPair::decode(value.bytes()?)?.read()),
                 4 => histograms.push(Histogram::decode(value.bytes()?)?),
                 _ => {}
@@ -205,7 +207,7 @@ impl Reading<'_, '_> {
             match field {
                 1 => references.add(value)?,
                 2 => {
-                    let (sample, start_ms) = sample(value.bytes()?)?;
+                    let (sample, start_ms) = self.sample(value.bytes()?)?;
                     if start_ms != 0 {
                         starts_ms.resize(samples.len(), 0);
                     }
@@ -243,6 +245,12 @@ impl Reading<'_, '_> {
         }
         batch.series.push(SeriesSamples { labels, samples, starts_ms, histograms, exemplars: good });
         Ok(())
+    }
+
+    fn sample(&mut self, message: &[u8]) -> Result<(Sample, i64)> {
+        let read = sample(message)?;
+        self.newest_ms = self.newest_ms.max(read.0.t_ms);
+        Ok(read)
     }
 
     /// The label set with a fingerprint: known, or good; and of a sender that is taken. `pairs` are its names and values, `None` where they are lacking.

@@ -303,7 +303,8 @@ mod tests {
     fn read_by(read: Read, message: &[u8], known: &KnownSeries) -> (Result<MetricBatch, MessageError>, String) {
         let (mut refusals, mut visit, pairs) = (Refusals::default(), known.visit(), Pairs::default());
         let pairs = PairsVisit::new(&pairs, "t", 0);
-        let mut reading = Reading { pairs, known: &mut visit, limits: &Limits::default(), refusals: &mut refusals };
+        let mut reading =
+            Reading { pairs, known: &mut visit, limits: &Limits::default(), refusals: &mut refusals, newest_ms: 0 };
         let batch = read(message, &mut reading);
         visit.end(0);
         (batch, refusals.lines().collect())

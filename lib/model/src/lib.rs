@@ -27,7 +27,7 @@ pub use histogram::{
     MAX_SCHEMA, MIN_SCHEMA, ResetHint, WireCounts, WireHistogram,
 };
 pub use identity::{IdHasher, IdMap};
-pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME, is_label_name, is_metric_name, unescape_name};
+pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME, hash_pairs, is_label_name, is_metric_name, unescape_name};
 pub use matcher::{MatchOp, Matcher, MatcherError, matches_all};
 pub use relabel::{RelabelAction, RelabelConfig, relabel};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_marker};

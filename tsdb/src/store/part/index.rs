@@ -1,9 +1,8 @@
 //! A part's directory: symbols, frames, series with their labels and blocks. Held in memory while the part is open.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{Label, Labels};
+use model::{IdMap, Label, Labels, hash_pairs};
 use roaring::RoaringBitmap;
 
 use super::codec::{MAX_BLOCK_SAMPLES, STALE};
@@ -66,15 +65,23 @@ impl Index {
 
     /// The inverted index.
     pub fn postings(&self) -> Postings {
-        let mut ids: HashMap<(u32, u32), RoaringBitmap> = HashMap::new();
+        // By name and value in one number.
+        let mut ids: IdMap<u64, RoaringBitmap> = IdMap::default();
         for id in 0..self.series() as u32 {
-            for pair in &self.labels[range(&self.label_ends, id)] {
-                ids.entry(*pair).or_default().insert(id);
+            for (name, value) in &self.labels[range(&self.label_ends, id)] {
+                // Ids rise; one that is there already is no news.
+                let _ = ids.entry(u64::from(*name) << 32 | u64::from(*value)).or_default().try_push(id);
             }
         }
-        let symbol = |at: u32| self.symbols[at as usize].clone();
-        let pairs = ids.into_iter().map(|((name, value), ids)| (symbol(name), symbol(value), ids));
+        let symbol = |at: u64| self.symbols[at as usize].clone();
+        let pairs = ids.into_iter().map(|(pair, ids)| (symbol(pair >> 32), symbol(pair & 0xFFFF_FFFF), ids));
         Postings::from_pairs(pairs, self.series() as u32)
+    }
+
+    /// The hash of a series' labels, without a tenant.
+    pub fn hash(&self, id: u32) -> u64 {
+        let symbol = |at: u32| self.symbols[at as usize].as_ref();
+        hash_pairs("", self.labels[range(&self.label_ends, id)].iter().map(|pair| (symbol(pair.0), symbol(pair.1))))
     }
 
     /// Whether a series has these labels.

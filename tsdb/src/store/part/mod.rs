@@ -176,7 +176,7 @@ impl Part {
 
     fn lookup(&self) -> &Lookup {
         self.lookup.get_or_init(|| {
-            let hashes = (0..self.series()).map(|id| self.labels(id).hash("")).collect();
+            let hashes = (0..self.series()).map(|id| self.index.hash(id)).collect();
             Lookup { postings: self.index.postings(), hashes }
         })
     }

@@ -75,7 +75,13 @@ impl FakeDisk {
                 };
             }
         }
-        let inodes = state.inodes.iter().map(|inode| inode.survivor(&mut dice)).collect();
+        // What no name leads to any more is gone.
+        let named: BTreeSet<usize> = names.values().copied().collect();
+        let survivor = |(i, inode): (usize, &Inode)| match named.contains(&i) {
+            true => inode.survivor(&mut dice),
+            false => Inode::default(),
+        };
+        let inodes = state.inodes.iter().enumerate().map(survivor).collect();
         let dirs = state.dirs.clone();
         state.changes_left = Some(0);
         let survived = State { inodes, durable_names: names.clone(), names, dirs, ..State::default() };

@@ -503,3 +503,51 @@ proptest! {
         }
     }
 }
+
+/// The power is cut after every operation of a long history, and within every publishing and merge: what was applied is
+/// there, whole and once, when the store has caught up with the log.
+#[test]
+fn every_crash_point_of_a_long_history() {
+    let operations = if std::env::var_os("BINNACLE_TEST_FULL").is_some() { 10_000 } else { 1_000 };
+    let (mut disk, mut log, mut expected) = (FakeDisk::new(), Vec::new(), Samples::new());
+    let mut store = open(&disk);
+    let mut random = 0x9E37_79B9_7F4A_7C15u64;
+    let mut below = |bound: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 33) % bound
+    };
+    let mut publishings = 0;
+    for operation in 0..operations {
+        match below(10) {
+            0 | 1 => {
+                publishings += 1;
+                disk.cut_power_after(below(30) as u32);
+                // Whether it came through or not.
+                let _ = store.publish();
+            }
+            2 => {
+                disk.cut_power_after(below(40) as u32);
+                let _ = store.merge_one(NOW_MS + 100 * MS_PER_DAY, Effort::All);
+            }
+            kind => {
+                let time = NOW_MS + below(60) as i64 * 1_000_000;
+                let record = match kind {
+                    3 => Record::Delete(below(4) as u8, time, time + below(50) as i64 * 1_000_000),
+                    _ => Record::Samples((0..3).map(|i| (below(4) as u8, time + i, below(1 << 40))).collect()),
+                };
+                apply_record(&store, log.len() as u64, &record);
+                expect_record(&mut expected, &record);
+                log.push(record);
+            }
+        }
+        check(&store, &expected);
+        drop(store);
+        disk = disk.crash(below(u64::MAX >> 1));
+        store = restart(&disk, &log);
+        check(&store, &expected);
+        assert_eq!(store.unreadable_parts(), 0, "after operation {operation}");
+    }
+    assert!(store.next(0) > Some(log.len() as u64 / 2), "the store published: {:?} of {publishings}", store.next(0));
+}

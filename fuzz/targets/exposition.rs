@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use agent::exposition::{TextFormat, parse};
+use model::exposition::{TextFormat, parse};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

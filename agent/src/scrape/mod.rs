@@ -10,7 +10,7 @@
 
 mod auth;
 mod target;
-pub mod text;
+pub use model::exposition as text;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

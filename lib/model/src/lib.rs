@@ -6,6 +6,7 @@
 mod alert;
 mod batch;
 mod duration;
+pub mod exposition;
 mod histogram;
 mod identity;
 mod labels;

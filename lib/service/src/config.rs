@@ -4,10 +4,13 @@
 //! refused with line and column. Fields of Prometheus' that are accepted but do nothing here yet are listed by
 //! [`Config::unsupported`], and said at start.
 
+mod otlp;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::{ByteSize, DurationMs, RelabelConfig};
+pub use otlp::{Otlp, TranslationStrategy};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -48,12 +51,12 @@ pub struct Config {
     pub logs: Logs,
     pub bus: Bus,
     pub limits: Limits,
+    pub otlp: Otlp,
     runtime: Unsupported,
     scrape_config_files: Unsupported,
     remote_write: Unsupported,
     remote_read: Unsupported,
     tracing: Unsupported,
-    otlp: Unsupported,
     tenants: Unsupported,
 }
 
@@ -472,7 +475,6 @@ impl Config {
             ("remote_write", &self.remote_write),
             ("remote_read", &self.remote_read),
             ("tracing", &self.tracing),
-            ("otlp", &self.otlp),
             ("tenants", &self.tenants),
             ("storage.exemplars", &self.storage.exemplars),
             ("storage.tsdb.retention.percentage", &self.storage.tsdb.retention.percentage),
@@ -517,6 +519,7 @@ impl Config {
                 return Err(format!("logs.sources[{i}]: paths is empty"));
             }
         }
+        self.otlp.validate()?;
         if self.bus.kafka.as_ref().is_some_and(|kafka| kafka.brokers.is_empty() || kafka.partitions == 0) {
             return Err("bus.kafka: brokers and at least one partition are needed".to_owned());
         }

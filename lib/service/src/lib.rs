@@ -2,6 +2,7 @@
 //!
 //! No storage and no query knowledge lives here. axum appears only here and in the `api` modules.
 
+pub mod body;
 pub mod config;
 pub mod http;
 pub mod logging;

@@ -4,7 +4,7 @@
 //! may have exemplars behind ` # `. Comments carry types, help and units. One bad line refuses the whole exposition, as
 //! Prometheus does; a comment that says nothing known is passed over.
 
-use model::{Exemplar, Labels, LabelsBuilder, METRIC_NAME, MetricKind, MetricMetadata, is_label_name};
+use crate::{Exemplar, Labels, LabelsBuilder, METRIC_NAME, MetricKind, MetricMetadata, is_label_name};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextFormat {
@@ -36,30 +36,55 @@ pub struct Exposition {
     pub metadata: Vec<MetricMetadata>,
 }
 
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 #[error("line {line}: {reason}")]
 pub struct TextError {
     pub line: usize,
     pub reason: &'static str,
 }
 
+/// The whole text, or its first fault.
 pub fn parse(text: &str, format: TextFormat) -> Result<Exposition, TextError> {
     let mut exposition = Exposition::default();
+    walk(text, format, &mut exposition, Err)?;
+    Ok(exposition)
+}
+
+/// What is good of a text, as an import takes it; `fault` is told of every line that is not.
+pub fn parse_good(text: &str, format: TextFormat, mut fault: impl FnMut(TextError)) -> Exposition {
+    let mut exposition = Exposition::default();
+    let passed = walk::<()>(text, format, &mut exposition, |error| {
+        fault(error);
+        Ok(())
+    });
+    debug_assert!(passed.is_ok(), "no fault ends it");
+    exposition
+}
+
+fn walk<E>(
+    text: &str,
+    format: TextFormat,
+    exposition: &mut Exposition,
+    mut fault: impl FnMut(TextError) -> Result<(), E>,
+) -> Result<(), E> {
     for (i, line) in text.lines().enumerate() {
         if format == TextFormat::OpenMetrics && line == "# EOF" {
-            return Ok(exposition);
+            return Ok(());
         }
         let line = line.trim_start_matches([' ', '\t']);
         if let Some(comment) = line.strip_prefix('#') {
             describe(comment, &mut exposition.metadata);
         } else if !line.is_empty() {
-            exposition.samples.push(sample(line, format).map_err(|reason| TextError { line: i + 1, reason })?);
+            match sample(line, format) {
+                Ok(sample) => exposition.samples.push(sample),
+                Err(reason) => fault(TextError { line: i + 1, reason })?,
+            }
         }
     }
     match format {
-        TextFormat::Prometheus => Ok(exposition),
+        TextFormat::Prometheus => Ok(()),
         TextFormat::OpenMetrics => {
-            Err(TextError { line: text.lines().count(), reason: "data does not end with # EOF" })
+            fault(TextError { line: text.lines().count(), reason: "data does not end with # EOF" })
         }
     }
 }
@@ -95,7 +120,7 @@ fn sample(line: &str, format: TextFormat) -> Result<TextSample, &'static str> {
     let name_end = line.find(['{', ' ', '\t']).ok_or("expected a value")?;
     let (name, mut rest) = line.split_at(name_end);
     if !name.is_empty() {
-        if !model::is_metric_name(name) {
+        if !crate::is_metric_name(name) {
             return Err("not a metric name");
         }
         labels.set(METRIC_NAME, name);
@@ -270,11 +295,25 @@ mod tests {
         assert!(parse("a 1 # x\n# EOF", TextFormat::OpenMetrics).is_err());
     }
 
+    #[test]
+    fn an_import_takes_the_good_lines() {
+        let mut faults = Vec::new();
+        let read = parse_good("a 1\nb\n# x\nc 3 4 5\nd 4\n", TextFormat::OpenMetrics, |fault| faults.push(fault.line));
+        let names: Vec<_> = read.samples.iter().filter_map(|sample| sample.labels.metric_name()).collect();
+        assert_eq!((names, faults), (vec!["a", "d"], vec![2, 4, 5]));
+    }
+
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in "[a-b{}\"=\\\\, 0-9.#\n]{0,60}|.{0,60}") {
-            let _ = parse(&text, TextFormat::Prometheus);
-            let _ = parse(&text, TextFormat::OpenMetrics);
+            for format in [TextFormat::Prometheus, TextFormat::OpenMetrics] {
+                let whole = parse(&text, format);
+                let mut faults = Vec::new();
+                let good = parse_good(&text, format, |fault| faults.push(fault));
+                prop_assert_eq!(whole.is_err(), !faults.is_empty());
+                prop_assert_eq!(whole.err(), faults.first().cloned());
+                prop_assert!(faults.len() + good.samples.len() <= text.lines().count() + 1);
+            }
         }
 
         #[test]

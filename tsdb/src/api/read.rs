@@ -321,7 +321,8 @@ async fn stream(app: App, tenant: String, selections: Vec<Selection>, external: 
         outcome.map_err(super::query_error)?;
     }
     let rest = futures::stream::unfold(queued, |mut queued| async move { Some((queued.recv().await?, queued)) });
-    let body = Body::from_stream(futures::stream::iter(first).chain(rest));
+    // Compression asks once more after the end.
+    let body = Body::from_stream(futures::stream::iter(first).chain(rest).fuse());
     let kind = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, kind)], body).into_response())
 }

@@ -22,7 +22,7 @@ sed -nE "$evaluated" lib/query/testdata/*.test | each_line promql_parse
 cp -r "$work/seeds/promql_parse" "$work/seeds/promql_print"
 sed -nE "$evaluated" lib/query/testdata/*.logtest | each_line logql_parse
 grep -hE '^  [^ ]*\{?.* ' lib/query/testdata/*.test | sed 's/^  //' | each_line script
-mkdir -p "$work/seeds"/{record,part,exposition,remote_write}
+mkdir -p "$work/seeds"/{record,part,exposition,remote_write,otlp,import}
 cp lib/bus/testdata/record-*.bin "$work/seeds/record"
 cp tsdb/testdata/*.part "$work/seeds/part"
 printf '# TYPE a counter\na_total{b="c\\n",d="e"} 1.5 1700000000000\n"f g" NaN\n{"h.i"} +Inf\n' >"$work/seeds/exposition/prometheus"
@@ -30,6 +30,15 @@ printf '# HELP a b\na_total{b="c"} 1 1.5 # {t="x"} 2 1.25\n# EOF\n' >"$work/seed
 # One series x{a="b"} with one sample, as 1.0 and as 2.0.
 printf '\n)\n\r\n\b__name__\22\1x\n\6\n\1a\22\1b\22\20\t\0\0\0\0\0\0\370?\20\200\300\266\370\364)' >"$work/seeds/remote_write/1.0"
 printf '"\0"\b__name__"\1x"\1a"\1b*\30\n\4\1\2\3\4\22\20\t\0\0\0\0\0\0\370?\20\200\300\266\370\364)' >"$work/seeds/remote_write/2.0"
+
+histogram='"timeUnixNano":"1728000000000000000","count":"3","sum":1.5'
+for metric in '"sum":{"aggregationTemporality":1,"isMonotonic":true,"dataPoints":[{"timeUnixNano":"1728000000000000000","asInt":"3"}]}' \
+    '"histogram":{"aggregationTemporality":2,"dataPoints":[{'"$histogram"',"bucketCounts":[1,2],"explicitBounds":[0.5]}]}' \
+    '"exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{'"$histogram"',"scale":9,"positive":{"offset":2,"bucketCounts":[1,0,2]}}]}'; do
+    echo '{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"s"}}]},"scopeMetrics":[{"metrics":[{"name":"a.b","unit":"By/s",'"$metric"'}]}]}]}'
+done | each_line otlp
+printf '%s\n' 'cpu,host=a\ b,db=c usage=1.5,n=2i,s="x y",up=t 1728000000000000000' 'a.b;c=d 1.5 1728000000' \
+    '{"metric":{"__name__":"a"},"values":[1,null,"NaN"],"timestamps":[1,2,1728000000000]}' '/metrics/job@base64/YQ==/b/c' | each_line import
 
 cp Cargo.lock fuzz/Cargo.lock
 [ $# -gt 0 ] || set -- $(cargo fuzz list --fuzz-dir fuzz)

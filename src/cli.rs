@@ -57,6 +57,13 @@ pub struct Cli {
     #[arg(long = "query.lookback-delta", value_parser = duration, default_value = "5m")]
     pub lookback: DurationMs,
 
+    /// Address for Graphite's plaintext lines over TCP; none when left out.
+    #[arg(long = "graphite.listen-address")]
+    pub graphite_address: Option<String>,
+    /// Address for OpenTelemetry's metrics over gRPC (without TLS); none when left out.
+    #[arg(long = "otlp.grpc.listen-address")]
+    pub otlp_grpc_address: Option<String>,
+
     /// Kafka brokers, `host:port,…`; without it the bus is embedded.
     #[arg(long = "bus.kafka.brokers")]
     pub kafka_brokers: Option<String>,

@@ -61,6 +61,7 @@ impl Process {
             });
         }
         let address = process.start_web().await?;
+        process.start_listeners().await?;
         if shared.settings.parts.agent {
             process.start_agent(&address)?;
         }
@@ -72,7 +73,12 @@ impl Process {
     fn start_stores(&mut self) {
         let shared = self.shared.clone();
         if let Some(tsdb) = shared.tsdb.clone() {
+            let pushed = tsdb.clone();
             self.spawn("tsdb", move |stop| async move { tsdb.run(stop).await.map_err(|error| error.to_string()) });
+            self.spawn("pushgateway", move |stop| async move {
+                pushed.repeat_pushed(stop).await;
+                Ok(())
+            });
         }
         if let Some(indexer) = shared.indexer.clone() {
             self.spawn("indexer", move |stop| async move {
@@ -90,15 +96,38 @@ impl Process {
 
     /// Binds and serves; answers the address in use.
     async fn start_web(&mut self) -> anyhow::Result<String> {
-        let wanted = &self.shared.settings.cli.listen_address;
-        let wanted = wanted.strip_prefix(':').map_or(wanted.clone(), |port| format!("0.0.0.0:{port}"));
-        let listener = TcpListener::bind(&wanted).await.with_context(|| format!("--web.listen-address {wanted}"))?;
+        let listener = bind("web.listen-address", &self.shared.settings.cli.listen_address).await?;
         let address = listener.local_addr()?.to_string();
         let router = web::router(self.shared.clone());
         self.spawn("web", move |stop| async move {
             service::http::serve(listener, router, stop).await.map_err(|error| error.to_string())
         });
         Ok(address)
+    }
+
+    /// Protocols with an address of their own.
+    async fn start_listeners(&mut self) -> anyhow::Result<()> {
+        let shared = self.shared.clone();
+        let cli = &shared.settings.cli;
+        if let Some(wanted) = &cli.graphite_address {
+            let tsdb = shared.tsdb.clone().context("--graphite.listen-address needs the store of metrics")?;
+            let listener = bind("graphite.listen-address", wanted).await?;
+            tracing::info!(at = %listener.local_addr()?, "listening for Graphite");
+            self.spawn("graphite", move |stop| async move {
+                tsdb.serve_graphite(listener, stop).await;
+                Ok(())
+            });
+        }
+        if let Some(wanted) = &cli.otlp_grpc_address {
+            let tsdb = shared.tsdb.clone().context("--otlp.grpc.listen-address needs the store of metrics")?;
+            let listener = bind("otlp.grpc.listen-address", wanted).await?;
+            tracing::info!(at = %listener.local_addr()?, "listening for OTLP over gRPC");
+            let router = tsdb.otlp_grpc_router();
+            self.spawn("otlp-grpc", move |stop| async move {
+                service::http::serve(listener, router, stop).await.map_err(|error| error.to_string())
+            });
+        }
+        Ok(())
     }
 
     fn start_agent(&mut self, address: &str) -> anyhow::Result<()> {
@@ -149,6 +178,12 @@ impl Process {
             }
         }
     }
+}
+
+/// A listener on an address that a flag names; a port alone means all addresses of the machine.
+async fn bind(flag: &str, wanted: &str) -> anyhow::Result<TcpListener> {
+    let wanted = wanted.strip_prefix(':').map_or(wanted.to_owned(), |port| format!("0.0.0.0:{port}"));
+    TcpListener::bind(&wanted).await.with_context(|| format!("--{flag} {wanted}"))
 }
 
 /// Opens the bus and the parts; nothing runs yet.
@@ -252,6 +287,7 @@ fn tsdb_options(settings: &Settings) -> tsdb::Options {
         retention_ms: settings.tsdb_retention_ms,
         retention_bytes: settings.tsdb_retention_bytes,
         limits: settings.config.limits.clone(),
+        otlp: settings.config.otlp.clone(),
         external_labels: settings.external_labels(),
         strong_reads: is_one_process(settings),
         query_timeout: settings.cli.query_timeout.as_std(),

@@ -92,6 +92,9 @@ impl Shared {
         if let Some(router) = &self.alertmanager {
             router.reload()?;
         }
+        if let Some(tsdb) = &self.tsdb {
+            tsdb.set_otlp(config.otlp.clone());
+        }
         if let Some(agent) = self.agent.lock().as_ref().filter(|_| self.settings.cli.config_file.is_some()) {
             agent.handle.set_scrape(&config.global, &config.scrape_configs);
         }

@@ -137,6 +137,7 @@ impl Offline {
             retention_ms: FOREVER_MS,
             retention_bytes: None,
             limits: Limits::default(),
+            otlp: service::config::Otlp::default(),
             external_labels: Labels::default(),
             strong_reads: true,
             query_timeout: std::time::Duration::from_secs(3600),

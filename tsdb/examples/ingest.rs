@@ -56,6 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         retention_bytes: None,
         external_labels: Default::default(),
         limits: Limits::default(),
+        otlp: service::config::Otlp::default(),
         strong_reads: true,
         query_timeout: Duration::from_secs(120),
         query_max_samples: 50_000_000,

@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use bus::{MAX_RECORD_BYTES, decode, encode, split};
 use disk::FakeDisk;
+use model::exposition::TextFormat;
 use model::{Batch, MS_PER_DAY, MetricBatch};
 use query::{Samples, Series, SeriesSelect, Wants};
-use service::config::Limits;
+use service::config::{Limits, Otlp};
 
+use crate::api::otlp::{Changes, Deltas, Encoding, translate};
+use crate::api::pushgateway::grouping;
 use crate::api::write::{MessageError, Reading, read_v1, read_v2};
+use crate::api::{graphite, import, influx, json_lines};
 use crate::ingest::{Admission, Refusals, admit_metadata};
 use crate::known::KnownSeries;
 use crate::pairs::{Pairs, PairsVisit};
@@ -59,6 +63,50 @@ pub fn remote_write(message: &[u8]) -> usize {
     }
     assert!(refusals.lines().count() < 20, "reasons are few");
     stored
+}
+
+/// A request of OpenTelemetry, as protobuf and as JSON, translated in both ways that histograms have.
+pub fn otlp(body: &[u8]) -> usize {
+    let (deltas, mut stored) = (Deltas::default(), 0);
+    for encoding in [Encoding::Protobuf, Encoding::Json] {
+        let Ok(request) = encoding.decode(body) else { continue };
+        for convert_histograms_to_nhcb in [false, true] {
+            let config = Otlp { convert_histograms_to_nhcb, ..Otlp::default() };
+            let changes = Some(Changes::new(&deltas, TENANT));
+            let translated = translate(request.clone(), &config, 300_000, changes);
+            stored += admit(translated.batch, translated.refusals);
+        }
+    }
+    stored
+}
+
+/// The same bytes as every text that is imported.
+pub fn import(body: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(body);
+    if let Ok(labels) = grouping(&text) {
+        assert!(labels.iter().all(|label| model::is_label_name(&label.name)));
+    }
+    let batches = [
+        import::read(&text, TextFormat::Prometheus, NOW_MS, &[]),
+        import::read(&text, TextFormat::OpenMetrics, NOW_MS, &[]),
+        influx::read(&text, &influx::Reading::at(NOW_MS)),
+        json_lines::read(body, &[]),
+        graphite::read(&text, NOW_MS),
+    ];
+    batches.into_iter().map(|(batch, refusals)| admit(batch, refusals)).sum()
+}
+
+/// What is admitted must pass the bus, the head and a part. Answers how many series did.
+fn admit(batch: MetricBatch, mut refusals: Refusals) -> usize {
+    let limits = Limits::default();
+    let is_active = |_: &_| false;
+    let admission =
+        Admission { limits: &limits, retention_ms: RETENTION_MS, now_ms: NOW_MS, room: 100, is_active: &is_active };
+    let mut series = batch.series;
+    admission.admit(&mut series, &mut refusals);
+    let metadata = admit_metadata(batch.metadata, &limits);
+    assert!(refusals.lines().count() < 20, "reasons are few");
+    pass_on(MetricBatch { tenant: TENANT.to_owned(), series, metadata })
 }
 
 fn pass_on(batch: MetricBatch) -> usize {
@@ -128,6 +176,14 @@ mod tests {
         let message = v1::Request { timeseries: vec![series], ..v1::Request::default() }.encode_to_vec();
         assert_eq!(remote_write(&message), 1);
         remote_write(&message[..message.len() - 1]);
+        let at = NOW_MS / 1000;
+        let point = format!(r#"{{"timeUnixNano":"{at}000000000","asInt":"3"}}"#);
+        let request = format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"x","gauge":{{"dataPoints":[{point}]}}}}]}}]}}]}}"#
+        );
+        assert_eq!(otlp(request.as_bytes()), 2, "in both ways that histograms have");
+        // In both text formats and as Graphite's line.
+        assert_eq!(import(format!("x 1.5 {at}\n").as_bytes()), 3);
         for golden in [&include_bytes!("../testdata/part-v1.part")[..], include_bytes!("../testdata/part-v2.part")] {
             assert!(read_any_part(golden) > 0, "it has samples");
             read_any_part(&golden[..golden.len() - 1]);

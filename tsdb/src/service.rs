@@ -12,12 +12,13 @@ use bus::{Bus, BusError, Offset, Topic, append_all};
 use disk::Disk;
 use model::{Batch, Deletes, Exemplar, Labels, Matcher, MetricBatch, MetricMetadata, Sample, SeriesSamples, now_ms};
 use query::{Element, Engine, QueryError, SAMPLE_BYTES, Series, SharedRoom, Value};
-use service::config::Limits;
+use service::config::{Limits, Otlp};
 use service::metrics::{Collector, Counter, CounterBy, DescriptorEncoder, Gauge, Metrics};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::intake::Intake;
 use crate::consume::{Progress, RETRY_PAUSE};
 use crate::ingest::{Admission, AppendError, Refusals, admit_metadata};
 use crate::known::KnownSeries;
@@ -33,6 +34,8 @@ pub struct Options {
     /// Past so many bytes of parts the oldest days go.
     pub retention_bytes: Option<u64>,
     pub limits: Limits,
+    /// How OpenTelemetry's metrics are translated.
+    pub otlp: Otlp,
     /// Added to what other Prometheus servers read from here, where it is lacking.
     pub external_labels: Labels,
     /// Every read waits for what was acknowledged before it.
@@ -166,6 +169,8 @@ pub struct Tsdb {
     /// What remote write has brought before.
     pub(crate) known: KnownSeries,
     pub(crate) pairs: Pairs,
+    /// What protocols keep between requests.
+    pub(crate) intake: Intake,
 }
 
 impl Tsdb {
@@ -176,7 +181,7 @@ impl Tsdb {
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<Arc<Tsdb>, TsdbError> {
-        let store = Arc::new(Store::open(disk, &options.dir, &bus.id())?);
+        let store = Arc::new(Store::open(disk.clone(), &options.dir, &bus.id())?);
         let (progress, ends_at_start) = Progress::at_start(&store, bus.as_ref(), &options).await?;
         let halt = CancellationToken::new();
         if progress.halted.is_some() {
@@ -187,8 +192,10 @@ impl Tsdb {
         let queries = Arc::new(Semaphore::new(options.query_max_concurrency.max(1)));
         let room = Arc::new(SharedRoom::new(options.query_max_total_bytes / SAMPLE_BYTES));
         metrics.register(|registry| registry.register_collector(Box::new(HeldByQueries(room.clone()))));
+        let intake = Intake::open(&options, disk.clone(), metrics);
         Ok(Arc::new(Tsdb {
             store,
+            intake,
             room,
             options,
             bus,

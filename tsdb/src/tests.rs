@@ -93,6 +93,7 @@ async fn open(bus: Arc<FaultyBus>, disk: &FakeDisk, accept_loss: bool) -> Arc<Ts
         retention_ms: model::MS_PER_DAY,
         retention_bytes: None,
         limits: Limits { max_active_series: 3, ..Limits::default() },
+        otlp: service::config::Otlp::default(),
         external_labels: Labels::default(),
         strong_reads: false,
         query_timeout: Duration::from_secs(10),

@@ -1,10 +1,17 @@
-//! Prometheus' HTTP API: remote write in, queries and listings out.
+//! Prometheus' HTTP API: remote write and other protocols in, queries and listings out.
 
 mod admin;
 mod chunk;
 mod federate;
+pub(crate) mod graphite;
+pub(crate) mod import;
+pub(crate) mod influx;
+pub(crate) mod intake;
 mod json;
+pub(crate) mod json_lines;
 mod listing;
+pub(crate) mod otlp;
+pub(crate) mod pushgateway;
 mod query;
 mod read;
 mod search;
@@ -19,7 +26,7 @@ use ::query::QueryError;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use service::http::{ApiError, MAX_BODY_BYTES, Params, StrongRead, parse_duration_ms, parse_time_ms};
 
 use crate::Tsdb;
@@ -50,6 +57,7 @@ impl Tsdb {
             .route("/api/v1/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
             .route("/api/v1/admin/tsdb/clean_tombstones", post(admin::clean_tombstones).put(admin::clean_tombstones))
             .route("/api/v1/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
+            .merge(intake_router())
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .with_state(self)
     }
@@ -69,6 +77,27 @@ impl Tsdb {
         let asked = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
         Ok(asked.min(self.options.query_timeout))
     }
+}
+
+/// What brings samples in beside remote write.
+fn intake_router() -> Router<App> {
+    let influx = Router::new()
+        .route("/write", post(influx::write))
+        .route("/api/v2/write", post(influx::write))
+        .route("/ping", get(influx::ping))
+        .route("/query", get(influx::query).post(influx::query));
+    let push = put(pushgateway::push).post(pushgateway::push).delete(pushgateway::push);
+    Router::new()
+        .route("/metrics/job/{*group}", push.clone())
+        .route("/metrics/job@base64/{*group}", push)
+        .route("/api/v1/metrics", get(pushgateway::list))
+        .route("/api/v1/otlp/v1/metrics", post(otlp::metrics))
+        .route("/otlp/v1/metrics", post(otlp::metrics))
+        .route("/api/v1/import/prometheus", post(import::prometheus))
+        .route("/api/v1/import", post(json_lines::import))
+        .route("/api/v1/export", get(json_lines::export).post(json_lines::export))
+        .merge(influx.clone())
+        .nest("/influx", influx)
 }
 
 /// A time parameter, or what it defaults to.

@@ -37,6 +37,7 @@ async fn start_in(dir: TempDir) -> Fixture {
         retention_ms: 15 * model::MS_PER_DAY,
         retention_bytes: None,
         limits: Limits { max_active_series: 10, ..Limits::default() },
+        otlp: service::config::Otlp::default(),
         external_labels: Labels::default(),
         strong_reads: true,
         query_timeout: std::time::Duration::from_secs(10),

@@ -109,6 +109,17 @@ fn resources_and_scopes() {
             &format!("{target} @200001 1"),
         ],
     );
+    // Names that become one: of promoted attributes the last, in target_info both.
+    let colliding = [attribute("service.name", "shop"), attribute("z-z", "1"), attribute("z.z", "2")].join(",");
+    let promoting = Otlp {
+        promote_all_resource_attributes: true,
+        ignore_resource_attributes: vec!["service.name".into()],
+        ..Otlp::default()
+    };
+    let one = r#"{"name":"g","gauge":{"dataPoints":[{"timeUnixNano":"1000000","asInt":1}]}}"#;
+    let expected =
+        [r#"{__name__="g", job="shop", z_z="2"} @1 1"#, r#"{__name__="target_info", job="shop", z_z="1;2"} @1 1"#];
+    check(&colliding, one, &promoting, &expected);
     // Without job and instance nobody could join it.
     check(&attribute("zone", "z"), gauge, &Otlp::default(), &[r#"{__name__="g"} @1 1"#, r#"{__name__="g"} @200001 2"#]);
 }

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use model::{
-    Exemplar, HistogramSample, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind, MetricMetadata, Sample,
-    stale_marker,
+    Exemplar, HistogramSample, Label, Labels, LabelsBuilder, METRIC_NAME, MetricBatch, MetricKind, MetricMetadata,
+    Sample, stale_marker,
 };
 use service::config::Otlp;
 
@@ -15,7 +15,7 @@ use super::delta::{Changes, Running, Total};
 use super::message::{self, CUMULATIVE, DELTA, KeyValue, Metric, NumberPoint, Request, Resource, Scope, has_no_value};
 use super::name::{Kind, label_name, metric_name, unit_name};
 use super::native;
-use crate::api::intake::{Gathered, Pair};
+use crate::api::intake::Gathered;
 use crate::ingest::Refusals;
 
 const SERVICE_NAME: &str = "service.name";
@@ -95,16 +95,16 @@ fn temporality_of(metric: &Metric) -> Option<i32> {
 /// What all points of a resource and scope get as labels.
 #[derive(Default)]
 struct Context {
-    promoted: Vec<Pair>,
+    promoted: Labels,
     job: Arc<str>,
     instance: Arc<str>,
-    scope: Vec<Pair>,
+    scope: Labels,
 }
 
 impl Context {
     /// Bytes of all texts.
     fn len(&self) -> usize {
-        let pairs = self.promoted.iter().chain(&self.scope).map(|(name, value)| name.len() + value.len());
+        let pairs = self.promoted.iter().chain(&self.scope).map(|label| label.name.len() + label.value.len());
         self.job.len() + self.instance.len() + pairs.sum::<usize>()
     }
 }
@@ -167,7 +167,8 @@ impl Translator<'_> {
         });
         let config = self.config;
         let named = |list: &[String], key: &str| list.iter().any(|name| name.trim() == key);
-        let mut promoted = Vec::new();
+        // Of those whose names become one the last stays.
+        let mut promoted = LabelsBuilder::default();
         for attribute in &resource.attributes {
             let is_promoted = match config.promote_all_resource_attributes {
                 true => !named(&config.ignore_resource_attributes, &attribute.key),
@@ -175,26 +176,28 @@ impl Translator<'_> {
             };
             // A name that cannot be a label is named by target_info.
             if let Some(name) = is_promoted.then(|| self.label_name(&attribute.key).ok()).flatten() {
-                promoted.push((name.into(), text(attribute).into()));
+                promoted.set(name, text(attribute));
             }
         }
         let instance = find(SERVICE_INSTANCE).unwrap_or_default().into();
-        Context { promoted, job: job.unwrap_or_default().into(), instance, scope: Vec::new() }
+        Context { promoted: promoted.build(), job: job.unwrap_or_default().into(), instance, scope: Labels::default() }
     }
 
-    fn scope_labels(&mut self, scope: Option<&Scope>, schema_url: &str) -> Vec<Pair> {
+    fn scope_labels(&mut self, scope: Option<&Scope>, schema_url: &str) -> Labels {
         let Some(scope) = scope.filter(|scope| self.config.promote_scope_metadata && !scope.name.is_empty()) else {
-            return Vec::new();
+            return Labels::default();
         };
-        let mut labels = Vec::new();
+        let mut labels = LabelsBuilder::default();
         for attribute in &scope.attributes {
             if let Ok(name) = self.label_name(&format!("otel_scope_{}", attribute.key)) {
-                labels.push((name.into(), text(attribute).into()));
+                labels.set(name, text(attribute));
             }
         }
         let own = [("name", scope.name.as_str()), ("version", &scope.version), ("schema_url", schema_url)];
-        labels.extend(own.map(|(name, value)| (format!("otel_scope_{name}").into(), value.into())));
-        labels
+        for (name, value) in own {
+            labels.set(format!("otel_scope_{name}"), value);
+        }
+        labels.build()
     }
 
     fn label_name(&mut self, name: &str) -> Result<String, String> {
@@ -227,7 +230,7 @@ impl Translator<'_> {
     fn labels(&mut self, attributes: &[KeyValue]) -> Result<LabelsBuilder, String> {
         let mut labels = self.attribute_labels(attributes, &[METRIC_NAME])?;
         let Context { promoted, job, instance, scope } = &self.context;
-        for (name, value) in promoted {
+        for Label { name, value } in promoted {
             if labels.get(name).is_none() {
                 labels.set(name.clone(), value.clone());
             }
@@ -237,7 +240,7 @@ impl Translator<'_> {
                 labels.set(name, value.clone());
             }
         }
-        for (name, value) in scope {
+        for Label { name, value } in scope {
             labels.set(name.clone(), value.clone());
         }
         Ok(labels)

@@ -99,9 +99,10 @@ pub fn import(body: &[u8]) -> usize {
 /// What is admitted must pass the bus, the head and a part. Answers how many series did.
 fn admit(batch: MetricBatch, mut refusals: Refusals) -> usize {
     let limits = Limits::default();
-    let is_active = |_: &_| false;
+    let (retention_ms, now_ms, room) = (RETENTION_MS, NOW_MS, 100);
+    let (is_active, of_metric) = (|_: &_| false, |_: &str| 0);
     let admission =
-        Admission { limits: &limits, retention_ms: RETENTION_MS, now_ms: NOW_MS, room: 100, is_active: &is_active };
+        Admission { limits: &limits, retention_ms, now_ms, room, is_active: &is_active, of_metric: &of_metric };
     let mut series = batch.series;
     admission.admit(&mut series, &mut refusals);
     let metadata = admit_metadata(batch.metadata, &limits);

@@ -18,6 +18,7 @@ mod recording;
 #[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/end_to_end/remote_write.rs"]
 mod remote_write;
+#[expect(dead_code, reason = "the other benchmark uses the rest")]
 #[path = "support/servers.rs"]
 mod servers;
 

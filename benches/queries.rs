@@ -3,8 +3,7 @@
 //! `BINNACLE_BENCH_VICTORIA` and `BINNACLE_BENCH_PROMETHEUS` name the peers' binaries. With `BINNACLE_BENCH_DATA` the
 //! loaded directories are kept there for the next run. Bodies are read and not parsed; CPU is the server's, from /proc.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 #[expect(dead_code, reason = "the tests use the rest")]
@@ -15,9 +14,13 @@ mod node_load;
 #[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/end_to_end/remote_write.rs"]
 mod remote_write;
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
+#[path = "support/servers.rs"]
+mod servers;
 
-use harness::{temp_dir, wait_for};
+use harness::temp_dir;
 use node_load::{NodeLoad, STEP_MS};
+use servers::Server;
 
 const SCRAPES: i64 = 960;
 /// Each query runs at least so often and so long.
@@ -39,33 +42,11 @@ const QUERIES: [(&str, &str); 8] = [
     ("regex", "{__name__=~\"node_network_.*_bytes_total\",device=~\"eth.*|lo\"}"),
 ];
 
-/// A server under measurement.
-struct Server {
-    name: &'static str,
-    child: Child,
-    url: String,
-    dir: PathBuf,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn main() {
     let scratch = temp_dir();
     let base = std::env::var_os("BINNACLE_BENCH_DATA").map_or_else(|| scratch.path().to_owned(), PathBuf::from);
-    let binnacle = std::env::var_os("BINNACLE_BENCH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_binnacle").into());
-    let mut servers = vec![start("binnacle", Path::new(&binnacle), &base)];
-    for (name, variable) in
-        [("victoria-metrics", "BINNACLE_BENCH_VICTORIA"), ("prometheus", "BINNACLE_BENCH_PROMETHEUS")]
-    {
-        if let Some(path) = std::env::var_os(variable) {
-            servers.push(start(name, Path::new(&path), &base));
-        }
-    }
+    let servers: Vec<Server> =
+        servers::binaries().into_iter().map(|(name, binary)| servers::start(name, &binary, &base)).collect();
     let range: Vec<(i64, i64)> = servers.iter().map(load).collect();
     println!("{:<12} {:<18} {:>10} {:>10} {:>10}", "query", "server", "median ms", "CPU ms", "bytes");
     for (label, query) in QUERIES {
@@ -77,48 +58,6 @@ fn main() {
             println!("{label:<12} {:<18} {:>10.2} {:>10.2} {bytes:>10}", server.name, median * 1e3, cpu * 1e3);
         }
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
-}
-
-fn start(name: &'static str, binary: &Path, base: &Path) -> Server {
-    let dir = base.join(name);
-    std::fs::create_dir_all(&dir).expect("created");
-    let address = format!("127.0.0.1:{}", free_port());
-    let data = dir.join("data").display().to_string();
-    let mut command = Command::new(binary);
-    match name {
-        "binnacle" => command.args([
-            format!("--storage.path={data}"),
-            format!("--web.listen-address={address}"),
-            "--agent.disabled".to_owned(),
-        ]),
-        "victoria-metrics" => command.args([
-            format!("-storageDataPath={data}"),
-            format!("-httpListenAddr={address}"),
-            "-retentionPeriod=1".to_owned(),
-        ]),
-        _ => {
-            let config = dir.join("prometheus.yml");
-            std::fs::write(&config, "global: {}\n").expect("written");
-            command.args([
-                format!("--config.file={}", config.display()),
-                format!("--storage.tsdb.path={data}"),
-                format!("--web.listen-address={address}"),
-                "--web.enable-remote-write-receiver".to_owned(),
-            ])
-        }
-    };
-    let log = std::fs::File::create(dir.join("log")).expect("created");
-    let child = command.stderr(log).stdout(Stdio::null()).spawn().expect("the server starts");
-    let url = format!("http://{address}");
-    let path = if name == "victoria-metrics" { "/health" } else { "/-/ready" };
-    service::http::install_tls_provider();
-    let is_ready = || reqwest::blocking::get(format!("{url}{path}")).is_ok_and(|answer| answer.status().is_success());
-    wait_for(name, || is_ready().then_some(()));
-    Server { name, child, url, dir }
 }
 
 /// Loads the data, unless an earlier run has; answers the range of it.
@@ -147,22 +86,10 @@ fn load(server: &Server) -> (i64, i64) {
             }
         });
     }
-    let flush = match server.name {
-        "binnacle" => client.post(format!("{}/-/flush", server.url)).send(),
-        "victoria-metrics" => client.get(format!("{}/internal/force_flush", server.url)).send(),
-        _ => client.get(format!("{}/-/ready", server.url)).send(),
-    };
-    assert!(flush.expect("an answer").status().is_success());
-    println!("{}: loaded in {:.1} s, {:.1} CPU s", server.name, begin.elapsed().as_secs_f64(), cpu_s(server));
+    server.flush(&client);
+    println!("{}: loaded in {:.1} s, {:.1} CPU s", server.name, begin.elapsed().as_secs_f64(), server.cpu_s());
     std::fs::write(marker, start_ms.to_string()).expect("written");
     (start_ms, end_ms)
-}
-
-/// CPU seconds of the server so far.
-fn cpu_s(server: &Server) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.child.id())).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    fields.get(11..13).into_iter().flatten().filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// Median latency and mean CPU in seconds, and the bytes of the answer.
@@ -183,13 +110,13 @@ fn measure(server: &Server, query: &str, (start_ms, end_ms): (i64, i64)) -> (f64
         answer.bytes().expect("a body").len()
     };
     let mut bytes = ask();
-    let (cpu, begin, mut times) = (cpu_s(server), Instant::now(), Vec::new());
+    let (cpu, begin, mut times) = (server.cpu_s(), Instant::now(), Vec::new());
     while times.len() < RUNS || begin.elapsed() < LEAST {
         let start = Instant::now();
         bytes = ask();
         times.push(start.elapsed().as_secs_f64());
     }
-    let cpu = (cpu_s(server) - cpu) / times.len() as f64;
+    let cpu = (server.cpu_s() - cpu) / times.len() as f64;
     times.sort_by(f64::total_cmp);
     (times[times.len() / 2], cpu, bytes)
 }

@@ -101,11 +101,12 @@ impl Server {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap_or_default()
     }
 
-    /// Makes the server write all it has, merged as far as it goes.
+    /// Makes the server write all it has, merged as far as it goes; Prometheus offers no such thing.
     pub fn flush(&self, client: &reqwest::blocking::Client) {
         let paths: &[&str] = match self.name {
             "victoria-metrics" => &["/internal/force_flush", "/internal/force_merge"],
-            _ => &["/-/flush"],
+            "binnacle" => &["/-/flush"],
+            _ => &[],
         };
         for path in paths {
             let answer = client.post(format!("{}{path}", self.url)).send().expect("an answer");

@@ -296,14 +296,16 @@ impl Reading<'_, '_> {
     ) -> Result<Option<model::MetricMetadata>> {
         let name = labels.metric_name().unwrap_or("");
         let [help, unit] = [metadata.help, metadata.unit].map(|symbol| symbols.texts.get(symbol as usize).copied());
-        let parts = [name.as_bytes(), help.unwrap_or(b""), unit.unwrap_or(b""), &metadata.kind.to_le_bytes()];
+        // Before it is known: what is no text is refused again and again.
+        let [help, unit] = [help, unit].map(|text| Value::Bytes(text.unwrap_or(b"")).text());
+        let (help, unit) = (help?, unit?);
+        let parts = [name.as_bytes(), help.as_bytes(), unit.as_bytes(), &metadata.kind.to_le_bytes()];
         let parts = parts.map(|part| self.known.fingerprint(part, DESCRIPTION).to_le_bytes());
         let fingerprint = self.known.fingerprint(parts.as_flattened(), DESCRIPTION);
         if !self.known.is_news(fingerprint) {
             return Ok(None);
         }
-        let [help, unit] = [help, unit].map(|text| Value::Bytes(text.unwrap_or(b"")).text());
-        Ok(described(metadata.kind, help?, unit?, name))
+        Ok(described(metadata.kind, help, unit, name))
     }
 }
 

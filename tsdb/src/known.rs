@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{IdMap, Label, Labels};
+use model::{IdMap, Label, Labels, MetricKind, MetricMetadata};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
@@ -25,6 +25,10 @@ const GENERATION_MS: i64 = 600_000;
 const MAX_SETS: usize = 4_000_000;
 /// A generation has room for so many more sets at least.
 const MIN_GROWTH: usize = 1 << 16;
+/// Descriptions remembered as passed on; beyond it all are passed on again.
+const MAX_DESCRIBED: usize = 200_000;
+/// Tells fingerprints of descriptions from all others.
+const DESCRIPTION: u64 = 1 << 32;
 
 pub struct KnownSeries {
     seed: u64,
@@ -61,7 +65,7 @@ impl Held {
         let is_old = self.began.get_or_insert_with(Instant::now).elapsed() > GENERATION;
         let has_grown = self.sets.len() >= self.kept + MIN_GROWTH.max(self.kept / 2);
         let is_later = newest_ms.saturating_sub(self.began_ms) > GENERATION_MS;
-        is_old || (has_grown && is_later) || self.sets.len() >= MAX_SETS || self.described.len() >= MAX_SETS
+        is_old || (has_grown && is_later) || self.sets.len() >= MAX_SETS
     }
 
     /// Forgets what was not met in this generation, descriptions after two, and begins another.
@@ -86,7 +90,7 @@ impl Default for KnownSeries {
 impl KnownSeries {
     /// Begins to read a request.
     pub fn visit(&self) -> Visit<'_> {
-        Visit { known: self, held: self.held.read(), expected: 0, sets: Vec::new(), described: IdMap::default() }
+        Visit { known: self, held: self.held.read(), expected: 0, sets: Vec::new() }
     }
 
     /// Label sets held.
@@ -94,25 +98,47 @@ impl KnownSeries {
         self.held.read().sets.len()
     }
 
-    /// Descriptions were passed on in vain.
-    pub fn forget_descriptions(&self) {
-        self.held.write().described.clear();
+    /// Keeps of a tenant's descriptions those that are news, each once, and answers their fingerprints for
+    /// [`KnownSeries::passed_on`].
+    pub fn keep_news(&self, tenant: &str, metadata: &mut Vec<MetricMetadata>) -> Vec<u128> {
+        let mut news = Vec::new();
+        if !metadata.is_empty() {
+            let (visit, mut met) = (self.visit(), HashSet::new());
+            metadata.retain(|one| {
+                let fingerprint = visit.description(tenant, one.kind, &one.name, &one.help, &one.unit);
+                !visit.held.described.contains_key(&fingerprint) && met.insert(fingerprint)
+            });
+            news.extend(met);
+        }
+        news
     }
 
-    fn add(&self, sets: Vec<(u128, Labels, Option<Arc<Sender>>)>, described: IdMap<u128, ()>, newest_ms: i64) {
-        if sets.is_empty() && described.is_empty() {
+    /// Descriptions are durable.
+    pub fn passed_on(&self, news: Vec<u128>) {
+        if news.is_empty() {
+            return;
+        }
+        let Held { described, generation, .. } = &mut *self.held.write();
+        if described.len() + news.len() > MAX_DESCRIBED {
+            described.clear();
+        }
+        described.extend(news.into_iter().map(|fingerprint| (fingerprint, *generation)));
+    }
+
+    fn add(&self, sets: Vec<(u128, Labels, Option<Arc<Sender>>)>, newest_ms: i64) {
+        if sets.is_empty() {
             return;
         }
         let mut held = self.held.write();
         if held.is_over(newest_ms) {
             held.turn(newest_ms);
-            if held.sets.len() >= MAX_SETS || held.described.len() >= MAX_SETS {
+            if held.sets.len() >= MAX_SETS {
                 // All of it is in use: better to begin anew than to look through it again and again.
-                (held.sets, held.places, held.described) = Default::default();
+                (held.sets, held.places) = Default::default();
             }
             self.strings.lock().retain(|text| Arc::strong_count(text) > 1);
         }
-        let Held { generation, sets: known, places, described: known_descriptions, .. } = &mut *held;
+        let Held { generation, sets: known, places, .. } = &mut *held;
         for (fingerprint, labels, sender) in sets {
             // Another request may have brought it meanwhile.
             if let Entry::Vacant(place) = places.entry(fingerprint) {
@@ -120,7 +146,6 @@ impl KnownSeries {
                 known.push(Set { fingerprint, labels, sender, met: AtomicU32::new(*generation) });
             }
         }
-        known_descriptions.extend(described.into_keys().map(|fingerprint| (fingerprint, *generation)));
     }
 }
 
@@ -131,7 +156,6 @@ pub struct Visit<'a> {
     /// Where the next set probably lies.
     expected: u32,
     sets: Vec<(u128, Labels, Option<Arc<Sender>>)>,
-    described: IdMap<u128, ()>,
 }
 
 impl Visit<'_> {
@@ -168,16 +192,21 @@ impl Visit<'_> {
         labels
     }
 
-    /// Whether this is the first time that a description is met.
-    pub fn is_news(&mut self, fingerprint: u128) -> bool {
-        !self.held.described.contains_key(&fingerprint) && self.described.insert(fingerprint, ()).is_none()
+    /// Whether a tenant's description of a metric family was passed on before.
+    pub fn is_described(&self, tenant: &str, kind: MetricKind, name: &str, help: &str, unit: &str) -> bool {
+        self.held.described.contains_key(&self.description(tenant, kind, name, help, unit))
+    }
+
+    fn description(&self, tenant: &str, kind: MetricKind, name: &str, help: &str, unit: &str) -> u128 {
+        let parts = [tenant, name, help, unit].map(|part| self.fingerprint(part.as_bytes(), DESCRIPTION).to_le_bytes());
+        self.fingerprint(parts.as_flattened(), DESCRIPTION + 1 + kind as u64)
     }
 
     /// `newest_ms` is the time of the newest sample that was read.
     pub fn end(self, newest_ms: i64) {
-        let Visit { known, held, sets, described, .. } = self;
+        let Visit { known, held, sets, .. } = self;
         drop(held);
-        known.add(sets, described, newest_ms);
+        known.add(sets, newest_ms);
     }
 }
 
@@ -252,14 +281,30 @@ mod tests {
         assert_eq!(known.visit().get(1).map(|(labels, _)| labels), Some(steady));
     }
 
+    /// What was to be passed on and was not is news still; and what one tenant said is news of another, which was
+    /// forgotten once: the second tenant's metrics stayed without description.
     #[test]
-    fn a_description_is_news_once() {
+    fn a_description_is_news_once_for_each_tenant() {
         let known = KnownSeries::default();
-        let mut visit = known.visit();
-        assert!(visit.is_news(7) && !visit.is_news(7));
-        visit.end(0);
-        assert!(!known.visit().is_news(7));
-        known.forget_descriptions();
-        assert!(known.visit().is_news(7));
+        let one = MetricMetadata {
+            name: "a".into(),
+            kind: MetricKind::Gauge,
+            help: "What it is.".into(),
+            unit: String::new(),
+        };
+        let other = MetricMetadata { kind: MetricKind::Counter, ..one.clone() };
+        let news_of = |tenant: &str, metadata: &[&MetricMetadata]| {
+            let mut metadata = metadata.iter().map(|one| (*one).clone()).collect();
+            let news = known.keep_news(tenant, &mut metadata);
+            (metadata, news)
+        };
+        assert_eq!(news_of("t", &[&one, &one]).0, std::slice::from_ref(&one));
+        let (kept, news) = news_of("t", &[&one, &other]);
+        assert_eq!(kept, [one.clone(), other]);
+        known.passed_on(news);
+        assert_eq!(news_of("t", &[&one]), (vec![], vec![]));
+        let is_described = |tenant| known.visit().is_described(tenant, one.kind, &one.name, &one.help, &one.unit);
+        assert!(is_described("t") && !is_described("u"));
+        assert_eq!(news_of("u", &[&one]).0, [one]);
     }
 }

@@ -73,7 +73,7 @@ impl Pairs {
 /// One request's look at the pairs: a sender is asked for once.
 pub struct PairsVisit<'a> {
     pairs: &'a Pairs,
-    tenant: &'a str,
+    pub tenant: &'a str,
     now_ms: i64,
     last: Option<(Arc<Sender>, bool)>,
     /// Samples left out.

@@ -315,11 +315,13 @@ impl Tsdb {
     }
 
     async fn make_durable(&self, mut batch: MetricBatch, refusals: Refusals) -> Result<Appended, BusError> {
+        let news = self.known.keep_news(&batch.tenant, &mut batch.metadata);
         batch.metadata = admit_metadata(batch.metadata, &self.options.limits);
         let written = Written::of(&batch);
         if !batch.series.is_empty() || !batch.metadata.is_empty() {
             append_all(self.bus.as_ref(), Topic::Metrics, Batch::Metrics(batch)).await?;
         }
+        self.known.passed_on(news);
         self.counters.received.inc_by(written.samples + written.histograms);
         self.count(&refusals);
         let refused = (!refusals.is_empty()).then(|| refusals.lines().collect::<Vec<_>>().join("\n"));

@@ -80,7 +80,7 @@ impl Tsdb {
         loop {
             let (mut batch, refusals) = read(&String::from_utf8_lossy(lines), now_ms());
             batch.tenant = DEFAULT_TENANT.to_owned();
-            let Err(error) = self.take(batch, refusals).await else { return true };
+            let Err(error) = self.append_batch(batch, refusals).await else { return true };
             tracing::warn!(%error, "lines of Graphite wait for the bus");
             tokio::select! {
                 () = stop.cancelled() => return false,
@@ -138,16 +138,12 @@ fn read_line(line: &str, now_ms: i64, gathered: &mut Gathered) -> Result<(), &'s
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::intake::shown;
     use super::*;
 
     fn check(text: &str, expected: &[&str]) {
         let (batch, refusals) = read(text, 77);
-        let mut lines: Vec<String> = Vec::new();
-        for one in &batch.series {
-            lines.extend(one.samples.iter().map(|sample| format!("{} @{} {}", one.labels, sample.t_ms, sample.value)));
-        }
-        lines.extend(refusals.lines());
-        assert_eq!(lines, expected, "{text}");
+        assert_eq!(shown(&batch, &refusals), expected, "{text}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub async fn prometheus(
     let body = decompress(&headers, body)?;
     let (mut batch, refusals) = read(&String::from_utf8_lossy(&body), format, t_ms, &extra);
     batch.tenant = tenant;
-    taken(app.take(batch, refusals).await)
+    taken(app.append_batch(batch, refusals).await)
 }
 
 /// What is good of a text, and why the rest is not.
@@ -70,20 +70,13 @@ pub(crate) fn with(labels: &Labels, more: &[Pair]) -> Labels {
 
 #[cfg(test)]
 mod tests {
+    use super::super::intake::shown;
     use super::*;
 
     fn check(text: &str, format: TextFormat, expected: &[&str]) {
         let extra = [("job".into(), "j".into())];
         let (batch, refusals) = read(text, format, 7, &extra);
-        let mut lines: Vec<String> = Vec::new();
-        for one in &batch.series {
-            lines.extend(one.samples.iter().map(|sample| format!("{} @{} {}", one.labels, sample.t_ms, sample.value)));
-            lines.extend(
-                one.exemplars.iter().map(|exemplar| format!("exemplar @{} {}", exemplar.t_ms, exemplar.labels)),
-            );
-        }
-        lines.extend(refusals.lines());
-        assert_eq!(lines, expected);
+        assert_eq!(shown(&batch, &refusals), expected);
     }
 
     #[test]

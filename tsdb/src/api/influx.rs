@@ -40,7 +40,7 @@ pub async fn write(
     let body = decompress(&headers, body).map_err(failure)?;
     let (mut batch, refusals) = read(&String::from_utf8_lossy(&body), &reading);
     batch.tenant = tenant;
-    match app.take(batch, refusals).await {
+    match app.append_batch(batch, refusals).await {
         Ok(appended) => match appended.refused {
             None => Ok(StatusCode::NO_CONTENT),
             Some(reasons) => Err(failure(ApiError::bad_data(format!("partial write: {reasons}")))),
@@ -242,6 +242,7 @@ fn unescape(text: &str, escaped: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::intake::shown;
     use super::*;
 
     fn settings(query: &str) -> Reading {
@@ -250,12 +251,7 @@ mod tests {
 
     fn check(text: &str, query: &str, expected: &[&str]) {
         let (batch, refusals) = read(text, &settings(query));
-        let mut lines: Vec<String> = Vec::new();
-        for one in &batch.series {
-            lines.extend(one.samples.iter().map(|sample| format!("{} @{} {}", one.labels, sample.t_ms, sample.value)));
-        }
-        lines.extend(refusals.lines());
-        assert_eq!(lines, expected, "{text}");
+        assert_eq!(shown(&batch, &refusals), expected, "{text}");
     }
 
     #[test]

@@ -1,26 +1,21 @@
 //! What the protocols share that bring samples in: bodies, samples gathered by series, and what is kept between requests.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use bus::BusError;
 use disk::Disk;
-use model::{Exemplar, Labels, MetricBatch, MetricMetadata, Sample, SeriesSamples};
-use parking_lot::{Mutex, RwLock};
+use model::{Exemplar, Labels, Sample, SeriesSamples};
+use parking_lot::RwLock;
 use service::config::Otlp;
 use service::http::{ApiError, Params};
 use service::metrics::{Gauge, Metrics};
 
 use super::otlp::Deltas;
 use super::pushgateway::Groups;
-use crate::ingest::Refusals;
 use crate::service::Appended;
 use crate::{Options, Tsdb};
-
-/// Descriptions that are remembered as sent; beyond it all are sent again.
-const MAX_DESCRIBED: usize = 200_000;
 
 /// Kept between requests.
 pub(crate) struct Intake {
@@ -28,8 +23,6 @@ pub(crate) struct Intake {
     /// Held while a request with deltas is made durable, so that totals advance exactly with what is acknowledged.
     pub deltas: tokio::sync::Mutex<Deltas>,
     pub delta_series: Gauge,
-    /// Hashes of the descriptions that are on the bus already.
-    described: Mutex<HashSet<u64>>,
     /// What was pushed to stay.
     pub groups: Arc<Groups>,
 }
@@ -45,7 +38,7 @@ impl Intake {
         let deltas = tokio::sync::Mutex::default();
         let groups = Arc::new(Groups::open(disk, &options.dir));
         let otlp = RwLock::new(Arc::new(options.otlp.clone()));
-        Intake { otlp, deltas, delta_series, described: Mutex::default(), groups }
+        Intake { otlp, deltas, delta_series, groups }
     }
 }
 
@@ -53,31 +46,6 @@ impl Tsdb {
     /// Translates OpenTelemetry's metrics by these settings from now on.
     pub fn set_otlp(&self, otlp: Otlp) {
         *self.intake.otlp.write() = Arc::new(otlp);
-    }
-
-    /// Like [`Tsdb::append_batch`]; what is known of metrics is sent once.
-    pub(crate) async fn take(&self, mut batch: MetricBatch, refusals: Refusals) -> Result<Appended, BusError> {
-        let mut news = HashSet::new();
-        let tenant = batch.tenant.clone();
-        let hash_of = |one: &MetricMetadata| {
-            let mut hasher = DefaultHasher::new();
-            (&tenant, &one.name, one.kind.as_str(), &one.help, &one.unit).hash(&mut hasher);
-            hasher.finish()
-        };
-        {
-            let described = self.intake.described.lock();
-            batch.metadata.retain(|one| {
-                let hash = hash_of(one);
-                !described.contains(&hash) && news.insert(hash)
-            });
-        }
-        let appended = self.append_batch(batch, refusals).await?;
-        let mut described = self.intake.described.lock();
-        if described.len() + news.len() > MAX_DESCRIBED {
-            described.clear();
-        }
-        described.extend(news);
-        Ok(appended)
     }
 }
 
@@ -176,4 +144,16 @@ mod tests {
         let series = gathered.into_series();
         assert_eq!(series.iter().map(|one| one.starts_ms.as_slice()).collect::<Vec<_>>(), [&[0, 5][..], &[]]);
     }
+}
+
+/// What was read, as lines that tests compare: samples and exemplars by series, then what was refused.
+#[cfg(test)]
+pub(crate) fn shown(batch: &model::MetricBatch, refusals: &crate::ingest::Refusals) -> Vec<String> {
+    let mut lines = Vec::new();
+    for one in &batch.series {
+        lines.extend(one.samples.iter().map(|sample| format!("{} @{} {}", one.labels, sample.t_ms, sample.value)));
+        lines.extend(one.exemplars.iter().map(|exemplar| format!("exemplar @{} {}", exemplar.t_ms, exemplar.labels)));
+    }
+    lines.extend(refusals.lines());
+    lines
 }

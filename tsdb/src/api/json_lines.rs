@@ -71,7 +71,7 @@ pub async fn import(
     let body = decompress(&headers, body)?;
     let (mut batch, refusals) = read(&body, &extra);
     batch.tenant = tenant;
-    taken(app.take(batch, refusals).await)
+    taken(app.append_batch(batch, refusals).await)
 }
 
 /// What is good of a text, and why the rest is not.

@@ -58,12 +58,7 @@ pub async fn write(State(app): State<App>, Tenant(tenant): Tenant, headers: Head
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
     batch.tenant = tenant;
-    let has_news = !batch.metadata.is_empty();
-    let appended = app.append_known(batch, refusals).await;
-    if appended.is_err() && has_news {
-        app.known.forget_descriptions();
-    }
-    let response = match appended {
+    let response = match app.append_known(batch, refusals).await {
         Ok(appended) => {
             let headers = written_headers(appended.written);
             match appended.refused {

@@ -221,15 +221,16 @@ impl TenantHead {
             let series = &self.series[id as usize];
             let exemplars = series.exemplars().iter().map(|one| one.t_ms);
             // Of floats in order the first and the last tell, unless they lie apart.
-            let ends =
-                [series.floats.first(), series.floats.last()].map(|one| one.map(|sample| sample.t_ms / MS_PER_DAY));
-            let of_one_day = series.floats.first().filter(|_| series.is_sorted && ends[0] == ends[1]);
-            if let (Some(first), None) = (of_one_day, &series.rich) {
-                days.entry(first.t_ms.div_euclid(MS_PER_DAY)).or_default().push(id);
+            let day_of = |t_ms: i64| t_ms.div_euclid(MS_PER_DAY);
+            let [first, last] =
+                [series.floats.first(), series.floats.last()].map(|one| one.map(|sample| day_of(sample.t_ms)));
+            let of_one_day = first.filter(|_| series.is_sorted && first == last);
+            if let (Some(day), None) = (of_one_day, &series.rich) {
+                days.entry(day).or_default().push(id);
                 continue;
             }
             for t_ms in series.times().chain(exemplars) {
-                let day = days.entry(t_ms.div_euclid(MS_PER_DAY)).or_default();
+                let day = days.entry(day_of(t_ms)).or_default();
                 if day.last() != Some(&id) {
                     day.push(id);
                 }
@@ -397,6 +398,17 @@ mod tests {
         check(&[(1, 1.0), (2, 2.0)], &[(1, 1.0), (2, 2.0)]);
         check(&[(2, 2.0), (1, 1.0), (2, 3.0), (200, 0.0)], &[(1, 1.0), (2, 3.0)]);
         check(&[(5, 1.0), (5, 2.0), (-1, 0.0)], &[(5, 2.0)]);
+    }
+
+    /// Days of the ends were found by truncation, so that 1969 and 1970 met, and what was of 1970 was not published.
+    #[test]
+    fn the_days_before_and_after_1970_are_two() {
+        let mut head = Head::default();
+        let samples = [-1, 1].map(|t_ms| Sample { t_ms, value: 1.0 }).to_vec();
+        let series = vec![SeriesSamples::new(Labels::from_pairs([("__name__", "x")]), samples)];
+        head.apply(&MetricBatch::new("t", series), i64::MIN, |_, _| {});
+        let days = head.tenant("t").expect("the tenant").ids_by_day();
+        assert_eq!(days, BTreeMap::from([(-1, vec![0]), (0, vec![0])]));
     }
 
     #[test]

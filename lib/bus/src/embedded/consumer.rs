@@ -57,19 +57,19 @@ impl EmbeddedConsumer {
                     return Ok(delivery);
                 }
             }
-            let end = {
+            // What all readers have passed is freed after the lock.
+            let (passed, recent, in_range, end) = {
                 let mut state = self.log.state.lock();
-                let done = state.advance(self.reader, self.next);
-                if let Some(batch) = state.recent(self.next) {
-                    drop(state);
-                    drop(done);
-                    self.cursor = None;
-                    self.next += 1;
-                    return Ok(Delivery { offset: self.next - 1, batch });
-                }
-                state.check_range(self.log.topic, self.next)?;
-                state.end
+                let passed = state.advance(self.reader, self.next);
+                (passed, state.recent(self.next), state.check_range(self.log.topic, self.next), state.end)
             };
+            drop(passed);
+            if let Some(batch) = recent {
+                self.cursor = None;
+                self.next += 1;
+                return Ok(Delivery { offset: self.next - 1, batch });
+            }
+            in_range?;
             if self.next < end {
                 self.read_from_disk(end).await?;
                 continue;

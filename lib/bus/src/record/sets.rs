@@ -84,14 +84,14 @@ pub fn read(reader: &mut Reader<'_>) -> Result<Vec<Labels>, Malformed> {
     let mut left = MAX_RECORD_LABELS;
     for _ in 0..count {
         let before = sets.last().cloned().unwrap_or_default();
-        let set = read_one(&before, reader)?;
-        left = left.checked_sub(set.len()).ok_or("label sets are too large")?;
+        let set = read_one(&before, reader, left)?;
+        left -= set.len();
         sets.push(set);
     }
     Ok(sets)
 }
 
-fn read_one(before: &Labels, reader: &mut Reader<'_>) -> Result<Labels, Malformed> {
+fn read_one(before: &Labels, reader: &mut Reader<'_>, max_labels: usize) -> Result<Labels, Malformed> {
     let (same, changed) = (reader.unsigned()?, reader.unsigned()?);
     let known = before.as_slice();
     let all = if known.len() >= MASK_BITS { u64::MAX } else { (1 << known.len()) - 1 };
@@ -107,13 +107,17 @@ fn read_one(before: &Labels, reader: &mut Reader<'_>) -> Result<Labels, Malforme
         }
     }
     let others = reader.count(2)?;
+    if ((same | changed).count_ones() as usize).saturating_add(others) > max_labels {
+        return Err("label sets are too large");
+    }
     if others == 0 && same == all && known.len() <= MASK_BITS {
         return Ok(before.clone());
     }
     for _ in 0..others {
-        let label = Label { name: reader.string()?.into(), value: reader.string()?.into() };
-        let place = labels.partition_point(|other| other.name < label.name);
-        labels.insert(place, label);
+        labels.push(Label { name: reader.string()?.into(), value: reader.string()?.into() });
+    }
+    if others > 0 {
+        labels.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     }
     if labels.iter().any(|label| label.value.is_empty()) || !labels.is_sorted_by(|a, b| a.name < b.name) {
         return Err("a label set is not in order");
@@ -149,6 +153,32 @@ mod tests {
         assert_eq!(check(&[&one, &[("a", "1"), ("bb", "2"), ("c", "3")]]), 8);
         assert_eq!(check(&[&one, &[]]), 3);
         check(&[&[], &one, &[("0", "0"), ("a", "1"), ("d", "4")]]);
+    }
+
+    /// Sets of one record that say each label anew must read as this.
+    fn check_read(sets: &[&[(&str, &str)]], expected: Result<usize, Malformed>) {
+        let mut writer = Writer::default();
+        writer.unsigned(sets.len() as u64);
+        for set in sets {
+            [0, 0, set.len() as u64].into_iter().for_each(|number| writer.unsigned(number));
+            set.iter().flat_map(|(name, value)| [name, value]).for_each(|text| writer.string(text));
+        }
+        let bytes = writer.into_bytes();
+        let read = read(&mut Reader::new(&bytes));
+        assert_eq!(read.map(|sets| sets.iter().map(Labels::len).sum::<usize>()), expected);
+    }
+
+    /// Labels out of order were moved into their places one by one, in a time that grows with their square.
+    #[test]
+    fn hostile_sets_are_refused_or_read_at_once() {
+        let out_of_order = Err("a label set is not in order");
+        check_read(&[&[("b", "1"), ("a", "1")]], Ok(2));
+        check_read(&[&[("a", "1"), ("a", "2")]], out_of_order);
+        check_read(&[&[("a", "")]], out_of_order);
+        let names: Vec<String> = (0..MAX_RECORD_LABELS).rev().map(|i| format!("{i:06}")).collect();
+        let wide: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+        check_read(&[&wide], Ok(MAX_RECORD_LABELS));
+        check_read(&[&wide, &[("a", "1")]], Err("label sets are too large"));
     }
 
     #[test]

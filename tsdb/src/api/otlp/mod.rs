@@ -109,7 +109,7 @@ impl Tsdb {
         let mut translated = translate(request, &config, self.options.lookback_ms, changes);
         translated.batch.tenant = tenant.to_owned();
         let given = translated.batch.sample_count() as u64;
-        let appended = self.take(translated.batch, translated.refusals).await?;
+        let appended = self.append_batch(translated.batch, translated.refusals).await?;
         if let Some(deltas) = &mut deltas {
             deltas.apply(tenant, translated.totals);
             self.intake.delta_series.set(deltas.series() as i64);

@@ -164,7 +164,7 @@ impl Tsdb {
         let mut batch = changed.after.as_ref().map(|group| written(key, group, t_ms)).unwrap_or_default();
         batch.tenant = key.tenant.clone();
         batch.series.extend(ended(key, &changed, t_ms));
-        match self.take(batch, Refusals::default()).await {
+        match self.append_batch(batch, Refusals::default()).await {
             // What is over a limit now is tried again with the group.
             Ok(appended) => appended.refused.map_or(Ok(()), |reasons| Err(ApiError::bad_data(reasons))),
             Err(error) => Err(not_taken(&error)),
@@ -191,13 +191,13 @@ impl Tsdb {
         for (key, group) in self.intake.groups.all() {
             let more = written(&key, &group, t_ms);
             if batch.tenant != more.tenant || batch.series.len() >= BATCH_SERIES {
-                self.take(std::mem::take(&mut batch), Refusals::default()).await?;
+                self.append_batch(std::mem::take(&mut batch), Refusals::default()).await?;
             }
             batch.tenant = more.tenant;
             batch.series.extend(more.series);
             batch.metadata.extend(more.metadata);
         }
-        self.take(batch, Refusals::default()).await.map(drop)
+        self.append_batch(batch, Refusals::default()).await.map(drop)
     }
 }
 

@@ -3,11 +3,11 @@
 //!
 //! [`KnownSeries`]: crate::known::KnownSeries
 
-use model::{Exemplar, Floats, Labels, MetricBatch, Sample, SeriesSamples};
+use model::{Exemplar, Floats, Labels, MetricBatch, MetricKind, MetricMetadata, Sample, SeriesSamples};
 use prost::{DecodeError, Message};
 use service::config::Limits;
 
-use super::proto::{Histogram, described, read_histograms, v1, v2};
+use super::proto::{Histogram, family_of, kind_of, read_histograms, v1, v2};
 use crate::ingest::{Refusals, label_fault};
 use crate::known::Visit;
 use crate::pairs::{PairsVisit, sender_of};
@@ -29,7 +29,6 @@ type Result<T> = std::result::Result<T, MessageError>;
 /// Sets written as pairs of strings, and as pairs of symbols.
 const STRINGS: u64 = 0;
 const SYMBOLS: u64 = 1;
-const DESCRIPTION: u64 = 2;
 
 /// Field 1 of eight bytes, and field 2 as a number.
 const VALUE_KEY: u8 = 1 << 3 | 1;
@@ -293,19 +292,19 @@ impl Reading<'_, '_> {
         metadata: v2::Metadata,
         labels: &Labels,
         symbols: &Symbols<'_>,
-    ) -> Result<Option<model::MetricMetadata>> {
+    ) -> Result<Option<MetricMetadata>> {
         let name = labels.metric_name().unwrap_or("");
         let [help, unit] = [metadata.help, metadata.unit].map(|symbol| symbols.texts.get(symbol as usize).copied());
         // Before it is known: what is no text is refused again and again.
         let [help, unit] = [help, unit].map(|text| Value::Bytes(text.unwrap_or(b"")).text());
         let (help, unit) = (help?, unit?);
-        let parts = [name.as_bytes(), help.as_bytes(), unit.as_bytes(), &metadata.kind.to_le_bytes()];
-        let parts = parts.map(|part| self.known.fingerprint(part, DESCRIPTION).to_le_bytes());
-        let fingerprint = self.known.fingerprint(parts.as_flattened(), DESCRIPTION);
-        if !self.known.is_news(fingerprint) {
+        let kind = kind_of(metadata.kind);
+        let name = family_of(kind, name);
+        let says_nothing = name.is_empty() || (kind == MetricKind::Unknown && help.is_empty() && unit.is_empty());
+        if says_nothing || self.known.is_described(self.pairs.tenant, kind, name, help, unit) {
             return Ok(None);
         }
-        Ok(described(metadata.kind, help, unit, name))
+        Ok(Some(MetricMetadata { name: name.to_owned(), kind, help: help.to_owned(), unit: unit.to_owned() }))
     }
 }
 

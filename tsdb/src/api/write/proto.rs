@@ -126,7 +126,7 @@ pub fn read_histograms(histograms: Vec<Histogram>, labels: &Labels, refusals: &m
     good
 }
 
-fn kind_of(number: i32) -> MetricKind {
+pub fn kind_of(number: i32) -> MetricKind {
     usize::try_from(number).ok().and_then(|at| MetricKind::ALL.get(at)).copied().unwrap_or_default()
 }
 
@@ -268,19 +268,14 @@ pub mod v2 {
     }
 }
 
-/// What is said of a metric, under the name of its family. `None` where nothing is.
-pub fn described(kind: i32, help: &str, unit: &str, name: &str) -> Option<MetricMetadata> {
-    let kind = kind_of(kind);
-    if name.is_empty() || (kind == MetricKind::Unknown && help.is_empty() && unit.is_empty()) {
-        return None;
-    }
+/// The family that a series' metric belongs to.
+pub fn family_of(kind: MetricKind, name: &str) -> &str {
     let suffixes: &[&str] = match kind {
         MetricKind::Histogram | MetricKind::GaugeHistogram => &["_bucket", "_count", "_sum"],
         MetricKind::Summary => &["_count", "_sum"],
         _ => &[],
     };
-    let family = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
-    Some(MetricMetadata { name: family.to_owned(), kind, help: help.to_owned(), unit: unit.to_owned() })
+    suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -317,10 +312,13 @@ mod tests {
         let known = KnownSeries::default();
         for is_known in [false, true] {
             let (read, said) = read_by(read_v2, &bytes, &known);
-            let read = read.expect("it decodes");
+            let mut read = read.expect("it decodes");
             match expected {
                 Ok(batch) if is_known => assert_eq!((&read.series, read.metadata.len()), (&batch.series, 0)),
-                Ok(batch) => assert_eq!((&read, said.as_str()), (batch, "")),
+                Ok(batch) => {
+                    assert_eq!((&read, said.as_str()), (batch, ""));
+                    known.passed_on(known.keep_news("t", &mut read.metadata));
+                }
                 Err(reason) => assert!(said.contains(reason), "{said}"),
             }
         }
@@ -367,6 +365,24 @@ mod tests {
         check(empty, Err("at least one sample or histogram"));
         let bad = Histogram { positive_deltas: vec![1], ..histogram() };
         check(v2::TimeSeries { histograms: vec![bad], ..series }, Err("spans need 2 buckets, have 1 buckets"));
+    }
+
+    /// The second time it was taken: its fingerprint had been kept before it was looked at.
+    #[test]
+    fn a_description_that_is_no_text_is_refused_again_and_again() {
+        let [symbols, series, metadata, help] = [4 << 3 | 2, 5 << 3 | 2, 5 << 3 | 2, 3 << 3u8];
+        let message = [
+            &[symbols, 0, symbols, 8][..],
+            b"__name__",
+            &[symbols, 1, b'x', symbols, 2, 0xff, 0xfe],
+            &[series, 12, 1 << 3 | 2, 2, 1, 2, 2 << 3 | 2, 2, 2 << 3, 7, metadata, 2, help, 3],
+        ]
+        .concat();
+        let known = KnownSeries::default();
+        for _ in 0..2 {
+            let (read, _) = read_by(read_v2, &message, &known);
+            assert_eq!(read.map_err(|error| error.to_string()), Err("protobuf: a string is no UTF-8".to_owned()));
+        }
     }
 
     fn batch_of(message: &v1::Request) -> Vec<SeriesSamples> {

@@ -115,6 +115,18 @@ impl Gathered {
     }
 }
 
+/// What was read, as lines that tests compare: samples and exemplars by series, then what was refused.
+#[cfg(test)]
+pub(crate) fn shown(batch: &model::MetricBatch, refusals: &crate::ingest::Refusals) -> Vec<String> {
+    let mut lines = Vec::new();
+    for one in &batch.series {
+        lines.extend(one.samples.iter().map(|sample| format!("{} @{} {}", one.labels, sample.t_ms, sample.value)));
+        lines.extend(one.exemplars.iter().map(|exemplar| format!("exemplar @{} {}", exemplar.t_ms, exemplar.labels)));
+    }
+    lines.extend(refusals.lines());
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,16 +156,4 @@ mod tests {
         let series = gathered.into_series();
         assert_eq!(series.iter().map(|one| one.starts_ms.as_slice()).collect::<Vec<_>>(), [&[0, 5][..], &[]]);
     }
-}
-
-/// What was read, as lines that tests compare: samples and exemplars by series, then what was refused.
-#[cfg(test)]
-pub(crate) fn shown(batch: &model::MetricBatch, refusals: &crate::ingest::Refusals) -> Vec<String> {
-    let mut lines = Vec::new();
-    for one in &batch.series {
-        lines.extend(one.samples.iter().map(|sample| format!("{} @{} {}", one.labels, sample.t_ms, sample.value)));
-        lines.extend(one.exemplars.iter().map(|exemplar| format!("exemplar @{} {}", exemplar.t_ms, exemplar.labels)));
-    }
-    lines.extend(refusals.lines());
-    lines
 }

@@ -10,7 +10,8 @@ use xxhash_rust::xxh3::Xxh3;
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";
 
-/// One name and value. A label with an empty value equals an absent one, so it is never stored.
+/// One name and value. A label with an empty value equals an absent one, so it is never stored (one exception:
+/// [`Labels::with_empty_values`]).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label {
     pub name: Arc<str>,
@@ -43,6 +44,14 @@ impl Labels {
         debug_assert!(
             labels.is_sorted_by(|a, b| a.name < b.name) && labels.iter().all(|label| !label.value.is_empty())
         );
+        Labels(labels)
+    }
+
+    /// Labels as they are, sorted by name, each once, with those of empty value: in results of log queries, and in a
+    /// line's structured metadata, an empty label differs from an absent one.
+    pub fn with_empty_values(labels: impl IntoIterator<Item = Label>) -> Labels {
+        let labels: Arc<[Label]> = labels.into_iter().collect();
+        debug_assert!(labels.is_sorted_by(|a, b| a.name < b.name));
         Labels(labels)
     }
 

@@ -4,19 +4,23 @@
 //! reads the series that it found one by one, or is handed its lines one after the other.
 
 pub mod logql;
+mod logscript;
 pub mod promql;
 pub mod script;
 
 mod engine;
 mod literal;
 mod memory;
+mod memory_lines;
 mod source;
 mod span;
 mod value;
 
 pub use engine::{Counting, Engine, SAMPLE_BYTES, SharedRoom};
 pub use literal::{format_number, write_number};
+pub use logscript::{LogScriptStore, run_log_script};
 pub use memory::MemorySeries;
+pub use memory_lines::MemoryLines;
 pub use promql::{Expr, parse, selectors};
 pub use source::{LineSelect, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet, Visit, Wants};
 pub use span::Span;

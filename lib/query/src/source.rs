@@ -36,7 +36,9 @@ impl QueryError {
     /// For people: the error, the line of the query that it is in, and a caret under the place.
     pub fn pointed(&self, text: &str) -> String {
         let QueryError::Parse { line, column, .. } = self else { return self.to_string() };
-        let wrong = text.lines().nth(line - 1).unwrap_or("");
+        // A fault of the whole query has no place in it.
+        let Some(index) = line.checked_sub(1) else { return self.to_string() };
+        let wrong = text.lines().nth(index).unwrap_or("");
         let before: String = wrong.char_indices().take_while(|(at, _)| at + 1 < *column).map(|(_, c)| c).collect();
         let blank: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         format!("{self}\n  {wrong}\n  {blank}^")

@@ -42,7 +42,7 @@ fn add_texts(functions: &mut Functions) {
 }
 
 /// Go's `url.QueryUnescape`.
-fn unescape(text: &str) -> Option<String> {
+pub fn unescape(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

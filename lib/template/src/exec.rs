@@ -16,11 +16,13 @@ pub fn run(
     name: &str,
     dot: &Value,
     functions: &Functions,
+    locals: &[(&str, Value)],
     mode: Mode,
 ) -> Result<String, TemplateError> {
     let mut run = Run {
         bodies,
         functions,
+        locals,
         mode,
         output: String::new(),
         steps: 0,
@@ -40,6 +42,7 @@ pub fn run(
 struct Run<'a> {
     bodies: &'a HashMap<String, Arc<Vec<Node>>>,
     functions: &'a Functions,
+    locals: &'a [(&'a str, Value)],
     mode: Mode,
     output: String,
     steps: usize,
@@ -278,6 +281,9 @@ impl Run<'_> {
                 last = Some(value);
             }
             return piped.or(last).ok_or_else(|| format!("wrong number of args for {name}: want at least 1 got 0"));
+        }
+        if let Some((_, value)) = self.locals.iter().find(|(known, _)| *known == name) {
+            return Ok(value.clone());
         }
         let arguments = self.arguments(operands, piped, scope)?;
         let result = match self.functions.get(name) {

@@ -17,10 +17,19 @@ impl TimeValue {
         TimeValue { at: at.fixed_offset() }
     }
 
+    pub fn from_ns(ns: i64) -> TimeValue {
+        TimeValue { at: DateTime::<Utc>::from_timestamp_nanos(ns).fixed_offset() }
+    }
+
     /// The same instant shown in a named zone.
     pub fn in_zone(self, name: &str) -> Result<TimeValue, String> {
         let zone: Tz = name.parse().map_err(|_| format!("unknown time zone {name}"))?;
         Ok(TimeValue { at: self.at.with_timezone(&zone).fixed_offset() })
+    }
+
+    /// Times out of reach are the beginning of the era.
+    pub fn to_ns(self) -> i64 {
+        self.at.timestamp_nanos_opt().unwrap_or(0)
     }
 
     pub fn to_ms(self) -> i64 {
@@ -142,23 +151,59 @@ impl Object for TimeValue {
     }
 }
 
-/// Parses a time in a layout; the few layouts that templates use.
-pub fn parse(layout: &str, text: &str) -> Result<TimeValue, String> {
+/// What layouts are made of, in Go's words and in chrono's; longer ones before their prefixes.
+const PARSED: [(&str, &str); 24] = [
+    ("January", "%B"),
+    ("Jan", "%b"),
+    ("Monday", "%A"),
+    ("Mon", "%a"),
+    ("MST", "%Z"),
+    ("2006", "%Y"),
+    ("Z07:00", "%#z"),
+    ("Z0700", "%#z"),
+    ("-07:00", "%:z"),
+    ("-0700", "%z"),
+    (".000000000", "%.f"),
+    (".999999999", "%.f"),
+    (".000000", "%.f"),
+    (".999999", "%.f"),
+    (".000", "%.f"),
+    (".999", "%.f"),
+    ("01", "%m"),
+    ("02", "%d"),
+    ("03", "%I"),
+    ("15", "%H"),
+    ("04", "%M"),
+    ("05", "%S"),
+    ("06", "%y"),
+    ("PM", "%p"),
+];
+
+/// Parses a time in a layout; one without a zone is in that of `zone`.
+pub fn parse_in(layout: &str, text: &str, zone: Tz) -> Result<TimeValue, String> {
     let bad = || format!("parsing time {text:?} as {layout:?}: cannot parse");
-    if layout == "2006-01-02T15:04:05Z07:00" {
-        return DateTime::parse_from_rfc3339(text).map(|at| TimeValue { at }).map_err(|_| bad());
+    let (mut pattern, mut rest) = (String::new(), layout);
+    while let Some(c) = rest.chars().next() {
+        if let Some((go, chrono)) = PARSED.iter().find(|(go, _)| rest.starts_with(go)) {
+            pattern.push_str(chrono);
+            rest = &rest[go.len()..];
+        } else {
+            pattern.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
     }
-    let pattern =
-        [("2006", "%Y"), ("01", "%m"), ("02", "%d"), ("15", "%H"), ("04", "%M"), ("05", "%S"), ("-0700", "%z")]
-            .iter()
-            .fold(layout.to_owned(), |pattern, (go, chrono)| pattern.replace(go, chrono));
-    if pattern.contains("%z") {
+    if pattern.contains('z') {
         return DateTime::parse_from_str(text, &pattern).map(|at| TimeValue { at }).map_err(|_| bad());
     }
     let naive = chrono::NaiveDateTime::parse_from_str(text, &pattern)
         .ok()
         .or_else(|| chrono::NaiveDate::parse_from_str(text, &pattern).ok()?.and_hms_opt(0, 0, 0));
-    naive.map(|at| TimeValue { at: Utc.from_utc_datetime(&at).fixed_offset() }).ok_or_else(bad)
+    let at = naive.and_then(|at| zone.from_local_datetime(&at).earliest()).ok_or_else(bad)?;
+    Ok(TimeValue { at: at.fixed_offset() })
+}
+
+pub fn parse(layout: &str, text: &str) -> Result<TimeValue, String> {
+    parse_in(layout, text, Tz::UTC)
 }
 
 impl TimeValue {
@@ -186,6 +231,13 @@ mod tests {
         check("02/01 at noon", "20/11 at noon");
         let berlin = TimeValue::from_ms(0).in_zone("Europe/Berlin").expect("a zone");
         assert_eq!(berlin.format("15:04 -0700"), "01:00 +0100");
-        assert_eq!(parse("2006-01-02", "2025-11-20").expect("parses").to_ms(), 1_763_596_800_000);
+        let check = |layout: &str, text: &str, expected: i64| {
+            assert_eq!(parse(layout, text).map(TimeValue::to_ms), Ok(expected), "{text} as {layout}");
+        };
+        check("2006-01-02", "2025-11-20", 1_763_596_800_000);
+        check("2006-01-02T15:04:05Z07:00", "2025-11-20T06:26:40Z", 1_763_620_000_000);
+        check("2006-01-02T15:04:05.999999999Z", "2025-11-20T06:26:40.25Z", 1_763_620_000_250);
+        check("02/Jan/2006:15:04:05 -0700", "20/Nov/2025:07:26:40 +0100", 1_763_620_000_000);
+        assert!(parse("2006-01-02", "soon").is_err());
     }
 }

@@ -9,9 +9,11 @@
 mod alertmanager;
 mod builtins;
 mod check;
+pub mod convert;
 mod exec;
 mod go_time;
 mod lexer;
+mod loki;
 mod number;
 mod parser;
 mod printf;
@@ -20,6 +22,7 @@ mod value;
 
 pub use alertmanager::functions as alertmanager_functions;
 pub use go_time::TimeValue;
+pub use loki::functions as loki_functions;
 pub use number::{format_float, humanize, humanize_duration};
 pub use prometheus::{Context as PrometheusContext, Query, functions as prometheus_functions};
 pub use value::{Functions, Kv, Object, Value};
@@ -87,7 +90,19 @@ impl Templates {
 
     /// Runs a named template on `dot`.
     pub fn execute(&self, name: &str, dot: &Value, functions: &Functions, mode: Mode) -> Result<String, TemplateError> {
-        exec::run(&self.bodies, name, dot, functions, mode)
+        self.execute_with(name, dot, functions, &[], mode)
+    }
+
+    /// The same; `locals` are values that the template calls like functions without arguments.
+    pub fn execute_with(
+        &self,
+        name: &str,
+        dot: &Value,
+        functions: &Functions,
+        locals: &[(&str, Value)],
+        mode: Mode,
+    ) -> Result<String, TemplateError> {
+        exec::run(&self.bodies, name, dot, functions, locals, mode)
     }
 
     /// Runs a text that may call the named templates.

@@ -10,10 +10,11 @@ use std::time::Instant;
 use model::Labels;
 
 use super::metric::{MetricExpr, asked_leaf};
+use super::pipeline::Processed;
 use super::range::{Limits, RangeAggregation};
 use super::selector::LogSelector;
 use crate::engine::Grid;
-use crate::{Engine, LineSelect, Lines, QueryError, Series, SeriesSelect, SeriesSet, Value};
+use crate::{Engine, LineSelect, Lines, QueryError, SelectedLine, Series, SeriesSelect, SeriesSet, Value, Visit};
 
 /// Settings of an evaluation.
 #[derive(Debug, Clone)]
@@ -30,10 +31,45 @@ impl Default for LogEngine {
     }
 }
 
+/// A query for lines.
+#[derive(Debug, Clone)]
+pub struct LogQuery<'a> {
+    pub tenant: &'a str,
+    pub selector: &'a LogSelector,
+    /// `start_ns` is inclusive, `end_ns` exclusive.
+    pub start_ns: i64,
+    pub end_ns: i64,
+    /// Newest first.
+    pub backward: bool,
+    pub limit: usize,
+    /// At least this between two lines; 0 takes all.
+    pub interval_ns: i64,
+    /// Streams by their own labels; what else a line has is with the line.
+    pub categorize: bool,
+    pub deadline: Option<Instant>,
+}
+
+impl<'a> LogQuery<'a> {
+    /// All lines of all time, oldest first.
+    pub fn new(tenant: &'a str, selector: &'a LogSelector) -> LogQuery<'a> {
+        LogQuery {
+            tenant,
+            selector,
+            start_ns: 0,
+            end_ns: i64::MAX,
+            backward: false,
+            limit: usize::MAX,
+            interval_ns: 0,
+            categorize: false,
+            deadline: None,
+        }
+    }
+}
+
 /// Lines of one label set, in the order of the query's direction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogStream {
-    /// Of the stream, the structured metadata and what the pipeline parsed.
+    /// Of the stream alone where the query categorizes, otherwise also the structured metadata and what was parsed.
     pub labels: Labels,
     pub entries: Vec<LogEntry>,
 }
@@ -42,45 +78,75 @@ pub struct LogStream {
 pub struct LogEntry {
     pub t_ns: i64,
     pub line: String,
-    /// The structured metadata alone; also among the stream's labels.
+    /// Where the query categorizes.
     pub metadata: Labels,
+    pub parsed: Labels,
+}
+
+/// Lines in the order they came, those of one label set together.
+#[derive(Default)]
+pub struct Grouped {
+    places: HashMap<Labels, usize>,
+    pub streams: Vec<LogStream>,
+}
+
+impl Grouped {
+    /// Adds a line that passed a pipeline.
+    pub fn push(&mut self, line: &SelectedLine<'_>, processed: Processed<'_>, categorize: bool) {
+        let (labels, metadata, parsed) = match categorize {
+            true => {
+                let categories = processed.categories(line);
+                (categories.stream, categories.metadata, categories.parsed)
+            }
+            false => (processed.labels, Labels::default(), Labels::default()),
+        };
+        let streams = &mut self.streams;
+        let place = *self.places.entry(labels).or_insert_with_key(|labels| {
+            streams.push(LogStream { labels: labels.clone(), entries: Vec::new() });
+            streams.len() - 1
+        });
+        let entry = LogEntry { t_ns: line.t_ns, line: processed.line.into_owned(), metadata, parsed };
+        streams[place].entries.push(entry);
+    }
 }
 
 impl LogEngine {
-    /// At most `limit` lines in `start_ns..end_ns`, newest first when `backward`. Streams are in the order of their first line.
-    #[allow(clippy::too_many_arguments)]
-    pub fn log(
+    /// Hands the lines of a query to `visit`, in the order of its direction, until its limit is full.
+    pub fn visit(
         &self,
         source: &dyn Lines,
-        tenant: &str,
-        selector: &LogSelector,
-        start_ns: i64,
-        end_ns: i64,
-        limit: usize,
-        backward: bool,
-        deadline: Option<Instant>,
-    ) -> Result<Vec<LogStream>, QueryError> {
+        query: &LogQuery<'_>,
+        visit: &mut dyn FnMut(&SelectedLine<'_>, Processed<'_>) -> Visit,
+    ) -> Result<(), QueryError> {
+        let LogQuery { tenant, selector, start_ns, end_ns, backward, deadline, .. } = *query;
+        if query.limit == 0 {
+            return Ok(());
+        }
         let contains = selector.pipeline.literals();
         let matchers = &selector.matchers;
         let request = LineSelect { tenant, matchers, start_ns, end_ns, backward, contains: &contains, deadline };
-        let (mut places, mut streams): (HashMap<Labels, usize>, Vec<LogStream>) = Default::default();
-        let (mut runner, mut taken) = (selector.pipeline.runner(), 0);
-        if limit == 0 {
-            return Ok(streams);
-        }
+        let (mut runner, mut taken, mut last_ns) = (selector.pipeline.runner(), 0, None);
         source.select(&request, &mut |line| {
             let Some(processed) = runner.run(&line) else { return ControlFlow::Continue(()) };
-            let place = *places.entry(processed.labels).or_insert_with_key(|labels| {
-                streams.push(LogStream { labels: labels.clone(), entries: Vec::new() });
-                streams.len() - 1
-            });
-            let entry =
-                LogEntry { t_ns: line.t_ns, line: processed.line.into_owned(), metadata: line.metadata.clone() };
-            streams[place].entries.push(entry);
+            let is_near = |last: i64| line.t_ns.abs_diff(last) < query.interval_ns.unsigned_abs();
+            if last_ns.is_some_and(is_near) {
+                return ControlFlow::Continue(());
+            }
+            last_ns = Some(line.t_ns);
             taken += 1;
-            if taken < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            visit(&line, processed)?;
+            if taken < query.limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
+    }
+
+    /// The lines of a query; streams are in the order of their first line.
+    pub fn log(&self, source: &dyn Lines, query: &LogQuery<'_>) -> Result<Vec<LogStream>, QueryError> {
+        let mut grouped = Grouped::default();
+        self.visit(source, query, &mut |line, processed| {
+            grouped.push(line, processed, query.categorize);
+            ControlFlow::Continue(())
         })?;
-        Ok(streams)
+        Ok(grouped.streams)
     }
 
     /// Evaluates at one instant: a scalar or a vector.
@@ -93,7 +159,8 @@ impl LogEngine {
         deadline: Option<Instant>,
     ) -> Result<Value, QueryError> {
         let leaves = self.leaves(source, tenant, expr, Grid::instant(t_ms), deadline);
-        Ok(self.operators().instant(&leaves, tenant, &expr.expr, t_ms, deadline)?.value)
+        let answer = self.operators().instant(&leaves, tenant, &expr.expr, t_ms, deadline);
+        Ok(answer.map_err(in_lokis_words)?.value)
     }
 
     /// Evaluates at `start_ms`, `start_ms + step_ms`, … up to `end_ms`: a matrix.
@@ -110,7 +177,8 @@ impl LogEngine {
     ) -> Result<Value, QueryError> {
         let steps = (end_ms.saturating_sub(start_ms).max(0) / step_ms.max(1)) as usize + 1;
         let leaves = self.leaves(source, tenant, expr, Grid { start_ms, step_ms, steps }, deadline);
-        Ok(self.operators().range(&leaves, tenant, &expr.expr, start_ms, end_ms, step_ms, deadline)?.value)
+        let answer = self.operators().range(&leaves, tenant, &expr.expr, start_ms, end_ms, step_ms, deadline);
+        Ok(answer.map_err(in_lokis_words)?.value)
     }
 
     /// The engine for everything above the leaves. Leaves have their samples at the very instants of the query.
@@ -129,6 +197,19 @@ impl LogEngine {
         let limits = Limits { max_series: self.max_series, max_samples: self.max_samples, deadline };
         Leaves { source, tenant, ranges: &expr.ranges, grid, limits }
     }
+}
+
+/// Loki names the side, not the series.
+fn in_lokis_words(error: QueryError) -> QueryError {
+    let QueryError::Execution(message) = &error else { return error };
+    if !message.starts_with("found duplicate series for the match group") {
+        return error;
+    }
+    let side = if message.contains("on the left hand-side") { "left" } else { "right" };
+    QueryError::Execution(format!(
+        "found duplicate series on the {side} hand-side;many-to-many matching not allowed: matching labels must be \
+         unique on one side"
+    ))
 }
 
 /// Range aggregations as the series of a PromQL tree.

@@ -2,22 +2,33 @@
 
 use model::Matcher;
 use regex::Regex;
+use template::convert;
 
+use super::ip::IpMatcher;
 use super::pattern::Pattern;
-use super::row::Row;
-use super::units::{parse_bytes, parse_duration_ns};
-use crate::literal::parse_number;
+use super::row::{ERROR, Row};
+
+/// `|=`, `|~`, `|>` and their negations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LineOp {
+    Contains,
+    Regex,
+    Pattern,
+}
 
 #[derive(Debug, Clone)]
 pub(super) enum LineTest {
     Contains(String),
-    Regex(Regex),
-    Pattern(Pattern),
+    /// The pattern as it was written, too.
+    Regex(String, Regex),
+    Pattern(String, Pattern),
+    Ip(IpMatcher),
 }
 
 /// `|= "a" or "b"`: keeps a line if any test holds; the negated forms if none does.
 #[derive(Debug, Clone)]
 pub(super) struct LineFilter {
+    pub op: LineOp,
     pub negated: bool,
     pub any: Vec<LineTest>,
 }
@@ -26,8 +37,9 @@ impl LineFilter {
     pub fn keeps(&self, line: &str) -> bool {
         let holds = |test: &LineTest| match test {
             LineTest::Contains(needle) => memchr::memmem::find(line.as_bytes(), needle.as_bytes()).is_some(),
-            LineTest::Regex(regex) => regex.is_match(line),
-            LineTest::Pattern(pattern) => pattern.matches(line),
+            LineTest::Regex(_, regex) => regex.is_match(line),
+            LineTest::Pattern(_, pattern) => pattern.matches(line),
+            LineTest::Ip(matcher) => matcher.is_in(line),
         };
         self.any.iter().any(holds) != self.negated
     }
@@ -51,62 +63,89 @@ pub(super) enum Comparison {
     LessEqual,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
-    Number,
-    DurationNs,
-    Seconds,
-    Bytes,
+impl Comparison {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Comparison::Equal => "==",
+            Comparison::NotEqual => "!=",
+            Comparison::Greater => ">",
+            Comparison::GreaterEqual => ">=",
+            Comparison::Less => "<",
+            Comparison::LessEqual => "<=",
+        }
+    }
+
+    fn holds<T: PartialOrd>(self, left: T, right: T) -> bool {
+        match self {
+            Comparison::Equal => left == right,
+            Comparison::NotEqual => left != right,
+            Comparison::Greater => left > right,
+            Comparison::GreaterEqual => left >= right,
+            Comparison::Less => left < right,
+            Comparison::LessEqual => left <= right,
+        }
+    }
 }
 
-impl Unit {
-    pub fn parse(self, text: &str) -> Option<f64> {
-        match self {
-            Unit::Number => parse_number(text),
-            Unit::DurationNs => parse_duration_ns(text).map(|ns| ns as f64),
-            Unit::Seconds => parse_duration_ns(text).map(|ns| ns as f64 / 1e9),
-            Unit::Bytes => parse_bytes(text),
-        }
+/// What a label's value is read as, and compared with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Quantity {
+    Number(f64),
+    DurationNs(i64),
+    Bytes(u64),
+}
+
+impl Quantity {
+    /// Whether a label's text compares so; an error if it is not of this kind.
+    fn compare(self, op: Comparison, text: &str) -> Result<bool, String> {
+        Ok(match self {
+            Quantity::Number(value) => op.holds(convert::float(text)?, value),
+            Quantity::DurationNs(value) => op.holds(convert::duration_ns(text)?, value),
+            Quantity::Bytes(value) => op.holds(convert::bytes(text)?, value),
+        })
     }
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum LabelFilter {
     Match(Matcher),
-    Compare { name: String, op: Comparison, value: f64, unit: Unit },
-    And(Box<LabelFilter>, Box<LabelFilter>),
-    Or(Box<LabelFilter>, Box<LabelFilter>),
+    Compare { name: String, op: Comparison, value: Quantity },
+    Ip { name: String, negated: bool, matcher: IpMatcher },
+    All(Vec<LabelFilter>),
+    Any(Vec<LabelFilter>),
 }
 
 impl LabelFilter {
-    /// A value that is no number marks the row with `LabelFilterErr` and keeps it, as in Loki.
+    /// A value that cannot be read marks the row with `LabelFilterErr` and keeps it. All of a conjunction's conditions are
+    /// looked at; of a disjunction's those up to the first that holds.
     pub fn keeps(&self, row: &mut Row<'_>) -> bool {
         match self {
-            LabelFilter::Match(matcher) => matcher.matches(row.get(&matcher.name)),
-            LabelFilter::And(left, right) => left.keeps(row) && right.keeps(row),
-            LabelFilter::Or(left, right) => left.keeps(row) || right.keeps(row),
-            LabelFilter::Compare { name, op, value, unit } => {
-                if row.has_error() {
-                    return true;
-                }
-                let text = row.get(name);
-                if text.is_empty() {
-                    return false;
-                }
-                let Some(number) = unit.parse(text) else {
-                    let details = format!("cannot compare {name}={text:?} with a {unit:?}");
-                    row.fail("LabelFilterErr", &details);
-                    return true;
-                };
-                match op {
-                    Comparison::Equal => number == *value,
-                    Comparison::NotEqual => number != *value,
-                    Comparison::Greater => number > *value,
-                    Comparison::GreaterEqual => number >= *value,
-                    Comparison::Less => number < *value,
-                    Comparison::LessEqual => number <= *value,
-                }
-            }
+            LabelFilter::Match(matcher) => matcher.matches(row.text(&matcher.name)),
+            LabelFilter::All(filters) => filters.iter().fold(true, |all, filter| filter.keeps(row) && all),
+            LabelFilter::Any(filters) => filters.iter().any(|filter| filter.keeps(row)),
+            LabelFilter::Compare { name, op, value } => match row.fields.get(name) {
+                None => false,
+                Some(text) => value.compare(*op, text).unwrap_or_else(|details| {
+                    if !row.has_error() {
+                        row.fail("LabelFilterErr", &details);
+                    }
+                    true
+                }),
+            },
+            LabelFilter::Ip { name, negated, matcher } => match row.fields.get(name) {
+                _ if row.has_error() => true,
+                None => false,
+                Some(text) => matcher.is_in(text) != *negated,
+            },
+        }
+    }
+
+    /// Whether it asks for faulty lines.
+    pub fn names_error(&self) -> bool {
+        match self {
+            LabelFilter::Match(matcher) => matcher.name == ERROR,
+            LabelFilter::All(filters) | LabelFilter::Any(filters) => filters.iter().any(LabelFilter::names_error),
+            LabelFilter::Compare { .. } | LabelFilter::Ip { .. } => false,
         }
     }
 }

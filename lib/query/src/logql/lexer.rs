@@ -1,29 +1,45 @@
-//! Cuts LogQL into tokens. Strings and numbers are PromQL's.
+//! Cuts LogQL into tokens. Strings are PromQL's; numbers, durations and sizes are cut as Loki cuts them.
 
-use super::units::{parse_bytes, parse_duration_ns};
-use crate::literal::{parse_number, quoted_len, unquote};
+use template::convert;
+
+use crate::literal::{quoted_len, unquote};
 use crate::{QueryError, Span};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token {
     Word(String),
     Text(String),
-    Number(f64),
+    /// As it was written: what cannot be read is an error where it is used.
+    Number(String),
     Duration(i64),
-    Bytes(f64),
+    Bytes(u64),
+    /// `[5m]`, in nanoseconds.
+    Range(i64),
+    /// `--strict` and `--keep-empty`.
+    Flag(&'static str),
     Symbol(&'static str),
     End,
 }
+
+/// Words that the grammar knows: messages name them, other words are identifiers.
+const KEYWORDS: &str = "by without bool on ignoring group_left group_right or and unless json regexp logfmt unpack pattern \
+    label_format line_format ip decolorize drop keep unwrap offset rate rate_counter count_over_time bytes_rate \
+    bytes_over_time avg_over_time sum_over_time min_over_time max_over_time stdvar_over_time stddev_over_time \
+    quantile_over_time first_over_time last_over_time absent_over_time vector sum avg max min count stddev stdvar bottomk \
+    topk approx_topk sort sort_desc label_replace variants of approx_count_distinct";
 
 impl Token {
     /// As an error message names it.
     pub fn describe(&self) -> String {
         match self {
-            Token::Word(word) => word.clone(),
+            Token::Word(word) if KEYWORDS.split_whitespace().any(|known| known == word) => word.clone(),
+            Token::Word(_) => "IDENTIFIER".to_owned(),
             Token::Text(_) => "STRING".to_owned(),
             Token::Number(_) => "NUMBER".to_owned(),
             Token::Duration(_) => "DURATION".to_owned(),
             Token::Bytes(_) => "BYTES".to_owned(),
+            Token::Range(_) => "RANGE".to_owned(),
+            Token::Flag(_) => "PARSER_FLAG".to_owned(),
             Token::Symbol(symbol) => (*symbol).to_owned(),
             Token::End => "$end".to_owned(),
         }
@@ -31,39 +47,12 @@ impl Token {
 }
 
 /// Longer ones first.
-const SYMBOLS: [&str; 31] = [
-    "--strict",
-    "--keep-empty",
-    "|=",
-    "|~",
-    "|>",
-    "!=",
-    "!~",
-    "!>",
-    "=~",
-    "==",
-    ">=",
-    "<=",
-    "|",
-    "=",
-    ">",
-    "<",
-    "{",
-    "}",
-    "(",
-    ")",
-    "[",
-    "]",
-    ",",
-    "+",
-    "-",
-    "*",
-    "/",
-    "%",
-    "^",
-    ".",
-    "@",
+const SYMBOLS: [&str; 28] = [
+    "|=", "|~", "|>", "!=", "!~", "!>", "=~", "==", ">=", "<=", "|", "=", ">", "<", "{", "}", "(", ")", "]", ",", "+",
+    "-", "*", "/", "%", "^", ".", "@",
 ];
+
+const FLAGS: [&str; 2] = ["--strict", "--keep-empty"];
 
 /// All tokens with their spans; the last is [`Token::End`].
 pub(super) fn tokens(text: &str) -> Result<Vec<(Token, Span)>, QueryError> {
@@ -106,31 +95,116 @@ fn next(rest: &str) -> Result<(Token, usize), String> {
     }
     if first.is_ascii_alphabetic() || first == '_' {
         let len = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-        let number =
-            matches!(rest[..len].to_ascii_lowercase().as_str(), "inf" | "nan").then(|| parse_number(&rest[..len]));
-        return Ok((number.flatten().map_or_else(|| Token::Word(rest[..len].to_owned()), Token::Number), len));
+        return Ok((Token::Word(rest[..len].to_owned()), len));
+    }
+    if first == '[' {
+        let len = rest.find(']').ok_or("missing closing ']' in duration")?;
+        return Ok((Token::Range(range_ns(&rest[1..len])?), len + 1));
+    }
+    if let Some(flag) = FLAGS.iter().find(|flag| rest.starts_with(**flag)) {
+        return Ok((Token::Flag(flag), flag.len()));
     }
     let is_fraction = first == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit());
     if first.is_ascii_digit() || is_fraction {
-        return quantity(rest);
+        return Ok(quantity(rest));
+    }
+    if first == '-'
+        && let Some((ns, len)) = duration(rest, 1)
+    {
+        return Ok((Token::Duration(ns), len));
     }
     let symbol = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol));
-    symbol.map(|symbol| (Token::Symbol(symbol), symbol.len())).ok_or_else(|| format!("unexpected character {first:?}"))
+    let unexpected = || format!("syntax error: unexpected character {first:?}");
+    symbol.map(|symbol| (Token::Symbol(symbol), symbol.len())).ok_or_else(unexpected)
+}
+
+/// A range, written as Prometheus writes durations.
+fn range_ns(text: &str) -> Result<i64, String> {
+    let bad = || format!("not a valid duration string: {text:?}");
+    let ms = model::parse_duration(text)
+        .map_err(|_| if text.is_empty() { "empty duration string".to_owned() } else { bad() })?;
+    ms.checked_mul(1_000_000).ok_or_else(bad)
+}
+
+/// The length of what follows byte `from` and may belong to a number with a unit.
+fn run_len(rest: &str, from: usize, units: &str) -> usize {
+    let is_part = |c: char| c.is_ascii_digit() || c == '.' || units.contains(c);
+    rest[from..].find(|c| !is_part(c)).unwrap_or(rest.len() - from)
+}
+
+/// The duration at the start of a text whose number ends at byte `from`, and its length.
+fn duration(rest: &str, from: usize) -> Option<(i64, usize)> {
+    let len = from + run_len(rest, from, "nuµmshdwy");
+    if len == from {
+        return None;
+    }
+    let text = &rest[..len];
+    let of_prometheus = || model::parse_duration(text).ok()?.checked_mul(1_000_000);
+    of_prometheus().or_else(|| convert::duration_ns(text).ok()).map(|ns| (ns, len))
 }
 
 /// A number, a duration or a size.
-fn quantity(rest: &str) -> Result<(Token, usize), String> {
-    let mut before = ' ';
-    let is_part = |c: char| {
-        let signs_exponent = matches!(c, '+' | '-') && matches!(before, 'e' | 'E');
-        before = c;
-        c.is_alphanumeric() || matches!(c, '.' | '_') || signs_exponent
-    };
-    let len = rest.len() - rest.trim_start_matches(is_part).len();
-    let raw = &rest[..len];
-    let token = parse_number(raw)
-        .map(Token::Number)
-        .or_else(|| parse_duration_ns(raw).map(Token::Duration))
-        .or_else(|| parse_bytes(raw).map(Token::Bytes));
-    token.map(|token| (token, len)).ok_or_else(|| format!("bad number, duration or size {raw:?}"))
+fn quantity(rest: &str) -> (Token, usize) {
+    let end = number_len(rest);
+    if let Some((ns, len)) = duration(rest, end) {
+        return (Token::Duration(ns), len);
+    }
+    let len = end + run_len(rest, end, "BikKMGTP");
+    if len > end
+        && let Ok(bytes) = convert::bytes(&rest[..len])
+    {
+        return (Token::Bytes(bytes), len);
+    }
+    (Token::Number(rest[..end].to_owned()), end)
+}
+
+fn number_len(rest: &str) -> usize {
+    let bytes = rest.as_bytes();
+    let digits = |from: usize| bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if bytes[0] == b'0' && bytes.get(1).is_some_and(|byte| matches!(byte, b'x' | b'X' | b'o' | b'O')) {
+        return 2 + bytes[2..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    }
+    let mut end = digits(0);
+    if bytes.get(end) == Some(&b'.') {
+        end += 1 + digits(end + 1);
+    }
+    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
+        let exponent = if end + 1 + sign < bytes.len() { digits(end + 1 + sign) } else { 0 };
+        if exponent > 0 {
+            end += 1 + sign + exponent;
+        }
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &[Token]) {
+        let found: Vec<Token> = tokens(text).expect("tokens").into_iter().map(|(token, _)| token).collect();
+        assert_eq!(found[..found.len() - 1], *expected, "{text}");
+    }
+
+    #[test]
+    fn quantities() {
+        use Token::{Bytes, Duration, Number, Range, Symbol, Word};
+        check(
+            "5m 1.5h 1d -5s 90ns",
+            &[5 * 60, 5400, 86_400, -5]
+                .map(|s| Duration(s * 1_000_000_000))
+                .into_iter()
+                .chain([Duration(90)])
+                .collect::<Vec<_>>(),
+        );
+        check("20MB 1.5KiB 3B", &[Bytes(20_000_000), Bytes(1536), Bytes(3)]);
+        check("1mb", &[Duration(60_000_000_000), Word("b".into())]);
+        check("0x10 017 1e3 .5 1.5e-3", &["0x10", "017", "1e3", ".5", "1.5e-3"].map(|n| Number(n.into())));
+        check("1--1", &[Number("1".into()), Symbol("-"), Symbol("-"), Number("1".into())]);
+        check("[1m30s]", &[Range(90_000_000_000)]);
+        for bad in ["[5x]", "[", "[]", "ü", "\"x"] {
+            assert!(tokens(bad).is_err(), "{bad}");
+        }
+    }
 }

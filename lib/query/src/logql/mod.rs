@@ -4,13 +4,13 @@
 //! range aggregations over log queries: operators, vector matching and aggregations are PromQL's own, evaluated by the
 //! same engine ([`crate::Engine`]); only the leaves differ ([`RangeAggregation`]).
 //!
-//! What Loki has and this has not is refused by name while parsing, never ignored: `ip()`, templates beyond
-//! `{{.label}}`, `{{__line__}}` and `{{__timestamp__}}`, `distinct`, `@`, `variants`, and the sketches `approx_topk`.
-//! One difference is by design: a label with an empty value is an absent one, as everywhere in Binnacle.
+//! Beyond Loki's grammar, what cannot be had is refused by name while parsing, never ignored: `variants`, `distinct`, `@`.
+//! What differs from Loki is written down in `docs/logql.md`.
 
 mod engine;
 mod filter;
 mod format;
+mod ip;
 mod json;
 mod lexer;
 mod logfmt;
@@ -18,20 +18,21 @@ mod metric;
 mod parser;
 mod pattern;
 mod pipeline;
+mod print;
 mod range;
 mod row;
 mod selector;
 mod stages;
 #[cfg(test)]
 mod tests;
-mod units;
 
-pub use engine::{LogEngine, LogEntry, LogStream};
+pub use engine::{Grouped, LogEngine, LogEntry, LogQuery, LogStream};
 pub use metric::MetricExpr;
-pub use pipeline::{Pipeline, Processed, Runner};
+pub use pipeline::{Categories, Pipeline, Processed, Runner};
 pub use range::RangeAggregation;
 pub use selector::LogSelector;
-pub use units::{format_duration_ns, parse_bytes, parse_duration_ns};
+
+use model::Matcher;
 
 use crate::QueryError;
 
@@ -49,9 +50,20 @@ pub fn parse(text: &str) -> Result<LogExpr, QueryError> {
     parser::Parser::new(text)?.query()
 }
 
+/// The matchers of a stream selector that stands alone; `{}` has none.
+pub fn parse_matchers(text: &str) -> Result<Vec<Matcher>, QueryError> {
+    parser::Parser::new(text)?.only_matchers()
+}
+
+/// A fault of the query as a whole.
+fn fault(message: impl Into<String>) -> QueryError {
+    QueryError::Parse { line: 0, column: 0, message: message.into() }
+}
+
 /// An error as Loki words it: `parse error at line 1, col 5: …`.
 pub fn describe(error: &QueryError) -> String {
     match error {
+        QueryError::Parse { line: 0, message, .. } => format!("parse error : {message}"),
         QueryError::Parse { line, column, message } => format!("parse error at line {line}, col {column}: {message}"),
         other => other.to_string(),
     }

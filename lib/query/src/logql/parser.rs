@@ -2,23 +2,25 @@
 //!
 //! Nesting is limited, so that nothing that walks a tree later can run out of stack.
 
-use model::{MatchOp, Matcher};
+use model::Matcher;
+use template::convert;
 
-use super::filter::Unit;
+use super::LogExpr;
+use super::fault;
+use super::filter::LabelFilter;
 use super::lexer::{Token, tokens};
 use super::metric::{MetricExpr, leaf, leaf_index};
 use super::pipeline::Pipeline;
-use super::range::{RangeAggregation, RangeOp, Unwrap};
+use super::range::{Conversion, RangeAggregation, RangeOp, Unwrap};
 use super::selector::LogSelector;
-use super::{LogExpr, filter};
 use crate::promql::{
-    Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, Expr, ExprKind, Grouping, Matching, ValueType,
-    check_types, function, type_of,
+    Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, Expr, ExprKind, Grouping, Matching, check_types,
+    function,
 };
 use crate::{QueryError, Span};
 
 const MAX_DEPTH: usize = 100;
-const MAX_TEXT_BYTES: usize = 128 * 1024;
+pub(super) const MAX_TEXT_BYTES: usize = 128 * 1024;
 
 pub(super) struct Parser {
     tokens: Vec<(Token, Span)>,
@@ -33,16 +35,25 @@ struct LogRange {
     range_ns: Option<i64>,
     offset_ns: i64,
     unwrap: Option<Unwrap>,
-    after: Vec<filter::LabelFilter>,
+    after: Vec<LabelFilter>,
 }
+
+const AGGREGATIONS: [AggregateOp; 9] = [
+    AggregateOp::Sum,
+    AggregateOp::Avg,
+    AggregateOp::Min,
+    AggregateOp::Max,
+    AggregateOp::Count,
+    AggregateOp::Stddev,
+    AggregateOp::Stdvar,
+    AggregateOp::Topk,
+    AggregateOp::Bottomk,
+];
 
 impl Parser {
     pub fn new(text: &str) -> Result<Parser, QueryError> {
         if text.len() > MAX_TEXT_BYTES {
-            return Err(QueryError::BadData(format!(
-                "query of {} bytes is over the limit of {MAX_TEXT_BYTES}",
-                text.len()
-            )));
+            return Err(fault(format!("input size too long ({} > {MAX_TEXT_BYTES})", text.len())));
         }
         Ok(Parser { tokens: tokens(text)?, at: 0, depth: 0, ranges: Vec::new() })
     }
@@ -69,7 +80,11 @@ impl Parser {
         &self.tokens[self.at].0
     }
 
-    pub(super) fn span(&self) -> Span {
+    pub(super) fn token_after(&self) -> &Token {
+        self.tokens.get(self.at + 1).map_or(&Token::End, |(token, _)| token)
+    }
+
+    fn span(&self) -> Span {
         self.tokens[self.at].1
     }
 
@@ -85,34 +100,35 @@ impl Parser {
         token
     }
 
-    pub(super) fn mark(&self) -> usize {
-        self.at
-    }
-
-    /// Back to a [`Parser::mark`].
-    pub(super) fn rewind(&mut self, mark: usize) {
-        self.at = mark;
-    }
-
     pub(super) fn eat(&mut self, symbol: &str) -> bool {
         let found = matches!(self.peek(), Token::Symbol(next) if *next == symbol);
         self.at += usize::from(found);
         found
     }
 
+    pub(super) fn peek_is_word(&self, word: &str) -> bool {
+        matches!(self.peek(), Token::Word(next) if next.eq_ignore_ascii_case(word))
+    }
+
     pub(super) fn eat_word(&mut self, word: &str) -> bool {
-        let found = matches!(self.peek(), Token::Word(next) if next == word);
+        let found = self.peek_is_word(word);
         self.at += usize::from(found);
         found
     }
 
     pub(super) fn next_is(&self, symbol: &str) -> bool {
-        matches!(self.tokens.get(self.at + 1), Some((Token::Symbol(next), _)) if *next == symbol)
+        matches!(self.token_after(), Token::Symbol(next) if *next == symbol)
+    }
+
+    /// Whether a call of this name comes: words that name functions are labels too.
+    pub(super) fn is_call(&self, name: &str) -> bool {
+        self.peek_is_word(name) && self.next_is("(")
     }
 
     pub(super) fn unexpected(&self, wanted: &str) -> QueryError {
         let found = self.peek().describe();
-        self.span().error(format!("syntax error: unexpected {found}, expecting {wanted}"))
+        let wanted = if wanted.is_empty() { String::new() } else { format!(", expecting {wanted}") };
+        self.span().error(format!("syntax error: unexpected {found}{wanted}"))
     }
 
     pub(super) fn expect(&mut self, symbol: &str) -> Result<(), QueryError> {
@@ -120,7 +136,7 @@ impl Parser {
     }
 
     fn expect_end(&self) -> Result<(), QueryError> {
-        if *self.peek() == Token::End { Ok(()) } else { Err(self.unexpected("$end")) }
+        if *self.peek() == Token::End { Ok(()) } else { Err(self.unexpected("")) }
     }
 
     pub(super) fn word(&mut self, wanted: &str) -> Result<String, QueryError> {
@@ -157,7 +173,7 @@ impl Parser {
         let start = self.span();
         let matchers = self.matchers()?;
         if matchers.iter().all(Matcher::matches_empty) {
-            return Err(start.error(
+            return Err(fault(
                 "queries require at least one regexp or equality matcher that does not have an empty-compatible value. \
                  For instance, app=~\".*\" does not meet this requirement, but app=~\".+\" will",
             ));
@@ -168,12 +184,21 @@ impl Parser {
         Ok(selector)
     }
 
+    /// `{a="b"}` alone, as endpoints that choose streams take it; it may be empty.
+    pub fn only_matchers(mut self) -> Result<Vec<Matcher>, QueryError> {
+        let matchers = self.matchers()?;
+        self.expect_end().map_err(|_| QueryError::BadData("only label matchers are supported".to_owned()))?;
+        Ok(matchers)
+    }
+
     fn matchers(&mut self) -> Result<Vec<Matcher>, QueryError> {
         self.expect("{")?;
         let mut matchers = Vec::new();
         while !self.eat("}") {
             if !matchers.is_empty() {
-                self.expect(",")?;
+                if !self.eat(",") {
+                    return Err(self.unexpected("} or ,"));
+                }
                 if self.eat("}") {
                     break;
                 }
@@ -184,23 +209,8 @@ impl Parser {
         Ok(matchers)
     }
 
-    /// The operator and value behind a name.
-    pub(super) fn matcher(&mut self, name: String) -> Result<Matcher, QueryError> {
-        let op = match self.peek() {
-            Token::Symbol("=") => MatchOp::Equal,
-            Token::Symbol("!=") => MatchOp::NotEqual,
-            Token::Symbol("=~") => MatchOp::Regex,
-            Token::Symbol("!~") => MatchOp::NotRegex,
-            _ => return Err(self.unexpected("= or != or =~ or !~")),
-        };
-        self.take();
-        let span = self.span();
-        let value = self.text()?;
-        Matcher::new(name, op, value).map_err(|error| span.error(format!("error parsing regexp: {}", error.reason)))
-    }
-
     /// Stages up to what is none.
-    pub(super) fn pipeline(&mut self, pipeline: &mut Pipeline) -> Result<(), QueryError> {
+    fn pipeline(&mut self, pipeline: &mut Pipeline) -> Result<(), QueryError> {
         while let Some(stage) = self.stage()? {
             pipeline.stages.push(stage);
         }
@@ -219,7 +229,15 @@ impl Parser {
             let (mut returns_bool, matching) = self.modifiers(op)?;
             let next = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
             let right = self.expr(next)?;
-            let is_scalar = |side: &Expr| type_of(side) == ValueType::Scalar;
+            for (leg, side) in [("left", &left), ("right", &right)] {
+                if let (true, Some(value)) = (op.is_set(), literal(side)) {
+                    let name = op.as_str();
+                    let message = format!(
+                        "unexpected literal for {leg} leg of logical/set binary operation ({name}): {value:.6}"
+                    );
+                    return Err(fault(message));
+                }
+            }
             returns_bool |= op.is_comparison() && is_scalar(&left) && is_scalar(&right);
             let span = left.span.to(right.span);
             left = Expr {
@@ -233,12 +251,17 @@ impl Parser {
 
     fn binary_op(&self) -> Option<BinaryOp> {
         let name = match self.peek() {
-            Token::Symbol(symbol) => *symbol,
-            Token::Word(word) => word.as_str(),
+            Token::Symbol(symbol) => (*symbol).to_owned(),
+            Token::Word(word) => word.to_ascii_lowercase(),
             _ => return None,
         };
-        let allowed = BinaryOp::ALL.into_iter().filter(|op| !op.is_trim() && *op != BinaryOp::Atan2);
-        allowed.into_iter().find(|op| op.as_str() == name)
+        let op = BinaryOp::ALL.into_iter().find(|op| op.as_str() == name)?;
+        match op {
+            BinaryOp::Div => Some(BinaryOp::DivNonzero),
+            BinaryOp::Mod => Some(BinaryOp::ModNonzero),
+            BinaryOp::Atan2 => None,
+            op => (!op.is_trim()).then_some(op),
+        }
     }
 
     fn modifiers(&mut self, op: BinaryOp) -> Result<(bool, Matching), QueryError> {
@@ -254,10 +277,10 @@ impl Parser {
             let left = self.eat_word("group_left");
             if left || self.eat_word("group_right") {
                 if op.is_set() {
-                    return Err(self.last_span().error(format!("no grouping allowed for {:?} operation", op.as_str())));
+                    return Err(fault(format!("no grouping allowed for {:?} operation", op.as_str())));
                 }
                 matching.cardinality = if left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
-                if *self.peek() == Token::Symbol("(") {
+                if *self.peek() == Token::Symbol("(") && self.lists_labels() {
                     matching.include = self.label_list()?;
                 }
             }
@@ -265,12 +288,21 @@ impl Parser {
         Ok((returns_bool, matching))
     }
 
+    /// Whether the parenthesis that comes holds names, not an expression.
+    fn lists_labels(&self) -> bool {
+        match (self.token_after(), self.tokens.get(self.at + 2).map(|(token, _)| token)) {
+            (Token::Symbol(")"), _) => true,
+            (Token::Word(_), Some(Token::Symbol(symbol))) => matches!(*symbol, ")" | ","),
+            _ => false,
+        }
+    }
+
     fn label_list(&mut self) -> Result<Vec<String>, QueryError> {
         self.expect("(")?;
         let mut labels = Vec::new();
         while !self.eat(")") {
-            if !labels.is_empty() {
-                self.expect(",")?;
+            if !labels.is_empty() && !self.eat(",") {
+                return Err(self.unexpected(") or ,"));
             }
             labels.push(self.word("IDENTIFIER")?);
         }
@@ -290,78 +322,97 @@ impl Parser {
     }
 
     fn number(&mut self) -> Result<f64, QueryError> {
-        match *self.peek() {
-            Token::Number(value) => {
-                self.take();
-                Ok(value)
-            }
-            _ => Err(self.unexpected("NUMBER")),
-        }
+        let Token::Number(text) = self.peek() else { return Err(self.unexpected("NUMBER")) };
+        let reason = |reason| fault(format!("unable to parse literal as a float: {reason}"));
+        let value = convert::float(text).map_err(reason)?;
+        self.take();
+        Ok(value)
     }
 
     fn primary(&mut self) -> Result<Expr, QueryError> {
         let span = self.span();
         match self.peek().clone() {
-            Token::Number(value) => {
-                self.take();
-                Ok(Expr { kind: ExprKind::Number { value, is_duration: false }, span })
-            }
+            Token::Number(_) => Ok(Expr { kind: ExprKind::Number { value: self.number()?, is_duration: false }, span }),
             Token::Symbol("(") => {
                 self.take();
                 let inner = self.expr(0)?;
                 self.expect(")")?;
                 Ok(Expr { kind: ExprKind::Paren(Box::new(inner)), span: span.to(self.last_span()) })
             }
-            Token::Symbol("{") => Err(span.error("unexpected type for binary operation: a log query has no number")),
-            Token::Word(name) => self.named(&name),
-            _ => Err(self.unexpected("a query")),
+            Token::Word(name) => self.named(&name.to_ascii_lowercase()),
+            _ => Err(self.unexpected("")),
         }
     }
 
     fn named(&mut self, name: &str) -> Result<Expr, QueryError> {
         if let Some((_, op)) = RangeOp::ALL.into_iter().find(|(known, _)| *known == name) {
-            return self.range_aggregation(name, op);
+            return self.range_aggregation(op);
         }
-        const AGGREGATIONS: [AggregateOp; 9] = [
-            AggregateOp::Sum,
-            AggregateOp::Avg,
-            AggregateOp::Min,
-            AggregateOp::Max,
-            AggregateOp::Count,
-            AggregateOp::Stddev,
-            AggregateOp::Stdvar,
-            AggregateOp::Topk,
-            AggregateOp::Bottomk,
-        ];
         if let Some(op) = AGGREGATIONS.into_iter().find(|op| op.as_str() == name) {
-            return self.aggregation(op);
+            return self.aggregation(op, name);
         }
         match name {
-            "vector" | "sort" | "sort_desc" | "label_replace" => self.call(name),
-            "approx_topk" | "variants" => Err(self.span().error(format!("{name} is not supported"))),
-            _ => Err(self.unexpected("a query, a function or an aggregation")),
+            // Counted to the end: a sketch is not needed.
+            "approx_topk" => self.aggregation(AggregateOp::Topk, name),
+            "vector" => self.vector(),
+            "sort" | "sort_desc" => self.sort(name),
+            "label_replace" => self.label_replace(),
+            "variants" => Err(fault("multi variant queries are disabled for this instance")),
+            _ => Err(self.unexpected("")),
         }
     }
 
-    fn call(&mut self, name: &str) -> Result<Expr, QueryError> {
+    fn call(&self, name: &str, args: Vec<Expr>, span: Span) -> Expr {
+        let function = function(name).unwrap_or_else(|| unreachable!("a PromQL function too"));
+        Expr { kind: ExprKind::Call(Call { function, args }), span: span.to(self.last_span()) }
+    }
+
+    fn vector(&mut self) -> Result<Expr, QueryError> {
         let span = self.span();
         self.take();
-        let function = function(name).unwrap_or_else(|| unreachable!("a PromQL function too"));
         self.expect("(")?;
-        let mut args = Vec::new();
-        while !self.eat(")") {
-            if !args.is_empty() {
-                self.expect(",")?;
-            }
-            args.push(match self.peek().clone() {
-                Token::Text(text) => {
-                    self.take();
-                    Expr { kind: ExprKind::Text(text), span: self.last_span() }
-                }
-                _ => self.expr(0)?,
-            });
+        let argument = self.span();
+        let value = self.number()?;
+        self.expect(")")?;
+        Ok(self.call(
+            "vector",
+            vec![Expr { kind: ExprKind::Number { value, is_duration: false }, span: argument }],
+            span,
+        ))
+    }
+
+    fn sort(&mut self, name: &str) -> Result<Expr, QueryError> {
+        let span = self.span();
+        self.take();
+        let before = self.grouping()?;
+        self.expect("(")?;
+        let operand = self.expr(0)?;
+        self.expect(")")?;
+        if before.is_some() || self.grouping()?.is_some() {
+            return Err(fault("sort and sort_desc doesn't allow grouping by "));
         }
-        Ok(Expr { kind: ExprKind::Call(Call { function, args }), span: span.to(self.last_span()) })
+        Ok(self.call(name, vec![operand], span))
+    }
+
+    fn label_replace(&mut self) -> Result<Expr, QueryError> {
+        let span = self.span();
+        self.take();
+        self.expect("(")?;
+        let mut args = vec![self.expr(0)?];
+        for _ in 0..4 {
+            self.expect(",")?;
+            let span = self.span();
+            args.push(Expr { kind: ExprKind::Text(self.text()?), span });
+        }
+        self.expect(")")?;
+        if let Some(Expr { kind: ExprKind::Text(pattern), .. }) = args.last()
+            && let Err(error) = regex::Regex::new(&format!("^(?:{pattern})$"))
+        {
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or("").trim_start_matches("error: ");
+            return Err(fault(format!("invalid regex in label_replace: error parsing regexp: {reason}")));
+        }
+        Ok(self.call("label_replace", args, span))
     }
 
     fn grouping(&mut self) -> Result<Option<Grouping>, QueryError> {
@@ -372,47 +423,77 @@ impl Parser {
         Ok(Some(Grouping { without, labels: self.label_list()? }))
     }
 
-    fn aggregation(&mut self, op: AggregateOp) -> Result<Expr, QueryError> {
+    /// The `k` of `topk`.
+    fn count(&mut self, name: &str) -> Result<Expr, QueryError> {
+        let Token::Number(text) = self.peek().clone() else {
+            return Err(fault(format!("parameter required for operation {name}")));
+        };
+        let span = self.span();
+        self.take();
+        self.expect(",")?;
+        match text.parse::<u32>() {
+            Ok(0) => Err(fault(format!("invalid parameter (must be greater than 0) {name}({text}"))),
+            Ok(count) => Ok(Expr { kind: ExprKind::Number { value: count.into(), is_duration: false }, span }),
+            Err(_) => Err(fault(format!("invalid parameter {name}({text},"))),
+        }
+    }
+
+    fn aggregation(&mut self, op: AggregateOp, name: &str) -> Result<Expr, QueryError> {
         let span = self.span();
         self.take();
         let before = self.grouping()?;
         self.expect("(")?;
         let param = match op.param_type() {
-            Some(_) => {
-                let number = self.expr(0)?;
-                self.expect(",")?;
-                Some(number)
-            }
+            Some(_) => Some(self.count(name)?),
             None => None,
         };
+        if let (None, Token::Number(text), true) = (&param, self.peek().clone(), self.next_is(",")) {
+            return Err(fault(format!("unsupported parameter for operation {name}({text},")));
+        }
         let operand = self.expr(0)?;
         self.expect(")")?;
         let behind = if before.is_none() { self.grouping()? } else { None };
-        let grouping = before.or(behind).unwrap_or_default();
+        let grouping = before.or(behind);
+        if name == "approx_topk" && grouping.is_some() {
+            return Err(fault("grouping not allowed for approx_topk aggregation"));
+        }
+        let grouping = grouping.unwrap_or_default();
         // Summing while counting spares a series per distinct label set.
         if let (AggregateOp::Sum, Some(index)) = (op, leaf_index(&operand)) {
             let range = &mut self.ranges[index];
-            if range.op.is_additive() && range.grouping.is_none() {
-                range.grouping = Some(grouping.clone());
+            if range.op.is_additive() {
+                range.summed = Some(grouping.clone());
             }
         }
         let aggregate = Aggregate { op, param, operand, grouping };
         Ok(Expr { kind: ExprKind::Aggregate(Box::new(aggregate)), span: span.to(self.last_span()) })
     }
 
-    fn range_aggregation(&mut self, name: &str, op: RangeOp) -> Result<Expr, QueryError> {
-        let span = self.span();
+    fn range_aggregation(&mut self, op: RangeOp) -> Result<Expr, QueryError> {
+        let (span, name) = (self.span(), op.as_str());
         self.take();
         self.expect("(")?;
-        let param = match op {
-            RangeOp::Quantile => {
-                let negative = self.eat("-");
-                let number = self.number()?;
-                self.expect(",")?;
-                if negative { -number } else { number }
+        let (mut param, mut counted) = (0.0, String::new());
+        match op {
+            RangeOp::Quantile if !matches!(self.peek(), Token::Number(_)) => {
+                let is_query = matches!(self.peek(), Token::Symbol("{" | "("));
+                let missing = || fault(format!("parameter required for operation {name}"));
+                return Err(if is_query { missing() } else { self.unexpected("NUMBER or { or (") });
             }
-            _ => 0.0,
-        };
+            RangeOp::Quantile => {
+                param = self.number()?;
+                self.expect(",")?;
+            }
+            RangeOp::CountDistinct => {
+                counted = self.word("IDENTIFIER")?;
+                self.expect(",")?;
+            }
+            _ => {
+                if let Token::Number(text) = self.peek() {
+                    return Err(fault(format!("parameter {text} not supported for operation {name}")));
+                }
+            }
+        }
         let opened = std::iter::from_fn(|| self.eat("(").then_some(())).count();
         let mut read = LogRange::default();
         let mut selector = self.log_selector()?;
@@ -424,17 +505,21 @@ impl Parser {
         let Some(range_ns) = read.range_ns else { return Err(self.unexpected("RANGE")) };
         self.expect(")")?;
         let grouping = self.grouping()?;
-        let fault = match (&read.unwrap, &grouping) {
-            (None, _) if op.needs_unwrap() => format!("invalid aggregation {name} without unwrap"),
-            (Some(_), _) if !op.takes_unwrap() => format!("invalid aggregation {name} with unwrap"),
-            (_, Some(_)) if !op.takes_grouping() => format!("grouping not allowed for {name} aggregation"),
-            _ => String::new(),
-        };
-        if !fault.is_empty() {
-            return Err(span.error(fault));
-        }
         let LogRange { offset_ns, unwrap, after, .. } = read;
-        self.ranges.push(RangeAggregation { op, selector, unwrap, after, range_ns, offset_ns, grouping, param });
+        let range = RangeAggregation {
+            op,
+            selector,
+            unwrap,
+            after,
+            range_ns,
+            offset_ns,
+            grouping,
+            param,
+            counted,
+            summed: None,
+        };
+        range.check()?;
+        self.ranges.push(range);
         Ok(leaf(self.ranges.len() - 1, span.to(self.last_span())))
     }
 
@@ -442,15 +527,13 @@ impl Parser {
     fn range_parts(&mut self, selector: &mut LogSelector, read: &mut LogRange) -> Result<(), QueryError> {
         loop {
             let span = self.span();
-            if self.eat("[") {
-                let range_ns = self.duration()?;
-                self.expect("]")?;
+            if let Token::Range(range_ns) = *self.peek() {
+                self.take();
                 if range_ns <= 0 || read.range_ns.replace(range_ns).is_some() {
                     return Err(span.error("a range is one positive duration"));
                 }
             } else if self.eat_word("offset") {
-                let sign = if self.eat("-") { -1 } else { 1 };
-                read.offset_ns = sign * self.duration()?;
+                read.offset_ns = self.duration()?;
             } else if *self.peek() == Token::Symbol("|") && self.word_after_is("unwrap") {
                 self.at += 2;
                 if read.unwrap.replace(self.unwrap_operand()?).is_some() {
@@ -470,18 +553,15 @@ impl Parser {
     }
 
     pub(super) fn word_after_is(&self, word: &str) -> bool {
-        matches!(self.tokens.get(self.at + 1), Some((Token::Word(next), _)) if next == word)
+        matches!(self.token_after(), Token::Word(next) if next.eq_ignore_ascii_case(word))
     }
 
     fn duration(&mut self) -> Result<i64, QueryError> {
+        let sign = if self.eat("-") { -1 } else { 1 };
         match *self.peek() {
             Token::Duration(ns) => {
                 self.take();
-                Ok(ns)
-            }
-            Token::Number(0.0) => {
-                self.take();
-                Ok(0)
+                Ok(sign * ns)
             }
             _ => Err(self.unexpected("DURATION")),
         }
@@ -489,20 +569,30 @@ impl Parser {
 
     fn unwrap_operand(&mut self) -> Result<Unwrap, QueryError> {
         let name = self.word("IDENTIFIER")?;
-        if !self.eat("(") {
-            return Ok(Unwrap { label: name, unit: Unit::Number });
+        if *self.peek() != Token::Symbol("(") {
+            return Ok(Unwrap { label: name, conversion: Conversion::Float });
         }
-        let unit = match name.as_str() {
-            "duration" | "duration_seconds" => Unit::Seconds,
-            "bytes" => Unit::Bytes,
-            _ => {
-                return Err(self
-                    .last_span()
-                    .error(format!("unknown conversion {name}: duration, duration_seconds or bytes")));
-            }
-        };
+        let known = Conversion::ALL.into_iter().find(|(known, _)| *known == name.to_ascii_lowercase());
+        let Some((_, conversion)) = known else { return Err(self.unexpected("")) };
+        self.take();
         let label = self.word("IDENTIFIER")?;
         self.expect(")")?;
-        Ok(Unwrap { label, unit })
+        Ok(Unwrap { label, conversion })
+    }
+}
+
+/// The value of a number, directly or in parentheses.
+fn literal(expr: &Expr) -> Option<f64> {
+    match expr.unwrapped().kind {
+        ExprKind::Number { value, .. } => Some(value),
+        _ => None,
+    }
+}
+
+fn is_scalar(expr: &Expr) -> bool {
+    match &expr.unwrapped().kind {
+        ExprKind::Number { .. } => true,
+        ExprKind::Binary(binary) => is_scalar(&binary.left) && is_scalar(&binary.right),
+        _ => false,
     }
 }

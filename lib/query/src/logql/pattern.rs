@@ -21,17 +21,19 @@ fn capture_len(text: &str) -> Option<usize> {
 }
 
 impl Pattern {
-    pub fn parse(text: &str) -> Result<Pattern, String> {
+    fn parse(text: &str) -> Result<Pattern, String> {
         let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
+        let mut before: Option<&str> = None;
         while let Some(c) = rest.chars().next() {
             if let Some(len) = capture_len(rest) {
                 if !literal.is_empty() {
                     parts.push(Part::Literal(std::mem::take(&mut literal)));
                 }
-                let name = &rest[1..len - 1];
-                if matches!(parts.last(), Some(Part::Capture(_))) {
-                    return Err(format!("found consecutive capture {:?}: a literal must stand between", &rest[..len]));
+                let (written, name) = (&rest[..len], &rest[1..len - 1]);
+                if let (Some(before), Some(Part::Capture(_))) = (before, parts.last()) {
+                    return Err(format!("found consecutive capture '{before}{written}': invalid expression"));
                 }
+                before = Some(written);
                 parts.push(Part::Capture((name != "_").then(|| name.to_owned())));
                 rest = &rest[len..];
             } else {
@@ -54,7 +56,7 @@ impl Pattern {
         }
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(format!("duplicate capture name {:?}", pair[0])),
+            Some(pair) => Err(format!("duplicate capture name ({}): invalid expression", pair[0])),
             None => Ok(pattern),
         }
     }
@@ -63,7 +65,7 @@ impl Pattern {
     pub fn testing(text: &str) -> Result<Pattern, String> {
         let pattern = Pattern::parse(text)?;
         if let Some(name) = pattern.names().next() {
-            return Err(format!("a line filter's pattern has only unnamed captures (<_>), not <{name}>"));
+            return Err(format!("named captures are not allowed: found '<{name}>'"));
         }
         Ok(pattern)
     }
@@ -99,24 +101,21 @@ impl Pattern {
         close(&mut open, rest);
     }
 
-    /// Whether the whole line is of this form.
+    /// Whether a line is of this form, up to its end. Captures hold at least one byte. As in Loki, what stands before a
+    /// literal at the very beginning does not matter.
     pub fn matches(&self, line: &str) -> bool {
+        if line.is_empty() || self.parts.is_empty() {
+            return line.is_empty() && self.parts.is_empty();
+        }
         let mut rest = line;
         for (i, part) in self.parts.iter().enumerate() {
             let Part::Literal(literal) = part else { continue };
-            let is_last = i + 1 == self.parts.len();
-            rest = match (i == 0, is_last) {
-                (true, true) => return rest == literal,
-                (true, false) if rest.starts_with(literal.as_str()) => &rest[literal.len()..],
-                (false, true) => return rest.ends_with(literal.as_str()),
-                (false, false) => match rest.find(literal.as_str()) {
-                    Some(at) => &rest[at + literal.len()..],
-                    None => return false,
-                },
+            match rest.find(literal.as_str()) {
+                Some(at) if i == 0 || at > 0 => rest = &rest[at + literal.len()..],
                 _ => return false,
-            };
+            }
         }
-        matches!(self.parts.last(), Some(Part::Capture(_)))
+        matches!(self.parts.last(), Some(Part::Capture(_))) != rest.is_empty()
     }
 }
 
@@ -154,9 +153,14 @@ mod tests {
         };
         check("<_> took <_>ms", "GET took 5ms", true);
         check("<_> took <_>ms", "GET took 5ms!", false);
-        check("GET <_>", "a GET b", false);
+        check("<_> took <_>ms", " took 5ms", false);
+        check("GET <_>", "GET ", false);
+        check("GET <_>", "a GET b", true);
         check("<_>end<_>", "the end of it", true);
         check("exact", "exact", true);
+        check("exact", "exactly", false);
+        check("", "", true);
+        check("<_>", "", false);
         assert!(Pattern::testing("<a>").is_err());
     }
 }

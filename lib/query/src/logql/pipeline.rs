@@ -2,25 +2,30 @@
 
 use std::borrow::Cow;
 
-use model::{Labels, LabelsBuilder, Matcher};
+use model::{Labels, Matcher};
 use regex::Regex;
 
 use super::filter::{LabelFilter, LineFilter};
 use super::format::Template;
-use super::json::{self, Step};
+use super::json::{self, Kind, Step};
 use super::logfmt;
 use super::pattern::Pattern;
-use super::row::Row;
+use super::row::{ERROR, ERROR_DETAILS, Fields, Origin, PRESERVE_ERROR, Row};
 use crate::SelectedLine;
 
 #[derive(Debug, Clone)]
 pub(super) enum Stage {
     Line(LineFilter),
     Label(LabelFilter),
-    Json(Vec<(String, Vec<Step>)>),
-    Logfmt { strict: bool, keep_empty: bool, fields: Vec<(String, String)> },
-    Regexp(Regex),
-    Pattern(Pattern),
+    /// Labels and the paths that they are taken from; all that is there if none is named.
+    Json(Vec<(String, String, Vec<Step>)>),
+    Logfmt {
+        strict: bool,
+        keep_empty: bool,
+        fields: Vec<(String, String)>,
+    },
+    Regexp(String, Regex),
+    Pattern(String, Pattern),
     Unpack,
     Decolorize(Regex),
     LineFormat(Template),
@@ -63,6 +68,31 @@ pub struct Processed<'a> {
     /// Of the stream, its structured metadata, and what was parsed.
     pub labels: Labels,
     pub line: Cow<'a, str>,
+    /// The labels with their origins, where a stage may have changed them.
+    pub(super) changed: Option<Fields>,
+}
+
+/// Labels by where they come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Categories {
+    pub stream: Labels,
+    pub metadata: Labels,
+    pub parsed: Labels,
+}
+
+impl Processed<'_> {
+    pub fn categories(&self, line: &SelectedLine<'_>) -> Categories {
+        let merged;
+        let fields = match &self.changed {
+            Some(fields) => fields,
+            None => {
+                merged = Fields::of(line.labels, line.metadata);
+                &merged
+            }
+        };
+        let of = |origin: Origin| fields.chosen(|field| field.origin == origin);
+        Categories { stream: of(Origin::Stream), metadata: of(Origin::Metadata), parsed: of(Origin::Parsed) }
+    }
 }
 
 impl Pipeline {
@@ -79,18 +109,39 @@ impl Pipeline {
         untouched.filter_map(literal).collect()
     }
 
+    /// Whether a filter asks for faulty lines.
+    pub(super) fn names_error(&self) -> bool {
+        self.stages.iter().any(|stage| matches!(stage, Stage::Label(filter) if filter.names_error()))
+    }
+
     /// Runs lines through the stages, remembering labels between them.
     pub fn runner(&self) -> Runner<'_> {
-        let changes_labels = self.stages.iter().any(|stage| !matches!(stage, Stage::Line(_) | Stage::Decolorize(_)));
-        Runner { pipeline: self, changes_labels, merged: Default::default() }
+        self.runner_of(false)
+    }
+
+    /// For a metric query, faulty lines are marked where it asks for them.
+    pub(super) fn runner_of(&self, preserves_errors: bool) -> Runner<'_> {
+        let changes = |stage: &Stage| !matches!(stage, Stage::Line(_) | Stage::Decolorize(_));
+        let changes_labels = self.stages.iter().any(changes);
+        Runner { pipeline: self, changes_labels, preserves_errors, merged: Merged::default() }
     }
 }
 
-/// Runs lines through a pipeline. Neighbouring lines mostly have the same labels: they are joined once.
+/// The labels of a line before the pipeline, remembered: neighbouring lines mostly have the same.
+#[derive(Default)]
+struct Merged {
+    stream: Labels,
+    metadata: Labels,
+    labels: Labels,
+    fields: Fields,
+}
+
+/// Runs lines through a pipeline.
 pub struct Runner<'p> {
     pipeline: &'p Pipeline,
     changes_labels: bool,
-    merged: (Labels, Labels, Labels),
+    preserves_errors: bool,
+    merged: Merged,
 }
 
 impl Runner<'_> {
@@ -103,31 +154,46 @@ impl Runner<'_> {
         if !filters.iter().all(passes) {
             return None;
         }
-        let labels = self.merge(line.labels, line.metadata);
+        self.merge(line.labels, line.metadata);
         if rest.is_empty() {
-            return Some(Processed { labels, line: Cow::Borrowed(line.text) });
+            let labels = self.merged.labels.clone();
+            return Some(Processed { labels, line: Cow::Borrowed(line.text), changed: None });
         }
-        let builder = if self.changes_labels { labels.to_builder() } else { LabelsBuilder::default() };
-        let mut row = Row { stream: line.labels, labels: builder, line: Cow::Borrowed(line.text), t_ns: line.t_ns };
+        let mut row = self.row(line);
         if !rest.iter().all(|stage| stage.apply(&mut row)) {
             return None;
         }
-        let labels = if self.changes_labels { row.labels.build() } else { labels };
-        Some(Processed { labels, line: row.line })
+        let (fields, line) = (row.fields, row.line);
+        let labels = if self.changes_labels { fields.labels() } else { self.merged.labels.clone() };
+        Some(Processed { labels, line, changed: self.changes_labels.then_some(fields) })
     }
 
-    fn merge(&mut self, stream: &Labels, metadata: &Labels) -> Labels {
-        if self.merged.0 != *stream || self.merged.1 != *metadata {
-            let mut labels = stream.to_builder();
-            for label in metadata {
-                match stream.get(&label.name) {
-                    Some(_) => labels.set(format!("{}_extracted", label.name), label.value.clone()),
-                    None => labels.set(label.name.clone(), label.value.clone()),
-                };
-            }
-            self.merged = (stream.clone(), metadata.clone(), labels.build());
+    fn row<'a>(&self, line: &SelectedLine<'a>) -> Row<'a> {
+        Row {
+            stream: line.labels,
+            fields: self.merged.fields.clone(),
+            line: Cow::Borrowed(line.text),
+            t_ns: line.t_ns,
+            preserves_errors: self.preserves_errors,
         }
-        self.merged.2.clone()
+    }
+
+    /// The row behind the pipeline, for what a range aggregation does with it.
+    pub(super) fn row_behind<'a>(&self, line: &SelectedLine<'a>, processed: Processed<'a>) -> Row<'a> {
+        let mut row = self.row(line);
+        row.line = processed.line;
+        if let Some(fields) = processed.changed {
+            row.fields = fields;
+        }
+        row
+    }
+
+    fn merge(&mut self, stream: &Labels, metadata: &Labels) {
+        if self.merged.stream != *stream || self.merged.metadata != *metadata || self.merged.labels.is_empty() {
+            let fields = Fields::of(stream, metadata);
+            let labels = if metadata.is_empty() { stream.clone() } else { fields.labels() };
+            self.merged = Merged { stream: stream.clone(), metadata: metadata.clone(), labels, fields };
+        }
     }
 }
 
@@ -137,19 +203,23 @@ impl Stage {
         match self {
             Stage::Line(filter) => return filter.keeps(&row.line),
             Stage::Label(filter) => return filter.keeps(row),
-            Stage::Json(paths) => parse_json(row, paths),
-            Stage::Logfmt { strict, keep_empty, fields } => parse_logfmt(row, *strict, *keep_empty, fields),
-            Stage::Regexp(regex) => {
+            Stage::Json(paths) if paths.is_empty() => parse_json(row),
+            Stage::Json(paths) => pick_json(row, paths),
+            Stage::Logfmt { strict, keep_empty, fields } if fields.is_empty() => {
+                parse_logfmt(row, *strict, *keep_empty)
+            }
+            Stage::Logfmt { strict, fields, .. } => pick_logfmt(row, *strict, fields),
+            Stage::Regexp(_, regex) => {
                 let line = row.line.clone();
                 if let Some(captures) = regex.captures(&line) {
                     for name in regex.capture_names().flatten() {
-                        row.extracted(name, captures.name(name).map_or("", |found| found.as_str()));
+                        row.extract(name, captures.name(name).map_or("", |found| found.as_str()));
                     }
                 }
             }
-            Stage::Pattern(pattern) => {
+            Stage::Pattern(_, pattern) => {
                 let line = row.line.clone();
-                pattern.extract(&line, |name, value| row.extracted(name, value));
+                pattern.extract(&line, |name, value| row.extract(name, value));
             }
             Stage::Unpack => unpack(row),
             Stage::Decolorize(codes) => {
@@ -157,82 +227,141 @@ impl Stage {
                     row.line = Cow::Owned(plain);
                 }
             }
-            Stage::LineFormat(template) => row.line = Cow::Owned(template.render(row)),
-            Stage::LabelFormat(formats) => {
-                for (target, source) in formats {
-                    let value = match source {
-                        LabelSource::Template(template) => template.render(row),
-                        LabelSource::Rename(from) => {
-                            let value = row.get(from).to_owned();
-                            row.labels.remove(from);
-                            value
-                        }
-                    };
-                    row.labels.set(target.as_str(), value);
-                }
+            Stage::LineFormat(template) => match template.render(&row.fields, &row.line, row.t_ns) {
+                Ok(line) => row.line = Cow::Owned(line),
+                Err(details) => row.fail("TemplateFormatErr", &details),
+            },
+            Stage::LabelFormat(formats) => format_labels(row, formats),
+            Stage::Drop(chosen) => {
+                row.fields.retain(|field| !chosen.iter().any(|one| one.is(&field.label.name, &field.label.value)));
             }
-            Stage::Drop(chosen) => choose(row, chosen, false),
-            Stage::Keep(chosen) => choose(row, chosen, true),
+            Stage::Keep(chosen) => row.fields.retain(|field| {
+                let (name, value) = (&*field.label.name, &*field.label.value);
+                matches!(name, ERROR | ERROR_DETAILS | PRESERVE_ERROR) || chosen.iter().any(|one| one.is(name, value))
+            }),
         }
         true
     }
 }
 
-fn choose(row: &mut Row<'_>, chosen: &[Chosen], keep: bool) {
-    let labels = std::mem::take(&mut row.labels).build();
-    for label in &labels {
-        let is_chosen = chosen.iter().any(|one| one.is(&label.name, &label.value));
-        if is_chosen == keep || (keep && label.name.starts_with("__error")) {
-            row.labels.set(label.name.clone(), label.value.clone());
+/// Templates see the labels as they were before the first of them.
+fn format_labels(row: &mut Row<'_>, formats: &[(String, LabelSource)]) {
+    let mut seen: Option<Fields> = None;
+    for (target, source) in formats {
+        match source {
+            LabelSource::Template(template) => {
+                let fields = seen.get_or_insert_with(|| row.fields.clone());
+                match template.render(fields, &row.line, row.t_ns) {
+                    Ok(value) => row.set(target, &value),
+                    Err(details) => row.fail("TemplateFormatErr", &details),
+                }
+            }
+            LabelSource::Rename(from) => {
+                if let Some(field) = row.fields.find(from) {
+                    let value = field.label.value.clone();
+                    row.fields.set(target, value, Origin::Parsed);
+                    if from != target {
+                        row.fields.remove(from);
+                    }
+                }
+            }
         }
     }
 }
 
-fn parse_json(row: &mut Row<'_>, paths: &[(String, Vec<Step>)]) {
-    let object = match json::parse_object(&row.line) {
-        Ok(object) => object,
-        Err(details) => return row.fail("JSONParserErr", &details),
-    };
-    if paths.is_empty() {
-        return json::flatten(&object, "", &mut |name, value| row.extracted(name, value));
-    }
-    for (name, path) in paths {
-        row.extracted(name, &json::at_path(&object, path).unwrap_or_default());
+const JSON_ERROR: &str = "JSONParserErr";
+
+fn parse_json(row: &mut Row<'_>) {
+    let line = row.line.clone();
+    if let Err(details) = json::flatten(&line, &mut |name, value| row.extract(name, value)) {
+        row.fail_parsing(JSON_ERROR, details);
     }
 }
 
-fn parse_logfmt(row: &mut Row<'_>, strict: bool, keep_empty: bool, fields: &[(String, String)]) {
+/// Labels by path; one that is not there is empty.
+fn pick_json(row: &mut Row<'_>, paths: &[(String, String, Vec<Step>)]) {
+    let line = row.line.clone();
+    match line.as_bytes().first() {
+        None => return,
+        Some(b'"' | b'{' | b'[') => {}
+        Some(_) => return row.fail_parsing(JSON_ERROR, ""),
+    }
+    for (name, _, path) in paths {
+        let value = match json::at_path(&line, path) {
+            Ok(value) => value,
+            Err(details) => {
+                row.fail_parsing(JSON_ERROR, details);
+                None
+            }
+        };
+        match value {
+            Some(raw) => {
+                let name = row.parsed_name(name).into_owned();
+                row.set(&name, &raw.value());
+            }
+            None if row.fields.find(name).is_none() => row.set(name, ""),
+            None => {}
+        }
+    }
+}
+
+const LOGFMT_ERROR: &str = "LogfmtParserErr";
+
+fn parse_logfmt(row: &mut Row<'_>, strict: bool, keep_empty: bool) {
     let line = row.line.clone();
     let fault = logfmt::pairs(&line, strict, |key, value| {
-        if value.is_empty() && !keep_empty {
-            return;
-        }
-        if fields.is_empty() {
-            return row.extracted(&json::sanitized(key), value);
-        }
-        for (name, _) in fields.iter().filter(|(_, wanted)| wanted == key) {
-            row.extracted(name, value);
+        if !value.is_empty() || keep_empty {
+            row.extract(&json::sanitized(key), &value.replace('\u{FFFD}', " "));
         }
     });
     if let (Some(details), true) = (fault, strict) {
-        row.fail("LogfmtParserErr", &details);
+        row.fail_parsing(LOGFMT_ERROR, &details);
+    }
+}
+
+/// Labels by key; one that is not there is empty.
+fn pick_logfmt(row: &mut Row<'_>, strict: bool, fields: &[(String, String)]) {
+    let line = row.line.clone();
+    for (name, _) in fields {
+        if row.parsed_name(name) == *name {
+            row.set(name, "");
+        }
+    }
+    let fault = logfmt::pairs(&line, strict, |key, value| {
+        let key = json::sanitized(key);
+        for (name, _) in fields.iter().filter(|(_, wanted)| *wanted == key) {
+            let name = row.parsed_name(name).into_owned();
+            row.set(&name, value);
+        }
+    });
+    if let (Some(details), true) = (fault, strict) {
+        row.fail_parsing(LOGFMT_ERROR, &details);
     }
 }
 
 /// The inverse of Promtail's `pack`: an object of strings, the line under `_entry`.
 fn unpack(row: &mut Row<'_>) {
-    let object = match json::parse_object(&row.line) {
-        Ok(object) => object,
-        Err(details) => return row.fail("JSONParserErr", &details),
-    };
-    if !object.contains_key("_entry") {
+    let line = row.line.clone();
+    if line.is_empty() {
         return;
     }
-    for (key, value) in &object {
-        match value.as_str() {
-            Some(entry) if key == "_entry" => row.line = Cow::Owned(entry.to_owned()),
-            Some(text) => row.extracted(&json::sanitized(key), text),
-            None => {}
+    if !line.starts_with('{') {
+        return row.fail_parsing(JSON_ERROR, "expecting json object(6), but it is not");
+    }
+    let (mut entry, mut found) = (None, Vec::new());
+    let outcome = json::each_member(&line, &mut |key, value| {
+        if value.kind == Kind::Text {
+            let text = value.value().into_owned();
+            if key == "_entry" { entry = Some(text) } else { found.push((json::sanitized(key), text)) }
         }
+        Ok(())
+    });
+    match (outcome, entry) {
+        (Err(details), _) => row.fail_parsing(JSON_ERROR, details),
+        (Ok(()), Some(entry)) => {
+            found.iter().for_each(|(name, value)| row.extract(name, value));
+            row.line = Cow::Owned(entry);
+        }
+        (Ok(()), None) => {}
     }
 }

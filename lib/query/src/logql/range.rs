@@ -1,13 +1,20 @@
 //! Range aggregations: from the lines in `(t - range, t]` to a value per series and step.
+//!
+//! A line that a stage failed on stays a series of its own, whatever the grouping, and fails the query where a step sees
+//! it, unless the query asks for such lines by a filter on `__error__`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use model::{Labels, LabelsBuilder, MatchOp, NS_PER_MS};
+use model::{Labels, MatchOp, NS_PER_MS};
+use template::convert;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::filter::{LabelFilter, Unit};
-use super::row::{ERROR, Row};
+use super::fault;
+use super::filter::LabelFilter;
+use super::pipeline::{Processed, Runner};
+use super::row::{ERROR, ERROR_DETAILS, Field, Origin, PRESERVE_ERROR, Row};
 use super::selector::LogSelector;
 use crate::engine::{Grid, counter_rate, mean, quantile, sum, variance};
 use crate::promql::Grouping;
@@ -30,10 +37,11 @@ pub(super) enum RangeOp {
     First,
     Last,
     Absent,
+    CountDistinct,
 }
 
 impl RangeOp {
-    pub const ALL: [(&str, RangeOp); 15] = [
+    pub const ALL: [(&str, RangeOp); 16] = [
         ("rate", RangeOp::Rate),
         ("rate_counter", RangeOp::RateCounter),
         ("count_over_time", RangeOp::Count),
@@ -49,17 +57,19 @@ impl RangeOp {
         ("first_over_time", RangeOp::First),
         ("last_over_time", RangeOp::Last),
         ("absent_over_time", RangeOp::Absent),
+        ("approx_count_distinct", RangeOp::CountDistinct),
     ];
 
-    pub fn needs_unwrap(self) -> bool {
+    pub fn as_str(self) -> &'static str {
+        let found = RangeOp::ALL.into_iter().find(|(_, op)| *op == self);
+        found.map_or("", |(name, _)| name)
+    }
+
+    fn needs_unwrap(self) -> bool {
         !self.counts_lines() && !matches!(self, RangeOp::Rate | RangeOp::Absent)
     }
 
-    pub fn takes_unwrap(self) -> bool {
-        !self.counts_lines()
-    }
-
-    pub fn takes_grouping(self) -> bool {
+    fn takes_grouping(self) -> bool {
         self.needs_unwrap() && !matches!(self, RangeOp::Sum | RangeOp::RateCounter)
     }
 
@@ -73,11 +83,36 @@ impl RangeOp {
     }
 }
 
+/// How a label's text becomes the number of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Conversion {
+    Float,
+    Bytes,
+    Duration,
+    DurationSeconds,
+}
+
+impl Conversion {
+    pub const ALL: [(&str, Conversion); 3] = [
+        ("bytes", Conversion::Bytes),
+        ("duration", Conversion::Duration),
+        ("duration_seconds", Conversion::DurationSeconds),
+    ];
+
+    fn of(self, text: &str) -> Result<f64, String> {
+        match self {
+            Conversion::Float => convert::float(text),
+            Conversion::Bytes => convert::bytes(text).map(|bytes| bytes as f64),
+            Conversion::Duration | Conversion::DurationSeconds => convert::duration_ns(text).map(|ns| ns as f64 / 1e9),
+        }
+    }
+}
+
 /// `| unwrap duration(label)`: the number of a line.
 #[derive(Debug, Clone)]
 pub(super) struct Unwrap {
     pub label: String,
-    pub unit: Unit,
+    pub conversion: Conversion,
 }
 
 #[derive(Debug, Clone)]
@@ -92,6 +127,10 @@ pub struct RangeAggregation {
     pub(super) grouping: Option<Grouping>,
     /// The φ of `quantile_over_time`.
     pub(super) param: f64,
+    /// The label of `approx_count_distinct`.
+    pub(super) counted: String,
+    /// The grouping of the sum that takes its series, which needs no finer ones.
+    pub(super) summed: Option<Grouping>,
 }
 
 /// Bounds of an evaluation.
@@ -119,6 +158,36 @@ struct Collected<'a> {
 }
 
 impl RangeAggregation {
+    /// Whether its parts go together.
+    pub(super) fn check(&self) -> Result<(), QueryError> {
+        let name = self.op.as_str();
+        if self.op == RangeOp::CountDistinct {
+            return self.check_distinct();
+        }
+        if self.grouping.is_some() && !self.op.takes_grouping() {
+            return Err(fault(format!("grouping not allowed for {name} aggregation")));
+        }
+        match &self.unwrap {
+            None if self.op.needs_unwrap() => Err(fault(format!("invalid aggregation {name} without unwrap"))),
+            Some(_) if self.op.counts_lines() => Err(fault(format!("invalid aggregation {name} with unwrap"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_distinct(&self) -> Result<(), QueryError> {
+        let name = self.op.as_str();
+        if self.unwrap.is_some() {
+            return Err(fault(format!("unwrap is not supported for {name}()")));
+        }
+        match &self.grouping {
+            Some(grouping) if grouping.without => Err(fault(format!("without is not supported for {name}()"))),
+            Some(grouping) if grouping.labels.contains(&self.counted) => {
+                Err(fault(format!("cannot group by the counted field {:?}", self.counted)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Its series over the steps of a grid; reads the lines once.
     pub(super) fn evaluate(
         &self,
@@ -143,15 +212,12 @@ impl RangeAggregation {
         };
         let (places, series) = Default::default();
         let mut collected = Collected { range: self, limits, places, series, last: None, samples: 0 };
-        let mut runner = self.selector.pipeline.runner();
+        let asks_for_errors = self.selector.pipeline.names_error() || self.after.iter().any(LabelFilter::names_error);
+        let mut runner = self.selector.pipeline.runner_of(asks_for_errors);
         let mut failure = None;
         source.select(&request, &mut |line| {
             let Some(processed) = runner.run(&line) else { return ControlFlow::Continue(()) };
-            let value = match self.op {
-                RangeOp::Bytes | RangeOp::BytesRate => processed.line.len() as f64,
-                _ => 1.0,
-            };
-            match collected.take(&line, processed.labels, value) {
+            match collected.take(&runner, &line, processed) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
                     failure = Some(error);
@@ -161,22 +227,14 @@ impl RangeAggregation {
         })?;
         match failure {
             Some(error) => Err(error),
-            None => Ok(self.over_steps(collected.series, grid)),
+            None => self.over_steps(collected.series, grid),
         }
     }
 
-    fn over_steps(&self, series: Vec<(Labels, Points)>, grid: Grid) -> Vec<(Labels, Samples)> {
+    fn over_steps(&self, series: Vec<(Labels, Points)>, grid: Grid) -> Result<Vec<(Labels, Samples)>, QueryError> {
         let shift_ns = |t_ms: i64| t_ms * NS_PER_MS - self.offset_ns;
         if self.op == RangeOp::Absent {
-            let mut t_ns: Vec<i64> = series.into_iter().flat_map(|(_, points)| points.t_ns).collect();
-            t_ns.sort_unstable();
-            let is_absent = |t_ms: &i64| {
-                let end = t_ns.partition_point(|t| *t <= shift_ns(*t_ms));
-                end == 0 || t_ns[end - 1] <= shift_ns(*t_ms) - self.range_ns
-            };
-            let timestamps_ms: Vec<i64> = grid.times().filter(is_absent).collect();
-            let values = vec![1.0; timestamps_ms.len()];
-            return vec![(self.absent_labels(), Samples { timestamps_ms, values, ..Samples::default() })];
+            return Ok(vec![self.absent(series, grid)]);
         }
         let mut result = Vec::with_capacity(series.len());
         for (labels, points) in series {
@@ -186,30 +244,47 @@ impl RangeAggregation {
                 let t_ns = shift_ns(t_ms);
                 end += points.t_ns[end..].partition_point(|t| *t <= t_ns);
                 start += points.t_ns[start..].partition_point(|t| *t <= t_ns - self.range_ns);
-                if let Some(value) = (start < end).then(|| self.value(&points, start, end, t_ns)).flatten() {
+                if start < end {
                     timestamps_ms.push(t_ms);
-                    values.push(value);
+                    values.push(self.value(&points, start, end, t_ns));
                 }
+            }
+            if !values.is_empty() && is_unwanted_error(&labels) {
+                return Err(QueryError::Execution(pipeline_error(&labels)));
             }
             result.push((labels, Samples { timestamps_ms, values, ..Samples::default() }));
         }
-        result
+        Ok(result)
+    }
+
+    fn absent(&self, series: Vec<(Labels, Points)>, grid: Grid) -> (Labels, Samples) {
+        let mut t_ns: Vec<i64> = series.into_iter().flat_map(|(_, points)| points.t_ns).collect();
+        t_ns.sort_unstable();
+        let is_absent = |t_ms: &i64| {
+            let last = t_ms * NS_PER_MS - self.offset_ns;
+            let end = t_ns.partition_point(|t| *t <= last);
+            end == 0 || t_ns[end - 1] <= last - self.range_ns
+        };
+        let timestamps_ms: Vec<i64> = grid.times().filter(is_absent).collect();
+        let values = vec![1.0; timestamps_ms.len()];
+        (self.absent_labels(), Samples { timestamps_ms, values, ..Samples::default() })
     }
 
     /// The value of at least one point.
-    fn value(&self, points: &Points, start: usize, end: usize, t_ns: i64) -> Option<f64> {
+    fn value(&self, points: &Points, start: usize, end: usize, t_ns: i64) -> f64 {
         let range_s = self.range_ns as f64 / 1e9;
         let count = (end - start) as f64;
         // Counting keeps no values.
         let values = points.values.get(start..end).unwrap_or_default();
-        Some(match self.op {
+        match self.op {
             RangeOp::Count => count,
             RangeOp::Rate if self.unwrap.is_none() => count / range_s,
             RangeOp::Rate | RangeOp::BytesRate => sum(values.iter().copied()) / range_s,
             RangeOp::Bytes | RangeOp::Sum => sum(values.iter().copied()),
             RangeOp::RateCounter => {
                 let ms: Vec<i64> = points.t_ns[start..end].iter().map(|t| t.div_euclid(NS_PER_MS)).collect();
-                return counter_rate(&ms, values, (t_ns - self.range_ns) / NS_PER_MS, t_ns / NS_PER_MS);
+                let rate = counter_rate(&ms, values, (t_ns - self.range_ns) / NS_PER_MS, t_ns / NS_PER_MS);
+                rate.unwrap_or(0.0)
             }
             RangeOp::Avg => mean(values),
             RangeOp::Min => values.iter().copied().fold(f64::NAN, f64::min),
@@ -217,10 +292,11 @@ impl RangeAggregation {
             RangeOp::Stdvar => variance(values),
             RangeOp::Stddev => variance(values).sqrt(),
             RangeOp::Quantile => quantile(self.param, &mut values.to_vec()),
-            RangeOp::First => *values.first()?,
-            RangeOp::Last => *values.last()?,
-            RangeOp::Absent => return None,
-        })
+            RangeOp::First => values.first().copied().unwrap_or(f64::NAN),
+            RangeOp::Last => values.last().copied().unwrap_or(f64::NAN),
+            RangeOp::CountDistinct => values.iter().map(|value| value.to_bits()).collect::<HashSet<_>>().len() as f64,
+            RangeOp::Absent => unreachable!("what is absent has no points"),
+        }
     }
 
     fn absent_labels(&self) -> Labels {
@@ -228,42 +304,79 @@ impl RangeAggregation {
         Labels::from_pairs(equal.map(|matcher| (matcher.name.as_str(), matcher.value.as_str())))
     }
 
-    /// The labels of a line's series.
-    fn series_labels(&self, labels: LabelsBuilder) -> Labels {
-        let labels = labels.build();
-        match &self.grouping {
-            None => labels,
-            Some(grouping) => {
-                let names: Vec<&str> = grouping.labels.iter().map(String::as_str).collect();
-                if grouping.without { labels.without(&names) } else { labels.only(&names) }
-            }
+    /// Whether a line's series keeps a label.
+    fn keeps(&self, field: &Field) -> bool {
+        let name = &*field.label.name;
+        if matches!(name, ERROR | ERROR_DETAILS | PRESERVE_ERROR) {
+            return true;
         }
+        let chosen = |grouping: &Grouping| grouping.labels.iter().any(|label| label == name) != grouping.without;
+        let is_unwrapped = self.unwrap.as_ref().is_some_and(|unwrap| unwrap.label == name);
+        let own = match &self.grouping {
+            Some(grouping) => chosen(grouping) && !(grouping.without && is_unwrapped),
+            None if self.op == RangeOp::CountDistinct => field.origin == Origin::Stream && self.counted != name,
+            None => !is_unwrapped,
+        };
+        own && self.summed.as_ref().is_none_or(chosen)
+    }
+
+    /// The number of a row; `None` where it has none, or a filter behind `unwrap` drops it.
+    fn number(&self, row: &mut Row<'_>) -> Option<f64> {
+        if self.op == RangeOp::CountDistinct {
+            let text = row.text(&self.counted);
+            return (!text.is_empty() || row.has_error()).then(|| f64::from_bits(xxh3_64(text.as_bytes())));
+        }
+        let unwrap = self.unwrap.as_ref()?;
+        let text = row.text(&unwrap.label).to_owned();
+        if text.is_empty() {
+            return None;
+        }
+        let value = unwrap.conversion.of(&text).unwrap_or_else(|details| {
+            row.fail("SampleExtractionErr", &details);
+            0.0
+        });
+        self.after.iter().all(|filter| filter.keeps(row)).then_some(value)
     }
 }
 
+fn is_unwanted_error(labels: &Labels) -> bool {
+    labels.get(ERROR).is_some_and(|kind| !kind.is_empty()) && labels.get(PRESERVE_ERROR) != Some("true")
+}
+
+fn pipeline_error(labels: &Labels) -> String {
+    let kind = labels.get(ERROR).unwrap_or("");
+    format!(
+        "pipeline error: '{kind}' for series: '{labels}'.\n\
+         Use a label filter to intentionally skip this error. (e.g | __error__!=\"{kind}\").\n\
+         To skip all potential errors you can match empty errors.(e.g __error__=\"\")\n\
+         The label filter can also be specified after unwrap. (e.g | unwrap latency | __error__=\"\" )\n"
+    )
+}
+
 impl Collected<'_> {
-    fn take(&mut self, line: &SelectedLine<'_>, labels: Labels, counted: f64) -> Result<(), QueryError> {
-        let mut value = counted;
-        let place = match (&self.last, &self.range.unwrap) {
-            (Some((last, place)), None) if *last == labels => *place,
+    fn take(
+        &mut self,
+        runner: &Runner<'_>,
+        line: &SelectedLine<'_>,
+        processed: Processed<'_>,
+    ) -> Result<(), QueryError> {
+        let mut value = match self.range.op {
+            RangeOp::Bytes | RangeOp::BytesRate => processed.line.len() as f64,
+            _ => 1.0,
+        };
+        let has_number = self.range.unwrap.is_some() || self.range.op == RangeOp::CountDistinct;
+        let place = match &self.last {
+            Some((last, place)) if !has_number && *last == processed.labels => *place,
             _ => {
-                let mut row = Row::of(line.labels, &labels, line.t_ns);
-                if let Some(unwrap) = &self.range.unwrap {
-                    let text = row.get(&unwrap.label).to_owned();
-                    if text.is_empty() {
-                        return Ok(());
-                    }
-                    value = unwrap.unit.parse(&text).unwrap_or_else(|| {
-                        row.fail("SampleExtractionErr", &format!("{}={text:?} is no {:?}", unwrap.label, unwrap.unit));
-                        0.0
-                    });
-                    if self.range.unwrap_keeps(&mut row) {
-                        row.labels.remove(&unwrap.label);
-                    } else {
-                        return Ok(());
+                let labels = processed.labels.clone();
+                let mut row = runner.row_behind(line, processed);
+                if has_number {
+                    match self.range.number(&mut row) {
+                        Some(number) => value = number,
+                        None => return Ok(()),
                     }
                 }
-                let place = self.place(row)?;
+                let place = self.place(&row)?;
                 self.last = Some((labels, place));
                 place
             }
@@ -280,30 +393,21 @@ impl Collected<'_> {
         Ok(())
     }
 
-    fn place(&mut self, row: Row<'_>) -> Result<usize, QueryError> {
-        if row.has_error() {
-            let kind = row.get(ERROR).to_owned();
-            let message = format!(
-                "pipeline error: '{kind}' for series: '{}'.\nUse a label filter to intentionally skip this error. (e.g | __error__!=\"{kind}\").",
-                row.labels.build()
-            );
-            return Err(QueryError::Execution(message));
-        }
-        let labels = self.range.series_labels(row.labels);
+    fn place(&mut self, row: &Row<'_>) -> Result<usize, QueryError> {
+        let labels = row.fields.chosen(|field| self.range.keeps(field));
         if let Some(place) = self.places.get(&labels) {
             return Ok(*place);
         }
-        if self.series.len() >= self.limits.max_series {
-            return Err(QueryError::Limit(format!("pass the limit of {} series", self.limits.max_series)));
+        let limit = self.limits.max_series;
+        if self.series.len() >= limit {
+            return Err(QueryError::BadData(format!(
+                "maximum number of series ({limit}) reached for a single query; consider reducing query cardinality by \
+                 adding more specific stream selectors, reducing the time range, or aggregating results with functions \
+                 like sum(), count() or topk()"
+            )));
         }
         self.places.insert(labels.clone(), self.series.len());
         self.series.push((labels, Points::default()));
         Ok(self.series.len() - 1)
-    }
-}
-
-impl RangeAggregation {
-    fn unwrap_keeps(&self, row: &mut Row<'_>) -> bool {
-        self.after.iter().all(|filter| filter.keeps(row))
     }
 }

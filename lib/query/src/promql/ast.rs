@@ -88,11 +88,15 @@ pub enum BinaryOp {
     Mul,
     Div,
     Mod,
+    /// LogQL's `/` and `%`: not a number where the divisor is zero.
+    DivNonzero,
+    ModNonzero,
     Atan2,
     Pow,
 }
 
 impl BinaryOp {
+    /// PromQL's.
     pub const ALL: [BinaryOp; 18] = [
         BinaryOp::Or,
         BinaryOp::And,
@@ -130,8 +134,8 @@ impl BinaryOp {
             BinaryOp::Add => "+",
             BinaryOp::Sub => "-",
             BinaryOp::Mul => "*",
-            BinaryOp::Div => "/",
-            BinaryOp::Mod => "%",
+            BinaryOp::Div | BinaryOp::DivNonzero => "/",
+            BinaryOp::Mod | BinaryOp::ModNonzero => "%",
             BinaryOp::Atan2 => "atan2",
             BinaryOp::Pow => "^",
         }
@@ -144,6 +148,7 @@ impl BinaryOp {
             BinaryOp::And | BinaryOp::Unless => 2,
             BinaryOp::Add | BinaryOp::Sub => 4,
             BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod | BinaryOp::Atan2 => 5,
+            BinaryOp::DivNonzero | BinaryOp::ModNonzero => 5,
             BinaryOp::Pow => 6,
             _ => 3,
         }

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
-use query::script::run;
-use query::{Engine, MemorySeries};
+use query::logql::LogEngine;
+use query::script::{Report, run};
+use query::{Engine, MemoryLines, MemorySeries, run_log_script};
 use regex::Regex;
 use rules::{UnitOptions, UnitOutcome, run_unit_tests};
 
@@ -15,6 +16,14 @@ use rules::{UnitOptions, UnitOutcome, run_unit_tests};
 pub enum Test {
     /// Scripts in the notation of Prometheus' promqltest.
     Promql {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Also write the results as JUnit XML.
+        #[arg(long)]
+        junit: Option<PathBuf>,
+    },
+    /// Scripts in the notation of Loki's logqltest.
+    Logql {
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Also write the results as JUnit XML.
@@ -57,7 +66,8 @@ impl Suite {
 
 pub fn test(what: Test) -> anyhow::Result<ExitCode> {
     let (suites, junit) = match what {
-        Test::Promql { files, junit } => (files.iter().map(|file| script(file)).collect::<Vec<_>>(), junit),
+        Test::Promql { files, junit } => (files.iter().map(|file| script(file, promql)).collect::<Vec<_>>(), junit),
+        Test::Logql { files, junit } => (files.iter().map(|file| script(file, logql)).collect(), junit),
         Test::Rules { files, run, diff, junit, .. } => {
             let run = run.iter().map(|pattern| Regex::new(pattern)).collect::<Result<_, _>>().context("--run")?;
             let options = UnitOptions { run, diff };
@@ -71,11 +81,19 @@ pub fn test(what: Test) -> anyhow::Result<ExitCode> {
     Ok(if suites.iter().any(Suite::failed) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn script(path: &Path) -> Suite {
+fn promql(text: &str) -> Result<Report, String> {
+    run(text, &Engine::default(), &mut MemorySeries::default())
+}
+
+fn logql(text: &str) -> Result<Report, String> {
+    run_log_script(text, &LogEngine::default(), &mut MemoryLines::default())
+}
+
+fn script(path: &Path, run: fn(&str) -> Result<Report, String>) -> Suite {
     let name = path.display().to_string();
     println!("Testing {name}");
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
-    let report = text.and_then(|text| run(&text, &Engine::default(), &mut MemorySeries::default()));
+    let report = text.and_then(|text| run(&text));
     match report {
         Err(error) => {
             println!("  FAILED:\n{error}\n");

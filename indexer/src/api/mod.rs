@@ -1,13 +1,23 @@
-//! Loki's HTTP API (Loki 3, `docs/sources/reference/loki-http-api.md`). Errors are plain text with Loki's status codes.
+//! Loki's HTTP API (Loki 3, `docs/sources/reference/loki-http-api.md`), and what else brings lines in: OTLP, Elasticsearch's
+//! `_bulk`, JSON lines. Errors are plain text with Loki's status codes.
 
-mod json;
+mod answer;
+mod bulk;
+mod documents;
+mod export;
+mod fields;
+mod intake;
+mod otlp;
 mod params;
+mod patterns;
 mod proto;
 mod push;
 mod query;
+mod streams;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::sync::Arc;
 
@@ -16,30 +26,56 @@ use ::query::logql::describe;
 use ::service::http::{ApiError, MAX_BODY_BYTES};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 
 use crate::Indexer;
 
 type Api = Arc<Indexer>;
 
+/// GET and POST alike.
+fn ask<H: Handler<T, Api>, T: 'static>(handler: H) -> MethodRouter<Api> {
+    get(handler.clone()).post(handler)
+}
+
 impl Indexer {
-    /// Everything under `/loki/api/v1`.
+    /// Everything under `/loki/api/v1`, and the other ways in.
     pub fn router(self: Arc<Self>) -> Router {
         Router::new()
             .route("/loki/api/v1/push", post(push::push))
-            .route("/loki/api/v1/query", get(query::instant).post(query::instant))
-            .route("/loki/api/v1/query_range", get(query::range).post(query::range))
-            .route("/loki/api/v1/labels", get(query::labels).post(query::labels))
-            .route("/loki/api/v1/label", get(query::labels).post(query::labels))
-            .route("/loki/api/v1/label/{name}/values", get(query::label_values).post(query::label_values))
-            .route("/loki/api/v1/series", get(query::series).post(query::series))
-            .route("/loki/api/v1/index/stats", get(query::index_stats).post(query::index_stats))
-            .route("/loki/api/v1/status/buildinfo", get(query::build_info))
-            .route("/loki/api/v1/tail", any(tail::tail))
+            .route("/otlp/v1/logs", post(otlp::logs))
+            .merge(bulk::router())
+            .merge(Indexer::reads())
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .with_state(self)
+    }
+
+    fn reads() -> Router<Api> {
+        let routes = [
+            ("query", ask(query::instant)),
+            ("query_range", ask(query::range)),
+            ("format_query", ask(query::format_query)),
+            ("labels", ask(streams::labels)),
+            ("label", ask(streams::labels)),
+            ("label/{name}/values", ask(streams::label_values)),
+            ("series", ask(streams::series)),
+            ("detected_labels", ask(streams::detected_labels)),
+            ("index/stats", ask(streams::index_stats)),
+            ("index/volume", ask(volume::volume)),
+            ("index/volume_range", ask(volume::volume_range)),
+            ("detected_fields", ask(fields::detected_fields)),
+            ("detected_field/{name}/values", ask(fields::values)),
+            ("patterns", ask(patterns::patterns)),
+            ("drilldown-limits", ask(query::drilldown_limits)),
+            ("status/buildinfo", get(query::build_info)),
+            ("export", ask(export::export)),
+            ("tail", any(tail::tail)),
+        ];
+        routes
+            .into_iter()
+            .fold(Router::new(), |router, (path, route)| router.route(&format!("/loki/api/v1/{path}"), route))
     }
 }
 

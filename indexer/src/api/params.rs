@@ -1,12 +1,14 @@
 //! Parameters of queries, in Loki's notations.
 
 use ::query::QueryError;
-use ::query::logql::{LogExpr, LogSelector, parse, parse_duration_ns};
+use ::query::logql::{LogExpr, LogSelector, parse, parse_duration_ns, parse_matchers};
 use ::service::http::Params;
+use model::Matcher;
 
 use super::LokiError;
 
 const NS_PER_S: f64 = 1e9;
+pub const HOUR_NS: i64 = 3_600_000_000_000;
 pub const DEFAULT_LIMIT: usize = 100;
 /// Lines of one answer; what is beyond is fetched from the last line's time on.
 pub const MAX_LIMIT: usize = 100_000;
@@ -88,6 +90,19 @@ pub fn log_selector(text: &str) -> Result<LogSelector, LokiError> {
         LogExpr::Log(selector) => Ok(selector),
         LogExpr::Metric(_) => Err(QueryError::BadData("only log queries are supported here".to_owned()).into()),
     }
+}
+
+/// The matchers of a text that may be a stream selector or a whole query, of which only they count; `{}` takes all.
+pub fn stream_matchers(text: &str) -> Result<Vec<Matcher>, LokiError> {
+    match parse_matchers(text) {
+        Ok(matchers) => Ok(matchers),
+        Err(_) => Ok(log_selector(text)?.matchers),
+    }
+}
+
+/// Those of the parameter `query`, where there is one.
+pub fn optional_matchers(params: &Params) -> Result<Vec<Matcher>, LokiError> {
+    params.get("query").map_or(Ok(Vec::new()), stream_matchers)
 }
 
 #[cfg(test)]

@@ -4,21 +4,19 @@
 //! all again, which is harmless, because pushed lines collapse.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 
 use ::query::promql::parse_series_name;
-use ::service::http::{MAX_BODY_BYTES, Tenant, decompress_snappy};
+use ::service::http::Tenant;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use bus::{BusError, Topic};
-use model::{Batch, Labels, LogBatch, MAX_LINE_BYTES, Origin, is_label_name};
+use model::{Labels, is_label_name};
 use prost::Message;
 use serde::Deserialize;
 
+use super::intake::{Entry, Intake, decode};
 use super::proto::PushRequest;
 use super::{Api, LokiError};
-use crate::admission::{Refusals, Times, check_labels, check_metadata};
 
 #[derive(Deserialize)]
 struct JsonPush {
@@ -40,15 +38,7 @@ enum JsonEntry {
 }
 
 /// A push in either notation.
-struct Pushed {
-    streams: Vec<(Result<Labels, String>, Vec<Entry>)>,
-}
-
-struct Entry {
-    t_ns: Option<i64>,
-    line: String,
-    metadata: Vec<(String, String)>,
-}
+type Pushed = Vec<(Result<Labels, String>, Vec<Entry>)>;
 
 pub async fn push(
     State(api): State<Api>,
@@ -57,72 +47,37 @@ pub async fn push(
     body: Bytes,
 ) -> Result<StatusCode, LokiError> {
     let pushed = read(&headers, &body)?;
-    let mut checked = Checked::new(&tenant, Times::now(&api.store));
-    pushed.streams.into_iter().for_each(|(labels, entries)| checked.stream(labels, entries));
-    if !checked.batch.is_empty() {
-        match bus::append_all(api.bus.as_ref(), Topic::Logs, Batch::Logs(checked.batch)).await {
-            Ok(_) => {}
-            Err(error @ BusError::TooLarge { .. }) => return Err(LokiError::bad(error.to_string())),
-            Err(error) => return Err(LokiError::unavailable(error.to_string())),
-        }
-    }
-    match checked.refusals.lines() {
-        0 => Ok(StatusCode::NO_CONTENT),
-        refused => {
-            let mut message = format!("{refused} lines were refused, the others were taken");
-            checked.refusals.reasons().iter().for_each(|reason| message.push_str(&format!("\n{reason}")));
-            Err(LokiError::bad(message))
-        }
-    }
+    let mut intake = Intake::new(&api, &tenant);
+    pushed.into_iter().for_each(|(labels, entries)| intake.stream(labels, entries));
+    let outcome = intake.append(&api).await?;
+    if outcome.refused > 0 { Err(LokiError::bad(outcome.reasons)) } else { Ok(StatusCode::NO_CONTENT) }
 }
 
 fn read(headers: &HeaderMap, body: &[u8]) -> Result<Pushed, LokiError> {
     let header = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok()).unwrap_or("");
     let (kind, encoding) = (header(header::CONTENT_TYPE), header(header::CONTENT_ENCODING));
     let is_json = kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
-    if !is_json {
-        // Loki's protobuf is always snappy, whatever the header says.
-        let bytes = decompress_snappy(body)?;
-        let request = PushRequest::decode(bytes.as_slice());
-        return Ok(from_proto(request.map_err(|error| LokiError::bad(format!("not a push request: {error}")))?));
-    }
-    let json = match encoding {
-        "gzip" => gunzip(body)?,
-        "deflate" => inflate(flate2::read::DeflateDecoder::new(body))?,
-        "snappy" => decompress_snappy(body)?,
-        "" | "identity" => body.to_vec(),
-        other => {
-            return Err(LokiError {
-                status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                message: format!("Content-Encoding {other:?} is not supported"),
-            });
-        }
-    };
-    let push: JsonPush =
-        serde_json::from_slice(&json).map_err(|error| LokiError::bad(format!("not a push request: {error}")))?;
-    Ok(from_json(push))
+    read_push(is_json, encoding, body)
 }
 
-fn gunzip(body: &[u8]) -> Result<Vec<u8>, LokiError> {
-    inflate(flate2::read::MultiGzDecoder::new(body))
-}
-
-fn inflate(reader: impl Read) -> Result<Vec<u8>, LokiError> {
-    let mut out = Vec::new();
-    let read = reader.take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut out);
-    match read {
-        Ok(bytes) if bytes > MAX_BODY_BYTES => Err(LokiError {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            message: format!("a body of more than {MAX_BODY_BYTES} bytes"),
-        }),
-        Ok(_) => Ok(out),
-        Err(error) => Err(LokiError::bad(format!("gzip: {error}"))),
+/// A push as it comes over the wire.
+pub fn read_push(is_json: bool, encoding: &str, body: &[u8]) -> Result<Pushed, LokiError> {
+    let bad = |error: String| LokiError::bad(format!("not a push request: {error}"));
+    if is_json {
+        let json = decode(encoding, body)?;
+        return Ok(from_json(serde_json::from_slice(&json).map_err(|error| bad(error.to_string()))?));
     }
+    // Loki's protobuf is snappy unless the header says something else that it is not always true of.
+    let encoding = if matches!(encoding, "gzip" | "deflate") { encoding } else { "snappy" };
+    let bytes = decode(encoding, body)?;
+    Ok(from_proto(PushRequest::decode(bytes.as_slice()).map_err(|error| bad(error.to_string()))?))
 }
 
 fn from_json(push: JsonPush) -> Pushed {
     let streams = push.streams.into_iter().map(|stream| {
-        let bad = stream.stream.keys().find(|name| !is_label_name(name)).map(|name| format!("bad label name {name:?}"));
+        let bad = stream.stream.keys().find(|name| !is_label_name(name));
+        let bad =
+            bad.map(|name| format!("error parsing labels '{:?}' with error: bad label name {name:?}", stream.stream));
         let labels = bad.map_or_else(|| Ok(Labels::from_pairs(stream.stream)), Err);
         let entries = stream.values.into_iter().map(|entry| {
             let (time, line, metadata) = match entry {
@@ -133,15 +88,16 @@ fn from_json(push: JsonPush) -> Pushed {
         });
         (labels, entries.collect())
     });
-    Pushed { streams: streams.collect() }
+    streams.collect()
 }
 
 fn from_proto(request: PushRequest) -> Pushed {
     let streams = request.streams.into_iter().map(|stream| {
+        let bad = |error: String| format!("error parsing labels '{}' with error: {error}", stream.labels);
         let labels = match parse_series_name(stream.labels.trim()) {
             Ok((labels, "")) => Ok(labels),
-            Ok((_, rest)) => Err(format!("bad labels {:?}: {rest:?} behind them", stream.labels)),
-            Err(error) => Err(format!("bad labels {:?}: {error}", stream.labels)),
+            Ok((_, rest)) => Err(bad(format!("{rest:?} behind them"))),
+            Err(error) => Err(bad(error.to_string())),
         };
         let entries = stream.entries.into_iter().map(|entry| {
             let t_ns = entry
@@ -152,54 +108,5 @@ fn from_proto(request: PushRequest) -> Pushed {
         });
         (labels, entries.collect())
     });
-    Pushed { streams: streams.collect() }
-}
-
-/// The good lines of a push and what is wrong with the others.
-struct Checked {
-    batch: LogBatch,
-    metadata: BTreeMap<Labels, u32>,
-    times: Times,
-    refusals: Refusals,
-}
-
-impl Checked {
-    fn new(tenant: &str, times: Times) -> Checked {
-        let batch = LogBatch::new(tenant, Origin::Pushed);
-        let metadata = BTreeMap::from([(Labels::default(), 0)]);
-        Checked { batch, metadata, times, refusals: Refusals::default() }
-    }
-
-    fn stream(&mut self, labels: Result<Labels, String>, entries: Vec<Entry>) {
-        let labels = match labels.and_then(|labels| check_labels(&labels).map(|()| labels)) {
-            Ok(labels) => labels,
-            Err(reason) => return self.refusals.refuse(entries.len().max(1), reason),
-        };
-        let stream = self.batch.streams.len() as u32;
-        self.batch.streams.push(labels.clone());
-        for entry in entries {
-            if let Err(reason) = self.entry(stream, entry) {
-                self.refusals.refuse(1, format!("stream {labels}: {reason}"));
-            }
-        }
-    }
-
-    fn entry(&mut self, stream: u32, entry: Entry) -> Result<(), String> {
-        let t_ns = entry.t_ns.ok_or("a line without a timestamp in nanoseconds")?;
-        self.times.check(t_ns)?;
-        check_metadata(entry.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
-        let mut metadata = Labels::from_pairs(entry.metadata);
-        let mut line = entry.line.as_str();
-        if line.len() > MAX_LINE_BYTES {
-            line = &line[..line.floor_char_boundary(MAX_LINE_BYTES)];
-            metadata = metadata.with("truncated", "true");
-        }
-        let sets = &mut self.batch.metadata;
-        let set = *self.metadata.entry(metadata).or_insert_with_key(|metadata| {
-            sets.push(metadata.clone());
-            sets.len() as u32 - 1
-        });
-        self.batch.push(stream, t_ns, line, set, 0);
-        Ok(())
-    }
+    streams.collect()
 }

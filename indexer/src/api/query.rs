@@ -1,26 +1,24 @@
 //! Queries: parsed at once, evaluated on a blocking thread with a deadline, a bounded number at a time.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
-use ::query::logql::{LogEngine, LogExpr, parse};
-use ::query::{LineSelect, QueryError};
+use ::query::QueryError;
+use ::query::logql::{LogEngine, LogExpr, LogQuery, parse, parse_duration_ns};
 use ::service::http::{Params, StrongRead, Tenant};
 use axum::Json;
-use axum::extract::{Path, State};
-use model::{Labels, Matcher, NS_PER_MS};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use model::NS_PER_MS;
 use serde_json::{Value as JsonValue, json};
 
-use super::params::{is_backward, limit, log_selector, required, step_ms, time_or, time_range};
-use super::{Api, LokiError, json as answer};
+use super::answer::{self, Counted};
+use super::params::{HOUR_NS, MAX_LIMIT, is_backward, limit, required, step_ms, time_or, time_range};
+use super::{Api, LokiError};
 use crate::Indexer;
 
-const HOUR_NS: i64 = 3_600_000_000_000;
 const MAX_STEPS: i64 = 11_000;
-/// Selectors of one request for series.
-const MAX_SELECTORS: usize = 100;
 
-type Answer = Result<Json<JsonValue>, LokiError>;
+pub type Answer = Result<Json<JsonValue>, LokiError>;
 
 impl Indexer {
     /// Waits for what was acknowledged, where the read asks for it.
@@ -32,7 +30,7 @@ impl Indexer {
     }
 
     /// Runs a query where it may take its time.
-    async fn evaluate<T: Send + 'static>(
+    pub(super) async fn evaluate<T: Send + 'static>(
         &self,
         query: impl FnOnce(Instant) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, LokiError> {
@@ -49,6 +47,19 @@ impl Indexer {
     }
 }
 
+/// `X-Loki-Response-Encoding-Flags: categorize-labels`: a line's own labels apart from its stream's.
+pub struct Categorize(pub bool);
+
+impl<S: Send + Sync> FromRequestParts<S> for Categorize {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let values = parts.headers.get_all("x-loki-response-encoding-flags").into_iter();
+        let mut flags = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        Ok(Categorize(flags.any(|flag| flag.trim() == "categorize-labels")))
+    }
+}
+
 pub async fn instant(State(api): State<Api>, Tenant(tenant): Tenant, strong: StrongRead, params: Params) -> Answer {
     let t_ns = time_or(&params, "time", model::now_ns())?;
     let LogExpr::Metric(expr) = parse(required(&params, "query")?)? else {
@@ -60,23 +71,48 @@ pub async fn instant(State(api): State<Api>, Tenant(tenant): Tenant, strong: Str
     let store = api.store.clone();
     // Up to the millisecond after the instant, so that a line of this very moment counts.
     let t_ms = t_ns.saturating_add(NS_PER_MS - 1).div_euclid(NS_PER_MS);
-    let evaluate = move |deadline| LogEngine::default().instant(store.as_ref(), &tenant, &expr, t_ms, Some(deadline));
-    Ok(Json(answer::value(api.evaluate(evaluate).await?)))
+    let evaluate = move |deadline| {
+        let source = Counted::new(store.as_ref());
+        let value = LogEngine::default().instant(&source, &tenant, &expr, t_ms, Some(deadline))?;
+        Ok(answer::value(value, source.stats(0)))
+    };
+    Ok(Json(api.evaluate(evaluate).await?))
 }
 
-pub async fn range(State(api): State<Api>, Tenant(tenant): Tenant, strong: StrongRead, params: Params) -> Answer {
+pub async fn range(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    strong: StrongRead,
+    Categorize(categorize): Categorize,
+    params: Params,
+) -> Answer {
     let (start_ns, end_ns) = time_range(&params, HOUR_NS)?;
     let expr = parse(required(&params, "query")?)?;
     let (limit, backward, step_ms) = (limit(&params)?, is_backward(&params)?, step_ms(&params, start_ns, end_ns)?);
+    let interval_ns = interval_ns(&params)?;
     api.strong(strong).await?;
     let store = api.store.clone();
     let engine = LogEngine::default();
     match expr {
         LogExpr::Log(selector) => {
             let evaluate = move |deadline| {
-                engine.log(store.as_ref(), &tenant, &selector, start_ns, end_ns, limit, backward, Some(deadline))
+                let source = Counted::new(store.as_ref());
+                let deadline = Some(deadline);
+                let query = LogQuery {
+                    start_ns,
+                    end_ns,
+                    backward,
+                    limit,
+                    interval_ns,
+                    categorize,
+                    deadline,
+                    ..LogQuery::new(&tenant, &selector)
+                };
+                let streams = engine.log(&source, &query)?;
+                let stats = source.stats(streams.iter().map(|stream| stream.entries.len()).sum());
+                Ok(answer::streams(streams, categorize, stats))
             };
-            Ok(Json(answer::streams(api.evaluate(evaluate).await?)))
+            Ok(Json(api.evaluate(evaluate).await?))
         }
         LogExpr::Metric(expr) => {
             let (start_ms, end_ms) = (start_ns.div_euclid(NS_PER_MS), end_ns.div_euclid(NS_PER_MS));
@@ -85,106 +121,59 @@ pub async fn range(State(api): State<Api>, Tenant(tenant): Tenant, strong: Stron
                     "exceeded maximum resolution of {MAX_STEPS} points per timeseries. Try increasing the value of the step parameter"
                 )));
             }
-            let evaluate =
-                move |deadline| engine.range(store.as_ref(), &tenant, &expr, start_ms, end_ms, step_ms, Some(deadline));
-            Ok(Json(answer::value(api.evaluate(evaluate).await?)))
+            let evaluate = move |deadline| {
+                let source = Counted::new(store.as_ref());
+                let value = engine.range(&source, &tenant, &expr, start_ms, end_ms, step_ms, Some(deadline))?;
+                Ok(answer::value(value, source.stats(0)))
+            };
+            Ok(Json(api.evaluate(evaluate).await?))
         }
     }
 }
 
-/// The label sets of streams with lines in the request's time that any of the selectors takes.
-async fn streams_of(
-    api: &Api,
-    tenant: String,
-    params: &Params,
-    selectors: Vec<Vec<Matcher>>,
-) -> Result<BTreeSet<Labels>, LokiError> {
-    let (start_ns, end_ns) = time_range(params, 6 * HOUR_NS)?;
-    let store = api.store.clone();
-    let find = move |deadline| {
-        let snapshot = store.snapshot(&tenant);
-        let mut found = BTreeSet::new();
-        for matchers in selectors {
-            found.append(&mut snapshot.streams(&select(&tenant, &matchers, start_ns, end_ns, deadline))?);
-        }
-        Ok(found)
-    };
-    api.evaluate(find).await
+/// `interval`: seconds or a duration that lines keep apart.
+fn interval_ns(params: &Params) -> Result<i64, LokiError> {
+    let Some(text) = params.get("interval") else { return Ok(0) };
+    let seconds = text.parse::<f64>().ok().map(|seconds| (seconds * 1e9) as i64);
+    let interval = seconds.or_else(|| parse_duration_ns(text)).filter(|ns| *ns >= 0);
+    interval.ok_or_else(|| LokiError::bad(format!("cannot parse {text:?} to a valid duration")))
 }
 
-fn select<'a>(
-    tenant: &'a str,
-    matchers: &'a [Matcher],
-    start_ns: i64,
-    end_ns: i64,
-    deadline: Instant,
-) -> LineSelect<'a> {
-    let end_ns = end_ns.saturating_add(1);
-    LineSelect { tenant, matchers, start_ns, end_ns, backward: false, contains: &[], deadline: Some(deadline) }
-}
-
-/// The selector of the parameter `query`, where there is one; `{}` means all.
-fn optional_selector(params: &Params) -> Result<Vec<Matcher>, LokiError> {
-    match params.get("query").filter(|query| *query != "{}") {
-        Some(query) => Ok(log_selector(query)?.matchers),
-        None => Ok(Vec::new()),
-    }
-}
-
-pub async fn labels(State(api): State<Api>, Tenant(tenant): Tenant, strong: StrongRead, params: Params) -> Answer {
-    let selector = optional_selector(&params)?;
-    api.strong(strong).await?;
-    let streams = streams_of(&api, tenant, &params, vec![selector]).await?;
-    let names: BTreeSet<&str> = streams.iter().flatten().map(|label| label.name.as_ref()).collect();
-    Ok(Json(answer::success(json!(names))))
-}
-
-pub async fn label_values(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    Tenant(tenant): Tenant,
-    strong: StrongRead,
-    params: Params,
-) -> Answer {
-    let selector = optional_selector(&params)?;
-    api.strong(strong).await?;
-    let streams = streams_of(&api, tenant, &params, vec![selector]).await?;
-    let values: BTreeSet<&str> = streams.iter().filter_map(|labels| labels.get(&name)).collect();
-    Ok(Json(answer::success(json!(values))))
-}
-
-pub async fn series(State(api): State<Api>, Tenant(tenant): Tenant, strong: StrongRead, params: Params) -> Answer {
-    let given: Vec<&str> = params.get_all("match[]").chain(params.get_all("match")).collect();
-    if given.is_empty() {
-        return Err(LokiError::bad("0 matcher groups supplied: match[] is missing"));
-    }
-    if given.len() > MAX_SELECTORS {
-        return Err(LokiError::bad(format!("more than {MAX_SELECTORS} selectors")));
-    }
-    let selectors = given.into_iter().map(|text| match text {
-        "{}" => Ok(Vec::new()),
-        _ => log_selector(text).map(|selector| selector.matchers),
-    });
-    let selectors = selectors.collect::<Result<Vec<_>, LokiError>>()?;
-    api.strong(strong).await?;
-    Ok(Json(answer::success(json!(streams_of(&api, tenant, &params, selectors).await?))))
-}
-
-pub async fn index_stats(State(api): State<Api>, Tenant(tenant): Tenant, strong: StrongRead, params: Params) -> Answer {
-    let (start_ns, end_ns) = time_range(&params, HOUR_NS)?;
-    let matchers = optional_selector(&params)?;
-    api.strong(strong).await?;
-    let store = api.store.clone();
-    let volume =
-        move |deadline| store.snapshot(&tenant).volume(&select(&tenant, &matchers, start_ns, end_ns, deadline));
-    let volume = api.evaluate(volume).await?;
-    let (streams, chunks, entries, bytes) = (volume.streams, volume.chunks, volume.entries, volume.bytes);
-    Ok(Json(json!({"streams": streams, "chunks": chunks, "entries": entries, "bytes": bytes})))
+pub async fn format_query(params: Params) -> Answer {
+    let expr = parse(required(&params, "query")?)?;
+    Ok(Json(answer::success(json!(expr.pretty()))))
 }
 
 /// Clients choose features by the version: that of the Loki whose API this is.
 pub async fn build_info() -> Json<JsonValue> {
     Json(json!({
         "version": "3.5.0", "revision": "binnacle", "branch": "", "buildDate": "", "buildUser": "", "goVersion": "",
+    }))
+}
+
+/// What Logs Drilldown wants to know before it asks.
+pub async fn drilldown_limits(State(api): State<Api>) -> Json<JsonValue> {
+    let seconds = |ns: i64| format!("{}s", ns / 1_000_000_000);
+    Json(json!({
+        "limits": {
+            "discover_log_levels": false,
+            "discover_service_name": [],
+            "log_level_fields": ["level", "LEVEL", "Level", "severity", "SEVERITY", "Severity", "lvl", "LVL", "Lvl", "severity_text"],
+            "max_entries_limit_per_query": MAX_LIMIT,
+            "max_line_size_truncate": true,
+            "max_query_bytes_read": "0B",
+            "max_query_length": "0s",
+            "max_query_lookback": "0s",
+            "max_query_range": "0s",
+            "max_query_series": LogEngine::default().max_series,
+            "metric_aggregation_enabled": false,
+            "pattern_persistence_enabled": false,
+            "query_timeout": format!("{}s", api.options.query_timeout.as_secs()),
+            "retention_period": seconds(api.store.options().retention_ns),
+            "volume_enabled": true,
+            "volume_max_series": super::volume::DEFAULT_LIMIT,
+        },
+        "pattern_ingester_enabled": true,
+        "version": "3.5.0",
     }))
 }

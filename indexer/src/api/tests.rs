@@ -18,6 +18,10 @@ use tower::ServiceExt;
 use super::proto::{Entry, Pair, PushRequest, Stream, Timestamp};
 use crate::{Indexer, IndexerOptions};
 
+mod arrivals;
+mod reads;
+mod scripts;
+
 struct Server {
     indexer: Arc<Indexer>,
     bus: Arc<dyn Bus>,
@@ -146,7 +150,15 @@ async fn what_is_partly_bad_is_400_and_the_rest_is_taken() {
         ]}))
         .await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    for part in ["5 lines", "without a timestamp", "too new", "too old", "at least one label", "bad label name"] {
+    let parts = [
+        "total ignored: 5 out of 6",
+        "without a timestamp",
+        "entry for stream '{app=\"a\"}' has timestamp too new: ",
+        "timestamp too old: 1970-01-01T00:00:00.000Z, oldest acceptable timestamp is: ",
+        "at least one label",
+        "bad label name",
+    ];
+    for part in parts {
         assert!(text.contains(part), "{part}: {text}");
     }
     let data = server.data("query", &[("query", r#"sum(count_over_time({app="a"}[1h]))"#)]).await;
@@ -163,14 +175,16 @@ async fn errors_are_plain_text() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
         assert!(text.contains(expected), "{text}");
     };
-    check("query_range", &[("query", r#"{app="a"} |~ "(""#)], "parse error at line 1, col 14: error parsing regexp")
+    check("query_range", &[("query", r#"{app="a"} |~ "(""#)], "parse error : stage '|~ \"(\"' : error parsing regexp")
         .await;
     check("query", &[("query", r#"{app="a"}"#)], "not supported as an instant query").await;
     check("query", &[], "missing parameter 'query'").await;
     check("query_range", &[("query", r#"{a="b"}"#), ("limit", "0")], "limit").await;
     check("query_range", &[("query", r#"{a="b"}"#), ("direction", "up")], "direction").await;
     check("query_range", &[("query", r#"rate({a="b"}[1m])"#), ("step", "0.001")], "maximum resolution").await;
-    check("series", &[], "match[]").await;
+    check("export", &[("query", r#"{a="b"}"#), ("cursor", "x")], "cursor").await;
+    check("index/volume", &[("query", r#"{a="b"}"#), ("aggregateBy", "x")], "aggregateBy").await;
+    check("format_query", &[("query", "rate(")], "parse error").await;
 }
 
 #[tokio::test]

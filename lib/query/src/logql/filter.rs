@@ -121,7 +121,10 @@ impl LabelFilter {
     pub fn keeps(&self, row: &mut Row<'_>) -> bool {
         match self {
             LabelFilter::Match(matcher) => matcher.matches(row.text(&matcher.name)),
-            LabelFilter::All(filters) => filters.iter().fold(true, |all, filter| filter.keeps(row) && all),
+            LabelFilter::All(filters) => {
+                let dropping = filters.iter().filter(|filter| !filter.keeps(row)).count();
+                dropping == 0
+            }
             LabelFilter::Any(filters) => filters.iter().any(|filter| filter.keeps(row)),
             LabelFilter::Compare { name, op, value } => match row.fields.get(name) {
                 None => false,

@@ -23,16 +23,23 @@ pub(super) enum Token {
 
 /// Words that the grammar knows: messages name them, other words are identifiers.
 const KEYWORDS: &str = "by without bool on ignoring group_left group_right or and unless json regexp logfmt unpack pattern \
-    label_format line_format ip decolorize drop keep unwrap offset rate rate_counter count_over_time bytes_rate \
-    bytes_over_time avg_over_time sum_over_time min_over_time max_over_time stdvar_over_time stddev_over_time \
-    quantile_over_time first_over_time last_over_time absent_over_time vector sum avg max min count stddev stdvar bottomk \
-    topk approx_topk sort sort_desc label_replace variants of approx_count_distinct";
+    label_format line_format ip decolorize drop keep unwrap offset label_replace variants of";
+
+/// Functions, which are such only before a parenthesis: messages shout their names.
+const FUNCTIONS: &str = "rate rate_counter count_over_time bytes_rate bytes_over_time avg_over_time sum_over_time \
+    min_over_time max_over_time stdvar_over_time stddev_over_time quantile_over_time first_over_time last_over_time \
+    absent_over_time vector sum avg max min count stddev stdvar bottomk topk approx_topk sort sort_desc";
 
 impl Token {
-    /// As an error message names it.
-    pub fn describe(&self) -> String {
+    /// As an error message names it; `is_call` where a parenthesis or a grouping follows.
+    pub fn describe(&self, is_call: bool) -> String {
+        let is_among = |words: &str, word: &str| words.split_whitespace().any(|known| known == word);
         match self {
-            Token::Word(word) if KEYWORDS.split_whitespace().any(|known| known == word) => word.clone(),
+            Token::Word(word) if is_call && matches!(word.as_str(), "bytes" | "duration" | "duration_seconds") => {
+                format!("{}_CONV", word.to_uppercase())
+            }
+            Token::Word(word) if is_call && is_among(FUNCTIONS, word) => word.to_uppercase(),
+            Token::Word(word) if is_among(KEYWORDS, word) => word.clone(),
             Token::Word(_) => "IDENTIFIER".to_owned(),
             Token::Text(_) => "STRING".to_owned(),
             Token::Number(_) => "NUMBER".to_owned(),
@@ -90,7 +97,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token, Span)>, QueryError> {
 fn next(rest: &str) -> Result<(Token, usize), String> {
     let first = rest.chars().next().unwrap_or(' ');
     if matches!(first, '"' | '`') {
-        let len = quoted_len(rest)?;
+        let len = quoted_len(rest).map_err(|_| "literal not terminated")?;
         return Ok((Token::Text(unquote(&rest[..len])?), len));
     }
     if first.is_ascii_alphabetic() || first == '_' {
@@ -120,10 +127,24 @@ fn next(rest: &str) -> Result<(Token, usize), String> {
 
 /// A range, written as Prometheus writes durations.
 fn range_ns(text: &str) -> Result<i64, String> {
-    let bad = || format!("not a valid duration string: {text:?}");
-    let ms = model::parse_duration(text)
-        .map_err(|_| if text.is_empty() { "empty duration string".to_owned() } else { bad() })?;
-    ms.checked_mul(1_000_000).ok_or_else(bad)
+    if text.is_empty() {
+        return Err("empty duration string".to_owned());
+    }
+    let fault = || {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let unit: String = text[digits..].chars().take_while(|c| c.is_alphabetic()).collect();
+        match digits > 0 && !unit.is_empty() {
+            true => format!("unknown unit {unit:?} in duration {text:?}"),
+            false => format!("not a valid duration string: {text:?}"),
+        }
+    };
+    model::parse_duration(text).ok().and_then(|ms| ms.checked_mul(1_000_000)).ok_or_else(fault)
+}
+
+/// A duration as queries and requests write it: `1h30m`, `1.5s`, `7d`.
+pub fn parse_duration_ns(text: &str) -> Option<i64> {
+    let of_prometheus = || model::parse_duration(text).ok()?.checked_mul(1_000_000);
+    of_prometheus().or_else(|| convert::duration_ns(text).ok())
 }
 
 /// The length of what follows byte `from` and may belong to a number with a unit.
@@ -138,9 +159,7 @@ fn duration(rest: &str, from: usize) -> Option<(i64, usize)> {
     if len == from {
         return None;
     }
-    let text = &rest[..len];
-    let of_prometheus = || model::parse_duration(text).ok()?.checked_mul(1_000_000);
-    of_prometheus().or_else(|| convert::duration_ns(text).ok()).map(|ns| (ns, len))
+    parse_duration_ns(&rest[..len]).map(|ns| (ns, len))
 }
 
 /// A number, a duration or a size.

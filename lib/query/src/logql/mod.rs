@@ -10,6 +10,7 @@
 mod engine;
 mod filter;
 mod format;
+mod go_regex;
 mod ip;
 mod json;
 mod lexer;
@@ -27,6 +28,7 @@ mod stages;
 mod tests;
 
 pub use engine::{Grouped, LogEngine, LogEntry, LogQuery, LogStream};
+pub use lexer::parse_duration_ns;
 pub use metric::MetricExpr;
 pub use pipeline::{Categories, Pipeline, Processed, Runner};
 pub use range::RangeAggregation;

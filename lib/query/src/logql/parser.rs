@@ -8,6 +8,7 @@ use template::convert;
 use super::LogExpr;
 use super::fault;
 use super::filter::LabelFilter;
+use super::go_regex;
 use super::lexer::{Token, tokens};
 use super::metric::{MetricExpr, leaf, leaf_index};
 use super::pipeline::Pipeline;
@@ -66,6 +67,12 @@ impl Parser {
             for _ in 0..opened {
                 self.expect(")")?;
                 self.pipeline(&mut selector.pipeline)?;
+            }
+            if let Some(op) = self.binary_op() {
+                return Err(no_number("left", op, &selector));
+            }
+            if self.word_after_is("unwrap") {
+                self.take();
             }
             self.expect_end()?;
             return Ok(LogExpr::Log(selector));
@@ -126,7 +133,8 @@ impl Parser {
     }
 
     pub(super) fn unexpected(&self, wanted: &str) -> QueryError {
-        let found = self.peek().describe();
+        let is_call = self.next_is("(") || self.word_after_is("by") || self.word_after_is("without");
+        let found = self.peek().describe(is_call);
         let wanted = if wanted.is_empty() { String::new() } else { format!(", expecting {wanted}") };
         self.span().error(format!("syntax error: unexpected {found}{wanted}"))
     }
@@ -195,15 +203,11 @@ impl Parser {
         self.expect("{")?;
         let mut matchers = Vec::new();
         while !self.eat("}") {
-            if !matchers.is_empty() {
-                if !self.eat(",") {
-                    return Err(self.unexpected("} or ,"));
-                }
-                if self.eat("}") {
-                    break;
-                }
+            if !matchers.is_empty() && !self.eat(",") {
+                return Err(self.unexpected("} or ,"));
             }
-            let name = self.word("IDENTIFIER or }")?;
+            let wanted = if matchers.is_empty() { "IDENTIFIER or }" } else { "IDENTIFIER" };
+            let name = self.word(wanted)?;
             matchers.push(self.matcher(name)?);
         }
         Ok(matchers)
@@ -228,6 +232,10 @@ impl Parser {
             self.take();
             let (mut returns_bool, matching) = self.modifiers(op)?;
             let next = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
+            if *self.peek() == Token::Symbol("{") {
+                let selector = self.log_selector()?;
+                return Err(no_number("right", op, &selector));
+            }
             let right = self.expr(next)?;
             for (leg, side) in [("left", &left), ("right", &right)] {
                 if let (true, Some(value)) = (op.is_set(), literal(side)) {
@@ -406,11 +414,9 @@ impl Parser {
         }
         self.expect(")")?;
         if let Some(Expr { kind: ExprKind::Text(pattern), .. }) = args.last()
-            && let Err(error) = regex::Regex::new(&format!("^(?:{pattern})$"))
+            && let Err(reason) = go_regex::compile(pattern)
         {
-            let reason = error.to_string();
-            let reason = reason.lines().last().unwrap_or("").trim_start_matches("error: ");
-            return Err(fault(format!("invalid regex in label_replace: error parsing regexp: {reason}")));
+            return Err(fault(format!("invalid regex in label_replace: {reason}")));
         }
         Ok(self.call("label_replace", args, span))
     }
@@ -502,7 +508,7 @@ impl Parser {
             self.expect(")")?;
             self.range_parts(&mut selector, &mut read)?;
         }
-        let Some(range_ns) = read.range_ns else { return Err(self.unexpected("RANGE")) };
+        let Some(range_ns) = read.range_ns else { return Err(self.unexpected("")) };
         self.expect(")")?;
         let grouping = self.grouping()?;
         let LogRange { offset_ns, unwrap, after, .. } = read;
@@ -529,15 +535,15 @@ impl Parser {
             let span = self.span();
             if let Token::Range(range_ns) = *self.peek() {
                 self.take();
-                if range_ns <= 0 || read.range_ns.replace(range_ns).is_some() {
-                    return Err(span.error("a range is one positive duration"));
+                if read.range_ns.replace(range_ns).is_some() {
+                    return Err(span.error("syntax error: unexpected RANGE"));
                 }
             } else if self.eat_word("offset") {
                 read.offset_ns = self.duration()?;
             } else if *self.peek() == Token::Symbol("|") && self.word_after_is("unwrap") {
                 self.at += 2;
                 if read.unwrap.replace(self.unwrap_operand()?).is_some() {
-                    return Err(span.error("unwrap may stand only once"));
+                    return Err(span.error("syntax error: unexpected unwrap"));
                 }
             } else if read.unwrap.is_some() && *self.peek() == Token::Symbol("|") {
                 self.take();
@@ -568,7 +574,7 @@ impl Parser {
     }
 
     fn unwrap_operand(&mut self) -> Result<Unwrap, QueryError> {
-        let name = self.word("IDENTIFIER")?;
+        let name = self.word("IDENTIFIER or BYTES_CONV or DURATION_CONV or DURATION_SECONDS_CONV")?;
         if *self.peek() != Token::Symbol("(") {
             return Ok(Unwrap { label: name, conversion: Conversion::Float });
         }
@@ -579,6 +585,12 @@ impl Parser {
         self.expect(")")?;
         Ok(Unwrap { label, conversion })
     }
+}
+
+/// Lines where an operator needs numbers, in Loki's words.
+fn no_number(leg: &str, op: BinaryOp, selector: &LogSelector) -> QueryError {
+    let kind = if selector.pipeline.stages.is_empty() { "MatchersExpr" } else { "PipelineExpr" };
+    fault(format!("unexpected type for {leg} leg of binary operation ({}): *syntax.{kind}", op.as_str()))
 }
 
 /// The value of a number, directly or in parentheses.

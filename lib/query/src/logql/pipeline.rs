@@ -109,6 +109,19 @@ impl Pipeline {
         untouched.filter_map(literal).collect()
     }
 
+    /// The parsers among its stages.
+    pub fn parsers(&self) -> Vec<&'static str> {
+        let name = |stage: &Stage| match stage {
+            Stage::Json(_) => Some("json"),
+            Stage::Logfmt { .. } => Some("logfmt"),
+            Stage::Regexp(..) => Some("regexp"),
+            Stage::Pattern(..) => Some("pattern"),
+            Stage::Unpack => Some("unpack"),
+            _ => None,
+        };
+        self.stages.iter().filter_map(name).collect()
+    }
+
     /// Whether a filter asks for faulty lines.
     pub(super) fn names_error(&self) -> bool {
         self.stages.iter().any(|stage| matches!(stage, Stage::Label(filter) if filter.names_error()))

@@ -312,12 +312,11 @@ impl RangeAggregation {
         }
         let chosen = |grouping: &Grouping| grouping.labels.iter().any(|label| label == name) != grouping.without;
         let is_unwrapped = self.unwrap.as_ref().is_some_and(|unwrap| unwrap.label == name);
-        let own = match &self.grouping {
+        match self.grouping.as_ref().or(self.summed.as_ref()) {
             Some(grouping) => chosen(grouping) && !(grouping.without && is_unwrapped),
             None if self.op == RangeOp::CountDistinct => field.origin == Origin::Stream && self.counted != name,
             None => !is_unwrapped,
-        };
-        own && self.summed.as_ref().is_none_or(chosen)
+        }
     }
 
     /// The number of a row; `None` where it has none, or a filter behind `unwrap` drops it.

@@ -7,6 +7,7 @@ use template::convert;
 use super::fault;
 use super::filter::{Comparison, LabelFilter, LineFilter, LineOp, LineTest, Quantity};
 use super::format::Template;
+use super::go_regex;
 use super::ip::IpMatcher;
 use super::json::parse_path;
 use super::lexer::Token;
@@ -22,16 +23,6 @@ const TERMINAL_CODES: &str = "[\u{1b}\u{9b}](?:\\[[0-9;?]*[ -/]*[@-~]|\\][^\u{7}
 
 const STAGES: [&str; 10] =
     ["json", "logfmt", "regexp", "pattern", "unpack", "decolorize", "line_format", "label_format", "drop", "keep"];
-
-fn regex(pattern: &str) -> Result<Regex, String> {
-    Regex::new(pattern).map_err(|error| format!("error parsing regexp: {}", short(&error)))
-}
-
-/// What is wrong with a regular expression, in one line.
-fn short(error: &regex::Error) -> String {
-    let text = error.to_string();
-    text.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned()
-}
 
 /// A fault of a stage, with the stage, as Loki words it.
 fn stage_fault(stage: &str, message: impl std::fmt::Display) -> QueryError {
@@ -56,7 +47,7 @@ impl Parser {
             }
             _ => return Ok(None),
         };
-        let symbol = self.peek().describe();
+        let symbol = self.peek().describe(false);
         self.take();
         let mut any = vec![self.line_test(&symbol, op)?];
         while self.eat_word("or") {
@@ -74,11 +65,14 @@ impl Parser {
             }
             return IpMatcher::parse(&pattern).map(LineTest::Ip).map_err(|message| stage_fault(&stage, message));
         }
+        if !matches!(self.peek(), Token::Text(_)) {
+            return Err(self.unexpected("STRING or ip"));
+        }
         let text = self.text()?;
         let stage = |message: String| stage_fault(&format!("{symbol} {}", quote(&text)), message);
         Ok(match op {
             LineOp::Regex => {
-                let regex = regex(&text).map_err(stage)?;
+                let regex = go_regex::compile(&text).map_err(stage)?;
                 LineTest::Regex(text, regex)
             }
             LineOp::Pattern => {
@@ -106,7 +100,10 @@ impl Parser {
         }
         let name = name.to_ascii_lowercase();
         if !STAGES.contains(&name.as_str()) {
-            return Err(self.unexpected(""));
+            if name == "unwrap" {
+                return Err(self.unexpected(""));
+            }
+            return self.label_filter().map(Stage::Label);
         }
         self.take();
         Ok(match name.as_str() {
@@ -138,7 +135,7 @@ impl Parser {
                 Stage::Pattern(text, pattern.map_err(|reason| fault(format!("invalid pattern parser: {reason}")))?)
             }
             "unpack" => Stage::Unpack,
-            "decolorize" => Stage::Decolorize(regex(TERMINAL_CODES).map_err(fault)?),
+            "decolorize" => Stage::Decolorize(go_regex::compile(TERMINAL_CODES).map_err(fault)?),
             "line_format" => {
                 let text = self.text()?;
                 let stage = format!("| line_format {}", quote(&text));
@@ -293,7 +290,7 @@ impl Parser {
             }
             Token::Duration(ns) if !is_signed => Quantity::DurationNs(*ns),
             Token::Bytes(bytes) if !is_signed => Quantity::Bytes(*bytes),
-            _ => return Err(self.unexpected("BYTES or DURATION or NUMBER")),
+            _ => return Err(self.unexpected("")),
         };
         self.take();
         Ok(value)
@@ -306,14 +303,11 @@ impl Parser {
             Token::Symbol("!=") => MatchOp::NotEqual,
             Token::Symbol("=~") => MatchOp::Regex,
             Token::Symbol("!~") => MatchOp::NotRegex,
-            _ => return Err(self.unexpected("= or != or =~ or !~")),
+            _ => return Err(self.unexpected("= or =~ or !~ or !=")),
         };
         self.take();
         let value = self.text()?;
-        Matcher::new(name, op, value).map_err(|error| {
-            let reason = error.reason.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
-            fault(format!("error parsing regexp: {reason}"))
-        })
+        Matcher::new(name, op, value).map_err(|error| fault(go_regex::fault(&error.pattern, &error.reason)))
     }
 }
 
@@ -331,7 +325,7 @@ fn capturing(pattern: &str) -> Result<Regex, String> {
         let reason = error.to_string();
         match reason.contains("duplicate capture group name") {
             true => format!("duplicate extracted label name '{}'", duplicate_name(pattern)),
-            false => format!("error parsing regexp: {}", short(&error)),
+            false => go_regex::fault(pattern, &reason),
         }
     })?;
     if regex.capture_names().flatten().next().is_none() {

@@ -25,7 +25,7 @@ fn matchers_may_stand_alone() {
         assert_eq!(parse_matchers(text).ok().map(|matchers| matchers.len()), expected, "{text}");
     };
     check("{}", Some(0));
-    check(r#"{a="b", c!~"d",}"#, Some(2));
+    check(r#"{a="b", c!~"d"}"#, Some(2));
     check(r#"{a="b"} |= "x""#, None);
     check("rate", None);
 }

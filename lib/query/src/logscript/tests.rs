@@ -14,6 +14,11 @@ fn selection() {
 }
 
 #[test]
+fn repeats() {
+    check(include_str!("../../testdata/logql/repeats.logqltest"));
+}
+
+#[test]
 fn line_filters() {
     check(include_str!("../../testdata/logql/line_filters.logqltest"));
 }

@@ -1,0 +1,176 @@
+//! How many bytes streams or labels have, at all and over time. Counted line by line.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use ::query::{Lines, QueryError};
+use ::service::http::{Params, StrongRead, Tenant};
+use axum::Json;
+use axum::extract::State;
+use model::{Label, Labels, Matcher};
+use serde_json::{Value as Json_, json};
+
+use super::params::{HOUR_NS, required, step_ms, stream_matchers, time_range};
+use super::query::Answer;
+use super::streams::select;
+use super::{Api, LokiError, answer::success};
+
+pub const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+const MAX_STEPS: i64 = 11_000;
+
+/// What is counted together.
+struct Aggregation {
+    targets: Vec<String>,
+    by_label: bool,
+}
+
+impl Aggregation {
+    fn of(params: &Params, matchers: &[Matcher]) -> Result<Aggregation, LokiError> {
+        let given = params.get("targetLabels").unwrap_or("");
+        let targets: Vec<String> = given.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let by_label = match params.get("aggregateBy") {
+            None | Some("series") => false,
+            Some("labels") => true,
+            Some(other) => {
+                return Err(LokiError::bad(format!("invalid aggregateBy {other:?}: must be one of series or labels")));
+            }
+        };
+        let targets = match targets.is_empty() && !by_label {
+            true => matchers.iter().map(|matcher| matcher.name.clone()).collect(),
+            false => targets,
+        };
+        Ok(Aggregation { targets, by_label })
+    }
+
+    /// What a stream's lines count for.
+    fn groups(&self, labels: &Labels) -> Vec<Labels> {
+        let names: Vec<&str> = self.targets.iter().map(String::as_str).collect();
+        if self.by_label {
+            let is_target = |label: &&Label| names.is_empty() || names.contains(&&*label.name);
+            let named = |label: &Label| Label { name: label.name.clone(), value: "".into() };
+            return labels.iter().filter(is_target).map(|label| Labels::with_empty_values([named(label)])).collect();
+        }
+        match names.is_empty() {
+            true => vec![labels.clone()],
+            false => vec![labels.only(&names)],
+        }
+    }
+}
+
+/// Bytes by group and step.
+type Counts = BTreeMap<Labels, BTreeMap<i64, u64>>;
+
+async fn counts(
+    api: Api,
+    tenant: String,
+    params: &Params,
+    matchers: Vec<Matcher>,
+    step_of: impl Fn(i64) -> i64 + Send + 'static,
+) -> Result<Counts, LokiError> {
+    let (start_ns, end_ns) = time_range(params, HOUR_NS)?;
+    let aggregation = Aggregation::of(params, &matchers)?;
+    let store = api.store.clone();
+    let count = move |deadline| -> Result<Counts, QueryError> {
+        let mut counts = Counts::new();
+        let mut known: Option<(Labels, Vec<Labels>)> = None;
+        let request = select(&tenant, &matchers, start_ns, end_ns, deadline);
+        store.snapshot(&tenant).select(&request, &mut |line| {
+            if known.as_ref().is_none_or(|(labels, _)| labels != line.labels) {
+                known = Some((line.labels.clone(), aggregation.groups(line.labels)));
+            }
+            let metadata: usize = line.metadata.iter().map(|label| label.name.len() + label.value.len()).sum();
+            let bytes = (line.text.len() + metadata) as u64;
+            for group in known.iter().flat_map(|(_, groups)| groups) {
+                if !counts.contains_key(group) {
+                    counts.insert(group.clone(), BTreeMap::new());
+                }
+                if let Some(steps) = counts.get_mut(group) {
+                    *steps.entry(step_of(line.t_ns)).or_default() += bytes;
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(counts)
+    };
+    api.evaluate(count).await
+}
+
+/// The largest groups first.
+fn largest(counts: Counts, params: &Params) -> Result<Vec<(Labels, BTreeMap<i64, u64>)>, LokiError> {
+    let limit = match params.get("limit") {
+        None => DEFAULT_LIMIT,
+        Some(text) => text.parse().map_err(|_| LokiError::bad(format!("invalid limit {text:?}")))?,
+    };
+    let mut groups: Vec<_> = counts.into_iter().collect();
+    groups.sort_by_key(|(_, steps)| std::cmp::Reverse(steps.values().sum::<u64>()));
+    groups.truncate(limit.min(MAX_LIMIT));
+    Ok(groups)
+}
+
+fn answer(kind: &str, result: Vec<Json_>) -> Json<Json_> {
+    Json(success(json!({"resultType": kind, "result": result, "stats": {}})))
+}
+
+pub async fn volume(State(api): State<Api>, Tenant(tenant): Tenant, strong: StrongRead, params: Params) -> Answer {
+    let matchers = stream_matchers(required(&params, "query")?)?;
+    let (_, end_ns) = time_range(&params, HOUR_NS)?;
+    api.strong(strong).await?;
+    let counts = counts(api, tenant, &params, matchers, |_| 0).await?;
+    let at = end_ns as f64 / 1e9;
+    let row = |(labels, steps): (Labels, BTreeMap<i64, u64>)| {
+        let bytes: u64 = steps.values().sum();
+        json!({"metric": labels, "value": [at, bytes.to_string()]})
+    };
+    Ok(answer("vector", largest(counts, &params)?.into_iter().map(row).collect()))
+}
+
+/// A point at the beginning of each step that has lines.
+pub async fn volume_range(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    strong: StrongRead,
+    params: Params,
+) -> Answer {
+    let matchers = stream_matchers(required(&params, "query")?)?;
+    let (start_ns, end_ns) = time_range(&params, HOUR_NS)?;
+    let step_ns = step_ms(&params, start_ns, end_ns)? * model::NS_PER_MS;
+    if end_ns.saturating_sub(start_ns) / step_ns > MAX_STEPS {
+        return Err(LokiError::bad(format!("exceeded maximum resolution of {MAX_STEPS} points per timeseries")));
+    }
+    api.strong(strong).await?;
+    let counts = counts(api, tenant, &params, matchers, move |t_ns| t_ns.div_euclid(step_ns) * step_ns).await?;
+    let row = |(labels, steps): (Labels, BTreeMap<i64, u64>)| {
+        let point = |(t_ns, bytes): (i64, u64)| json!([t_ns as f64 / 1e9, bytes.to_string()]);
+        json!({"metric": labels, "values": steps.into_iter().map(point).collect::<Vec<_>>()})
+    };
+    Ok(answer("matrix", largest(counts, &params)?.into_iter().map(row).collect()))
+}
+
+/// The names of a set, for tests of what is counted together.
+#[cfg(test)]
+fn names(groups: &[Labels]) -> BTreeSet<String> {
+    groups.iter().map(Labels::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups() {
+        let labels = Labels::from_pairs([("app", "a"), ("env", "p"), ("pod", "1")]);
+        let check = |query: &str, params: &str, expected: &[&str]| {
+            let matchers = stream_matchers(query).expect("a selector");
+            let aggregation = Aggregation::of(&Params::parse(params), &matchers).expect("parameters");
+            let expected: BTreeSet<String> = expected.iter().map(|text| (*text).to_owned()).collect();
+            assert_eq!(names(&aggregation.groups(&labels)), expected, "{query} {params}");
+        };
+        check(r#"{app=~".+"}"#, "", &[r#"{app="a"}"#]);
+        check("{}", "", &[r#"{app="a", env="p", pod="1"}"#]);
+        check(r#"{app="a"}"#, "targetLabels=env,none", &[r#"{env="p"}"#]);
+        check(r#"{app="a"}"#, "aggregateBy=labels", &[r#"{app=""}"#, r#"{env=""}"#, r#"{pod=""}"#]);
+        check(r#"{app="a"}"#, "aggregateBy=labels&targetLabels=pod", &[r#"{pod=""}"#]);
+        assert!(Aggregation::of(&Params::parse("aggregateBy=x"), &[]).is_err());
+    }
+}

@@ -48,6 +48,11 @@ pub fn start(name: &'static str, binary: &Path, base: &Path) -> Server {
             format!("-httpListenAddr={address}"),
             "-retentionPeriod=1".to_owned(),
         ]),
+        "victoria-logs" => command.args([
+            format!("-storageDataPath={data}"),
+            format!("-httpListenAddr={address}"),
+            "-retentionPeriod=7d".to_owned(),
+        ]),
         _ => {
             let config = dir.join("prometheus.yml");
             std::fs::write(&config, "global: {}\n").expect("written");
@@ -62,7 +67,7 @@ pub fn start(name: &'static str, binary: &Path, base: &Path) -> Server {
     let log = std::fs::File::create(dir.join("log")).expect("created");
     let child = command.stderr(log).stdout(Stdio::null()).spawn().expect("the server starts");
     let url = format!("http://{address}");
-    let path = if name == "victoria-metrics" { "/health" } else { "/-/ready" };
+    let path = if name.starts_with("victoria-") { "/health" } else { "/-/ready" };
     service::http::install_tls_provider();
     let is_ready = || reqwest::blocking::get(format!("{url}{path}")).is_ok_and(|answer| answer.status().is_success());
     wait_for(name, || is_ready().then_some(()));

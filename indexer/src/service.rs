@@ -69,6 +69,8 @@ struct SelfMetrics {
     segments: Gauge,
     segment_bytes: Gauge,
     publish_failures: Counter,
+    unreadable_segments: Gauge,
+    read_failures: Gauge,
 }
 
 /// What keeps a strong read or readiness from being true for ever.
@@ -135,6 +137,10 @@ impl Indexer {
             registry.register("indexer_head_bytes", "Bytes of lines that no segment holds", own.head_bytes.clone());
             registry.register("indexer_segments", "Segments", own.segments.clone());
             registry.register("indexer_segment_bytes", "Bytes of all segments", own.segment_bytes.clone());
+            let unreadable = own.unreadable_segments.clone();
+            registry.register("indexer_unreadable_segments", "Segments that could not be opened", unreadable);
+            let failures = own.read_failures.clone();
+            registry.register("indexer_read_failures", "Reads of damaged blocks of open segments", failures);
             registry.register("indexer_publish_failures", "Failed publications", own.publish_failures.clone());
         });
         Ok(Arc::new(Indexer {
@@ -349,6 +355,8 @@ impl Indexer {
         self.metrics.head_bytes.set(stats.head_bytes as i64);
         self.metrics.segments.set(stats.segments as i64);
         self.metrics.segment_bytes.set(stats.segment_bytes as i64);
+        self.metrics.unreadable_segments.set(stats.unreadable_segments as i64);
+        self.metrics.read_failures.set(stats.read_failures as i64);
     }
 
     /// Publishes everything that was applied before the call.

@@ -16,15 +16,20 @@
 pub mod block;
 mod directory;
 mod error;
+mod grams;
 mod head;
 mod manifest;
+mod opened;
 mod publish;
 pub mod ranges;
 mod scan;
 mod segment;
+mod stored;
 #[cfg(test)]
 mod tests;
-mod tokens;
+mod text;
+mod unordered;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +38,7 @@ use std::sync::Arc;
 use disk::{Disk, DiskLock};
 use model::{Batch, Origin};
 use parking_lot::{Mutex, RwLock};
-use query::{LineSelect, Lines, QueryError, SelectedLine, Visit};
+use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, TalliedLines, Visit};
 use tokio::sync::broadcast;
 
 pub use error::StoreError;
@@ -99,6 +104,9 @@ pub struct StoreStats {
     pub lines_repeated: u64,
     pub head_bytes: usize,
     pub segments: usize,
+    pub unreadable_segments: usize,
+    /// Reads of blocks that failed.
+    pub read_failures: u64,
     pub segment_bytes: u64,
     pub files: usize,
 }
@@ -108,6 +116,8 @@ struct State {
     /// The head that is being published; still queried.
     frozen: Option<Arc<Frozen>>,
     segments: Vec<Arc<Segment>>,
+    /// Those that the manifest names and that could not be opened.
+    unreadable_segments: usize,
     ranges: Ranges,
     next_offset: BTreeMap<u32, u64>,
     /// When the first batch that no publication covers was applied.
@@ -158,11 +168,15 @@ impl LogStore {
         remove_unknown(disk.as_ref(), dir, &manifest)?;
         let mut segments = Vec::with_capacity(manifest.segments.len());
         for entry in &manifest.segments {
-            segments.push(Arc::new(Segment::open(&disk, dir, entry.clone())?));
+            match Segment::open(&disk, dir, entry.clone()) {
+                Ok(segment) => segments.push(Arc::new(segment)),
+                Err(error) => tracing::error!(%error, "a segment cannot be read; it is left out"),
+            }
         }
         let state = State {
             head: Head::default(),
             frozen: None,
+            unreadable_segments: manifest.segments.len() - segments.len(),
             segments,
             ranges: manifest.ranges.clone(),
             next_offset: manifest.next_offset.clone(),
@@ -273,6 +287,8 @@ impl LogStore {
             lines_repeated: state.lines_repeated,
             head_bytes: state.head.bytes + state.frozen.as_ref().map_or(0, |frozen| frozen.head.bytes),
             segments: state.segments.len(),
+            unreadable_segments: state.unreadable_segments,
+            read_failures: state.segments.iter().map(|segment| segment.failures()).sum(),
             segment_bytes: files.map(|file| file.len).sum(),
             files: state.ranges.file_count(),
         }
@@ -286,6 +302,19 @@ impl Lines for LogStore {
         visit: &mut dyn FnMut(SelectedLine<'_>) -> Visit,
     ) -> Result<(), QueryError> {
         self.snapshot(request.tenant).select(request, visit)
+    }
+
+    fn tally(
+        &self,
+        request: &LineSelect<'_>,
+        with_bytes: bool,
+        visit: &mut (dyn FnMut(TalliedLines<'_>) -> Visit + Send),
+    ) -> Result<(), QueryError> {
+        self.snapshot(request.tenant).tally(request, with_bytes, visit)
+    }
+
+    fn scan(&self, request: &LineSelect<'_>, visitors: &mut [LineVisitor<'_>]) -> Result<(), QueryError> {
+        self.snapshot(request.tenant).scan(request, visitors)
     }
 }
 

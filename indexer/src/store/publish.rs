@@ -35,12 +35,12 @@ impl LogStore {
     fn publish_frozen(&self, manifest: &mut Manifest, frozen: &Frozen) -> Result<(), StoreError> {
         let mut entries = Vec::new();
         for (tenant, day) in days(&frozen.head) {
-            let mut builder = SegmentBuilder::default();
-            for (key, blocks) in streams_of_day(&frozen.head, &tenant, day) {
-                builder.add_stream(key, &blocks);
-            }
             let id = manifest.take_segment_id();
-            entries.push(builder.write(self.disk.as_ref(), &self.dir, id, id, &tenant, day)?);
+            let mut builder = SegmentBuilder::new(self.disk.as_ref(), &self.dir, id, id, &tenant, day)?;
+            for (key, blocks) in streams_of_day(&frozen.head, &tenant, day) {
+                builder.add_stream(key, blocks.into_iter())?;
+            }
+            entries.push(builder.finish()?);
         }
         let mut next = manifest.clone();
         next.next_offset.clone_from(&frozen.next_offset);
@@ -112,7 +112,8 @@ impl LogStore {
         let (tenant, day) = (group[0].entry.tenant.clone(), group[0].entry.day);
         let order = group.iter().map(|segment| segment.entry.order).min().unwrap_or(0);
         let keys: BTreeSet<&StreamKey> = group.iter().flat_map(|segment| &segment.streams).collect();
-        let mut builder = SegmentBuilder::default();
+        let id = manifest.take_segment_id();
+        let mut builder = SegmentBuilder::new(self.disk.as_ref(), &self.dir, id, order, &tenant, day)?;
         for key in keys {
             let mut lines = Regrouped::new(key.pushed);
             for segment in group {
@@ -121,13 +122,12 @@ impl LogStore {
                     segment.streams[info.stream as usize] == *key
                 };
                 for (number, _) in (0u32..).zip(&segment.blocks).filter(is_key) {
-                    lines.take(segment.block(number)?);
+                    lines.take(segment.block(number).inspect_err(|error| segment.report(number, error))?);
                 }
             }
-            builder.add_stream(key.clone(), &lines.blocks(i64::MIN, i64::MAX));
+            builder.add_stream(key.clone(), lines.blocks(i64::MIN, i64::MAX).into_iter())?;
         }
-        let id = manifest.take_segment_id();
-        let entry = builder.write(self.disk.as_ref(), &self.dir, id, order, &tenant, day)?;
+        let entry = builder.finish()?;
         let mut next = manifest.clone();
         next.segments.push(entry.clone());
         let opened = self.open_all(vec![entry])?;
@@ -169,7 +169,7 @@ impl LogStore {
     fn small_segments(&self) -> Vec<Vec<Arc<Segment>>> {
         let mut groups: BTreeMap<(String, i64), Vec<Arc<Segment>>> = BTreeMap::new();
         for segment in &self.state.read().segments {
-            if segment.entry.text_bytes < self.options.merge_below_bytes && !segment.is_damaged() {
+            if segment.entry.text_bytes < self.options.merge_below_bytes && segment.failures() == 0 {
                 groups.entry((segment.entry.tenant.clone(), segment.entry.day)).or_default().push(segment.clone());
             }
         }
@@ -250,7 +250,7 @@ impl Regrouped {
             if self.pushed && !seen.insert(line_hash(line.t_ns, line.text)) {
                 continue;
             }
-            if open.is_full() {
+            if open.is_large() {
                 full.push(std::mem::take(&mut open));
             }
             open.push(line);

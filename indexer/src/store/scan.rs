@@ -1,9 +1,10 @@
-//! Reading: a merge of the blocks of the head and of segments in time order.
+//! Reading: the blocks that a request may need, and a merge of them in time order.
 //!
 //! A [`Snapshot`] is the store at one moment: references, no locks. Blocks are opened when the merge reaches their time,
-//! so a query that stops early has read little. Ties keep one order: segments by their order, then the frozen head, then
-//! the head; within those by block and line. A backward query is the reverse. Copies of a pushed line (same stream,
-//! instant and text) come out once, as the first that the query meets.
+//! a few at once, so a query that stops early has read little. Ties keep one order: segments by their order, then the
+//! frozen head, then the head; within those by block and line. A backward query is the reverse. Copies of a pushed line
+//! (same stream, instant and text) come out once, as the first that the query meets. What needs no order is read by
+//! [`super::unordered`].
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashSet};
@@ -11,15 +12,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use model::{Labels, matches_all};
-use query::{LineSelect, Lines, QueryError, SelectedLine, Visit};
+use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, TalliedLines, Visit};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::block::Block;
+use super::error::StoreError;
 use super::head::HeadBlock;
+use super::opened::{OpenBlock, Place, Sought};
 use super::segment::Segment;
+use super::unordered;
 
-/// Decoded blocks that one query may hold at once.
-const MAX_OPEN_BYTES: usize = 512 << 20;
+/// Text that the open blocks of one query may stand for.
+const MAX_OPEN_BYTES: u64 = 1 << 30;
+/// Blocks that are opened side by side.
+const OPENED_AT_ONCE: usize = 8;
 const LINES_PER_DEADLINE_CHECK: u32 = 4096;
 
 /// The blocks of one tenant at one moment.
@@ -40,46 +45,40 @@ pub struct HeadRun {
     pub blocks: Vec<Arc<HeadBlock>>,
 }
 
-enum Place {
-    Head(Arc<HeadBlock>),
-    Segment(Arc<Segment>, u32),
-}
-
 /// A block that may hold wanted lines.
-struct Candidate {
-    labels: Labels,
-    pushed: bool,
-    min_ns: i64,
-    max_ns: i64,
-    /// Where its lines stand among those of the same instant.
-    rank: (u64, u64),
-    lines: u64,
-    text_bytes: u64,
-    place: Place,
+#[derive(Clone)]
+pub struct Candidate {
+    pub labels: Labels,
+    pub pushed: bool,
+    pub min_ns: i64,
+    pub max_ns: i64,
+    /// Where its lines stand among those of the same instant: its source, and its number there.
+    pub rank: (u64, u64),
+    pub lines: u64,
+    pub text_bytes: u64,
+    pub place: Place,
 }
 
-enum Opened {
-    Head(Arc<HeadBlock>),
-    Decoded(Block),
-}
+impl Candidate {
+    /// The block, opened; `None` where it cannot be read, which is reported.
+    pub fn open(&self, request: &LineSelect<'_>, sought: &Sought) -> Option<OpenBlock> {
+        let opened = OpenBlock::open(self.place.clone(), request.start_ns, request.end_ns, sought);
+        opened.map_err(|error| self.report(&error)).ok()
+    }
 
-impl Opened {
-    fn block(&self) -> &Block {
-        match self {
-            Opened::Head(head) => &head.block,
-            Opened::Decoded(block) => block,
+    pub fn report(&self, error: &StoreError) {
+        match &self.place {
+            Place::Segment(segment, block) => segment.report(*block, error),
+            Place::Head(_) => unreachable!("what is in memory is not damaged: {error}"),
         }
     }
 }
 
 /// A block being read.
 struct Cursor {
-    labels: Labels,
+    candidate: Candidate,
     labels_hash: u64,
-    pushed: bool,
-    rank: (u64, u64),
-    opened: Opened,
-    order: Vec<u32>,
+    opened: OpenBlock,
     at: usize,
 }
 
@@ -88,9 +87,9 @@ type Key = (i64, (u64, u64), u32);
 
 impl Cursor {
     fn key(&self, backward: bool) -> Option<Key> {
-        let line = *self.order.get(self.at)?;
-        let t_ns = self.opened.block().line(line as usize).t_ns;
-        let (a, b) = self.rank;
+        let line = *self.opened.lines.get(self.at)?;
+        let t_ns = self.opened.times()[line as usize];
+        let (a, b) = self.candidate.rank;
         Some(if backward { (!t_ns, (!a, !b), !line) } else { (t_ns, (a, b), line) })
     }
 }
@@ -105,7 +104,8 @@ pub struct Volume {
 }
 
 impl Snapshot {
-    fn candidates(&self, request: &LineSelect<'_>) -> Result<Vec<Candidate>, QueryError> {
+    /// The blocks that a request may need, in no order.
+    pub fn candidates(&self, request: &LineSelect<'_>) -> Result<Vec<Candidate>, QueryError> {
         let overlaps = |min_ns: i64, max_ns: i64| min_ns < request.end_ns && max_ns >= request.start_ns;
         let mut found = Vec::new();
         for segment in self.segments.iter().filter(|segment| overlaps(segment.entry.min_ns, segment.entry.max_ns)) {
@@ -179,8 +179,10 @@ impl Lines for Snapshot {
             false => waiting.sort_by_key(|candidate| Reverse(candidate.min_ns)),
             true => waiting.sort_by_key(|candidate| candidate.max_ns),
         }
-        let mut merge = Merge { request, waiting, cursors: Vec::new(), queue: BinaryHeap::new(), open_bytes: 0 };
-        let mut emitted = Emitted::default();
+        let sought = Sought::new(request.contains);
+        let queue = BinaryHeap::new();
+        let mut merge = Merge { request, sought, waiting, cursors: Vec::new(), queue, open_bytes: 0 };
+        let (mut emitted, mut buffer) = (Emitted::default(), String::new());
         let mut countdown = LINES_PER_DEADLINE_CHECK;
         while let Some(slot) = merge.next()? {
             let Some(cursor) = &mut merge.cursors[slot] else { continue };
@@ -191,14 +193,22 @@ impl Lines for Snapshot {
                 if limit.is_some_and(|limit| key > limit) || edge.is_some_and(|edge| key.0 >= edge) {
                     break;
                 }
-                let line = cursor.opened.block().line(cursor.order[cursor.at] as usize);
+                let line = cursor.opened.lines[cursor.at];
                 cursor.at += 1;
-                if cursor.pushed && !emitted.is_new(line.t_ns, cursor.labels_hash, line.text) {
+                let (metadata, text) = match cursor.opened.line(line, &mut buffer) {
+                    Ok(read) => read,
+                    Err(error) => {
+                        cursor.candidate.report(&error);
+                        cursor.at = usize::MAX;
+                        break;
+                    }
+                };
+                let t_ns = cursor.opened.times()[line as usize];
+                if cursor.candidate.pushed && !emitted.is_new(t_ns, cursor.labels_hash, text) {
                     continue;
                 }
-                let selected =
-                    SelectedLine { labels: &cursor.labels, metadata: line.metadata, t_ns: line.t_ns, text: line.text };
-                if visit(selected).is_break() {
+                let labels = &cursor.candidate.labels;
+                if visit(SelectedLine { labels, metadata, t_ns, text }).is_break() {
                     return Ok(());
                 }
                 countdown -= 1;
@@ -211,9 +221,22 @@ impl Lines for Snapshot {
         }
         Ok(())
     }
+
+    fn tally(
+        &self,
+        request: &LineSelect<'_>,
+        with_bytes: bool,
+        visit: &mut (dyn FnMut(TalliedLines<'_>) -> Visit + Send),
+    ) -> Result<(), QueryError> {
+        unordered::tally(self.candidates(request)?, request, with_bytes, visit)
+    }
+
+    fn scan(&self, request: &LineSelect<'_>, visitors: &mut [LineVisitor<'_>]) -> Result<(), QueryError> {
+        unordered::scan(self.candidates(request)?, request, visitors)
+    }
 }
 
-fn check_deadline(deadline: Option<Instant>) -> Result<(), QueryError> {
+pub fn check_deadline(deadline: Option<Instant>) -> Result<(), QueryError> {
     match deadline {
         Some(deadline) if Instant::now() > deadline => Err(QueryError::Timeout("reading logs")),
         _ => Ok(()),
@@ -227,10 +250,11 @@ fn edge(candidate: &Candidate, backward: bool) -> i64 {
 
 struct Merge<'a> {
     request: &'a LineSelect<'a>,
+    sought: Sought,
     waiting: Vec<Candidate>,
     cursors: Vec<Option<Cursor>>,
     queue: BinaryHeap<Reverse<(Key, usize)>>,
-    open_bytes: usize,
+    open_bytes: u64,
 }
 
 impl Merge<'_> {
@@ -240,39 +264,33 @@ impl Merge<'_> {
             let front = self.queue.peek().map(|Reverse((key, _))| key.0);
             let must_open = |candidate: &Candidate| front.is_none_or(|t| edge(candidate, self.request.backward) <= t);
             match self.waiting.last().is_some_and(must_open) {
-                true => self.open_next()?,
+                true => self.open_some()?,
                 false => return Ok(self.queue.pop().map(|Reverse((_, slot))| slot)),
             }
         }
     }
 
-    fn open_next(&mut self) -> Result<(), QueryError> {
+    /// Opens the next ones, side by side.
+    fn open_some(&mut self) -> Result<(), QueryError> {
         check_deadline(self.request.deadline)?;
-        let Some(candidate) = self.waiting.pop() else { return Ok(()) };
-        let opened = match candidate.place {
-            Place::Head(head) => Opened::Head(head),
-            Place::Segment(segment, block) => {
-                Opened::Decoded(segment.block(block).map_err(|error| QueryError::Storage(error.to_string()))?)
-            }
-        };
-        let text = opened.block().text().as_bytes();
-        let holds = |needle: &String| memchr::memmem::find(text, needle.as_bytes()).is_some();
-        if !self.request.contains.iter().all(holds) {
-            return Ok(());
+        let some = self.waiting.split_off(self.waiting.len().saturating_sub(OPENED_AT_ONCE));
+        for (candidate, opened) in unordered::open_all(some, self.request, &self.sought) {
+            let Some(opened) = opened.filter(|opened| !opened.lines.is_empty()) else { continue };
+            self.take(candidate, opened)?;
         }
-        let mut order = opened.block().in_order(self.request.start_ns, self.request.end_ns);
+        Ok(())
+    }
+
+    fn take(&mut self, candidate: Candidate, mut opened: OpenBlock) -> Result<(), QueryError> {
         if self.request.backward {
-            order.reverse();
+            opened.lines.reverse();
         }
-        if matches!(opened, Opened::Decoded(_)) {
-            self.open_bytes += text.len();
-        }
+        self.open_bytes += candidate.text_bytes;
         if self.open_bytes > MAX_OPEN_BYTES {
             return Err(QueryError::Limit("read too many streams at once: narrow the selector or the time".to_owned()));
         }
-        let Candidate { labels, pushed, rank, .. } = candidate;
-        let labels_hash = if pushed { labels.hash("") } else { 0 };
-        self.cursors.push(Some(Cursor { labels, labels_hash, pushed, rank, opened, order, at: 0 }));
+        let labels_hash = if candidate.pushed { candidate.labels.hash("") } else { 0 };
+        self.cursors.push(Some(Cursor { candidate, labels_hash, opened, at: 0 }));
         self.put_back(self.cursors.len() - 1);
         Ok(())
     }
@@ -283,9 +301,7 @@ impl Merge<'_> {
         match cursor.key(self.request.backward) {
             Some(key) => self.queue.push(Reverse((key, slot))),
             None => {
-                if let Opened::Decoded(block) = &cursor.opened {
-                    self.open_bytes -= block.text().len();
-                }
+                self.open_bytes -= cursor.candidate.text_bytes;
                 self.cursors[slot] = None;
             }
         }

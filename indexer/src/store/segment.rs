@@ -1,36 +1,51 @@
-//! Segments: immutable tantivy indexes of one tenant and one UTC day.
+//! Segments: immutable, of one tenant and one UTC day.
 //!
-//! A tantivy document is a [`Block`]: its stream, times, counts (fast fields), its tokens (postings without positions,
-//! frequencies or norms) and its encoded content (stored; the doc store compresses nothing, blocks are compressed). The
-//! streams lie beside the index in `streams.json`. tantivy builds in memory; every byte reaches the disk through [`Disk`]
-//! and is fsynced before the manifest names it. tantivy's own `meta.json` is read to open an index and is never the
-//! truth.
+//! Blocks lie one after the other in `blocks` ([`super::stored`]), the streams in `streams`. A tantivy document is a block:
+//! its stream, times, counts and place (fast fields) and its words (postings without positions, frequencies or norms;
+//! [`super::words`]). What words cannot find, the filter in `grams` can ([`super::grams`]). tantivy builds in memory; every
+//! byte reaches the disk through [`Disk`] and is fsynced before the manifest names it. tantivy's own `meta.json` is read to
+//! open an index and is never the truth.
+//!
+//! All files but `blocks` are checked against the manifest when a segment is opened; blocks carry checksums and are checked
+//! as they are read. A block that is not what was written is reported, counted and left out; the others answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use disk::Disk;
+use disk::{Disk, DiskFile, DiskReader};
 use model::Labels;
+use query::AnyOf;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use tantivy::directory::{Directory, RamDirectory};
-use tantivy::schema::{FAST, Field, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions, Value};
+use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions, Value};
 use tantivy::store::{Compressor, StoreReader};
-use tantivy::{DocSet, Index, IndexSettings, SegmentReader, TERMINATED, TantivyDocument, Term};
+use tantivy::{
+    DocSet, Index, IndexSettings, SegmentReader, SingleSegmentIndexWriter, TERMINATED, TantivyDocument, Term,
+};
 
 use super::block::Block;
 use super::directory::ReadOnly;
 use super::error::StoreError;
+use super::grams::{Filter, FilterBuilder, hashes_of};
 use super::manifest::{FileEntry, SegmentEntry};
-use super::tokens::{inner_tokens, tokens};
+use super::stored::{Encoder, StoredBlock};
+use super::words::{Asked, LONG, asked, words};
 
-const STREAMS: &str = "streams.json";
+const STREAMS: &str = "streams";
+const BLOCKS: &str = "blocks";
+const GRAMS: &str = "grams";
+/// Of the first format, whose blocks are in tantivy's doc store and whose words keep their case.
+const STREAMS_V1: &str = "streams.json";
 /// What tantivy may use while it builds one segment.
-const BUILD_BYTES: usize = 128 << 20;
+const BUILD_BYTES: usize = 64 << 20;
+const STREAMS_LEVEL: i32 = 3;
+/// The streams of a segment take no more than this.
+const MAX_STREAMS_BYTES: usize = 1 << 30;
 const VERIFY_CHUNK_BYTES: usize = 1 << 20;
-/// Doc store blocks of 16 KiB that a segment keeps decoded.
+/// Doc store blocks that a segment of the first format keeps decoded.
 const CACHED_STORE_BLOCKS: usize = 4;
 
 /// A stream of a segment; pushed and tailed lines are kept apart, because only pushed ones collapse.
@@ -40,136 +55,157 @@ pub struct StreamKey {
     pub pushed: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Fields {
-    stream: Field,
-    min_ns: Field,
-    max_ns: Field,
-    lines: Field,
-    text_bytes: Field,
-    tokens: Field,
-    block: Field,
-}
+/// Numbers of a document.
+const NUMBERS: [&str; 8] = ["stream", "min_ns", "max_ns", "lines", "text_bytes", "at", "bytes", "head_bytes"];
+const WORDS: &str = "words";
 
-fn schema() -> (Schema, Fields) {
+fn schema() -> (Schema, [Field; 8], Field) {
     let mut schema = Schema::builder();
     let indexing = TextFieldIndexing::default()
         .set_tokenizer("whitespace")
         .set_fieldnorms(false)
         .set_index_option(IndexRecordOption::Basic);
-    let fields = Fields {
-        stream: schema.add_u64_field("stream", FAST),
-        min_ns: schema.add_i64_field("min_ns", FAST),
-        max_ns: schema.add_i64_field("max_ns", FAST),
-        lines: schema.add_u64_field("lines", FAST),
-        text_bytes: schema.add_u64_field("text_bytes", FAST),
-        tokens: schema.add_text_field("tokens", TextOptions::default().set_indexing_options(indexing)),
-        block: schema.add_bytes_field("block", STORED),
-    };
-    (schema.build(), fields)
+    let numbers = NUMBERS.map(|name| match name {
+        "min_ns" | "max_ns" => schema.add_i64_field(name, FAST),
+        _ => schema.add_u64_field(name, FAST),
+    });
+    let words = schema.add_text_field(WORDS, TextOptions::default().set_indexing_options(indexing));
+    (schema.build(), numbers, words)
 }
 
-/// Gathers encoded blocks of one tenant and day.
-#[derive(Default)]
-pub struct SegmentBuilder {
+/// Builds a segment: takes the blocks stream by stream, and writes them as they come.
+pub struct SegmentBuilder<'d> {
+    disk: &'d dyn Disk,
+    entry: SegmentEntry,
+    dir: std::path::PathBuf,
     streams: Vec<StreamKey>,
-    blocks: Vec<Pending>,
+    blocks: Box<dyn DiskFile>,
+    written: FileEntry,
+    crc: crc32fast::Hasher,
+    encoder: Encoder,
+    filter: FilterBuilder,
+    ram: RamDirectory,
+    index: SingleSegmentIndexWriter,
 }
 
-struct Pending {
-    stream: u64,
-    min_ns: i64,
-    max_ns: i64,
-    lines: u64,
-    text_bytes: u64,
-    tokens: String,
-    encoded: Vec<u8>,
-}
-
-impl SegmentBuilder {
-    pub fn add_stream(&mut self, key: StreamKey, blocks: &[Block]) {
-        let stream = self.streams.len() as u64;
-        self.streams.push(key);
-        for block in blocks {
-            let unique: BTreeSet<&str> = tokens(block.text()).collect();
-            self.blocks.push(Pending {
-                stream,
-                min_ns: block.min_ns,
-                max_ns: block.max_ns,
-                lines: block.len() as u64,
-                text_bytes: block.text().len() as u64,
-                tokens: unique.into_iter().collect::<Vec<_>>().join(" "),
-                encoded: block.encode(),
-            });
-        }
-    }
-
-    /// Builds the index, writes it into a directory of its own and makes it durable.
-    pub fn write(
-        mut self,
-        disk: &dyn Disk,
+impl<'d> SegmentBuilder<'d> {
+    pub fn new(
+        disk: &'d dyn Disk,
         store_dir: &Path,
         id: u64,
         order: u64,
         tenant: &str,
         day: i64,
-    ) -> Result<SegmentEntry, StoreError> {
-        self.blocks.sort_by_key(|block| block.min_ns);
-        let mut entry = SegmentEntry {
-            id,
-            order,
-            tenant: tenant.to_owned(),
-            day,
-            min_ns: self.blocks.iter().map(|block| block.min_ns).min().unwrap_or(0),
-            max_ns: self.blocks.iter().map(|block| block.max_ns).max().unwrap_or(0),
-            lines: self.blocks.iter().map(|block| block.lines).sum(),
-            text_bytes: self.blocks.iter().map(|block| block.text_bytes).sum(),
-            files: Vec::new(),
-        };
+    ) -> Result<SegmentBuilder<'d>, StoreError> {
+        let (min_ns, max_ns) = (i64::MAX, i64::MIN);
+        let tenant = tenant.to_owned();
+        let entry = SegmentEntry { id, order, tenant, day, min_ns, max_ns, lines: 0, text_bytes: 0, files: Vec::new() };
         let dir = store_dir.join(entry.dir_name());
         disk.remove_dir_all(&dir).map_err(StoreError::io("clearing a segment's directory", &dir))?;
         disk.create_dir_all(&dir).map_err(StoreError::io("creating a segment's directory", &dir))?;
+        let path = dir.join(BLOCKS);
+        let blocks = disk.create(&path).map_err(StoreError::io("creating a segment's blocks", &path))?;
+        let settings = IndexSettings {
+            docstore_compression: Compressor::None,
+            docstore_compress_dedicated_thread: false,
+            ..IndexSettings::default()
+        };
+        let ram = RamDirectory::create();
+        let index = Index::builder().schema(schema().0).settings(settings);
+        let index = index.single_segment_index_writer::<TantivyDocument>(ram.clone(), BUILD_BYTES)?;
+        Ok(SegmentBuilder {
+            disk,
+            entry,
+            streams: Vec::new(),
+            blocks,
+            written: FileEntry { name: BLOCKS.to_owned(), len: 0, crc: 0 },
+            crc: crc32fast::Hasher::new(),
+            encoder: Encoder::new().map_err(StoreError::io("starting a compressor", &dir))?,
+            dir,
+            filter: FilterBuilder::default(),
+            ram,
+            index,
+        })
+    }
+
+    pub fn add_stream(&mut self, key: StreamKey, blocks: impl Iterator<Item = Block>) -> Result<(), StoreError> {
+        let stream = self.streams.len() as u64;
+        self.streams.push(key);
+        blocks.into_iter().try_for_each(|block| self.add_block(stream, &block))
+    }
+
+    fn add_block(&mut self, stream: u64, block: &Block) -> Result<(), StoreError> {
+        let mut found: HashSet<Vec<u8>> = HashSet::new();
+        let encoded = self.encoder.encode(block, |text| {
+            for word in words(text) {
+                if !found.contains(word) {
+                    found.insert(word.to_vec());
+                }
+            }
+        });
+        let path = || self.dir.join(BLOCKS);
+        let (bytes, head_bytes) = encoded.map_err(|error| StoreError::io("compressing a block", &path())(error))?;
+        let text: BTreeSet<String> =
+            found.iter().map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).collect();
+        let numbers = [
+            stream,
+            block.min_ns as u64,
+            block.max_ns as u64,
+            block.len() as u64,
+            block.text().len() as u64,
+            self.written.len,
+            bytes.len() as u64,
+            head_bytes as u64,
+        ];
+        let (_, fields, words) = schema();
+        let mut document = TantivyDocument::new();
+        for ((field, name), number) in fields.into_iter().zip(NUMBERS).zip(numbers) {
+            match name {
+                "min_ns" | "max_ns" => document.add_i64(field, number as i64),
+                _ => document.add_u64(field, number),
+            }
+        }
+        document.add_text(words, text.into_iter().collect::<Vec<_>>().join(" "));
+        self.index.add_document(document)?;
+        self.filter.add_block(block.texts());
+        self.blocks.append(&bytes).map_err(|error| StoreError::io("writing a segment", &path())(error))?;
+        self.crc.update(&bytes);
+        self.written.len += bytes.len() as u64;
+        self.entry.min_ns = self.entry.min_ns.min(block.min_ns);
+        self.entry.max_ns = self.entry.max_ns.max(block.max_ns);
+        self.entry.lines += block.len() as u64;
+        self.entry.text_bytes += block.text().len() as u64;
+        Ok(())
+    }
+
+    /// Completes the segment and makes it durable.
+    pub fn finish(mut self) -> Result<SegmentEntry, StoreError> {
+        let path = self.dir.join(BLOCKS);
+        self.blocks.sync().map_err(StoreError::io("syncing a segment", &path))?;
+        self.written.crc = self.crc.finalize();
+        self.entry.files.push(self.written);
         let streams =
-            serde_json::to_vec(&self.streams).map_err(|error| StoreError::corrupt(&dir, error.to_string()))?;
-        let mut files = vec![(STREAMS.to_owned(), streams)];
-        files.extend(build(self.blocks)?);
+            serde_json::to_vec(&self.streams).map_err(|error| StoreError::corrupt(&self.dir, error.to_string()))?;
+        let streams = zstd::bulk::compress(&streams, STREAMS_LEVEL);
+        let streams = streams.map_err(StoreError::io("compressing the streams", &self.dir))?;
+        let mut files = vec![(STREAMS.to_owned(), streams), (GRAMS.to_owned(), self.filter.encode())];
+        files.extend(index_files(&self.ram, &self.index.finalize()?)?);
         for (name, bytes) in files {
-            let path = dir.join(&name);
-            let written = disk.create(&path).and_then(|mut file| {
+            let path = self.dir.join(&name);
+            let written = self.disk.create(&path).and_then(|mut file| {
                 file.append(&bytes)?;
                 file.sync()
             });
             written.map_err(StoreError::io("writing a segment", &path))?;
-            entry.files.push(FileEntry { name, len: bytes.len() as u64, crc: crc32fast::hash(&bytes) });
+            self.entry.files.push(FileEntry { name, len: bytes.len() as u64, crc: crc32fast::hash(&bytes) });
         }
-        disk.sync_dir(&dir).map_err(StoreError::io("syncing a segment's directory", &dir))?;
-        Ok(entry)
+        self.disk.sync_dir(&self.dir).map_err(StoreError::io("syncing a segment's directory", &self.dir))?;
+        Ok(self.entry)
     }
 }
 
-/// The files of an index of these blocks.
-fn build(blocks: Vec<Pending>) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-    let (schema, fields) = schema();
-    let settings = IndexSettings {
-        docstore_compression: Compressor::None,
-        docstore_compress_dedicated_thread: false,
-        ..IndexSettings::default()
-    };
-    let ram = RamDirectory::create();
-    let builder = Index::builder().schema(schema).settings(settings);
-    let mut writer = builder.single_segment_index_writer::<TantivyDocument>(ram.clone(), BUILD_BYTES)?;
-    for block in blocks {
-        let mut document = TantivyDocument::new();
-        document.add_u64(fields.stream, block.stream);
-        document.add_i64(fields.min_ns, block.min_ns);
-        document.add_i64(fields.max_ns, block.max_ns);
-        document.add_u64(fields.lines, block.lines);
-        document.add_u64(fields.text_bytes, block.text_bytes);
-        document.add_text(fields.tokens, &block.tokens);
-        document.add_bytes(fields.block, &block.encoded);
-        writer.add_document(document)?;
-    }
-    let index = writer.finalize()?;
+/// The files of a built index.
+fn index_files(ram: &RamDirectory, index: &Index) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     let mut files = Vec::new();
     let meta = Path::new("meta.json");
     files.push(("meta.json".to_owned(), ram.atomic_read(meta).map_err(tantivy::TantivyError::from)?));
@@ -192,6 +228,21 @@ pub struct BlockInfo {
     pub max_ns: i64,
     pub lines: u64,
     pub text_bytes: u64,
+    at: u64,
+    bytes: u64,
+    head_bytes: u64,
+}
+
+/// A block of a segment, opened.
+pub enum Opened {
+    Stored(Box<StoredBlock>),
+    /// Of the first format.
+    Whole(Box<Block>),
+}
+
+enum Content {
+    Stored { blocks: Arc<dyn DiskReader>, filter: Filter },
+    DocStore { store: Box<StoreReader>, field: Field },
 }
 
 /// An open segment. Stays readable while anybody holds it, also after its files were removed.
@@ -199,87 +250,204 @@ pub struct Segment {
     pub entry: SegmentEntry,
     pub streams: Vec<StreamKey>,
     pub blocks: Vec<BlockInfo>,
-    /// A block could not be read: not merged any more.
-    is_damaged: AtomicBool,
+    /// Reads that failed. A segment with any is not merged any more.
+    failures: AtomicU64,
     reader: SegmentReader,
-    store: StoreReader,
-    fields: Fields,
+    words: Field,
+    content: Content,
 }
 
 impl Segment {
-    /// Opens a segment after checking every file against its manifest entry.
+    /// Opens a segment after checking its files against their manifest entries.
     pub fn open(disk: &Arc<dyn Disk>, store_dir: &Path, entry: SegmentEntry) -> Result<Segment, StoreError> {
         let dir = store_dir.join(entry.dir_name());
-        entry.files.iter().try_for_each(|file| verify(disk.as_ref(), &dir, file))?;
-        let path = dir.join(STREAMS);
-        let streams = disk.read(&path).map_err(StoreError::io("reading a segment's streams", &path))?;
-        let streams: Vec<StreamKey> =
-            serde_json::from_slice(&streams).map_err(|error| StoreError::corrupt(&path, error.to_string()))?;
+        let to_check = entry.files.iter().filter(|file| file.name != BLOCKS);
+        to_check.into_iter().try_for_each(|file| verify(disk.as_ref(), &dir, file))?;
+        let streams = read_streams(disk.as_ref(), &dir, &entry)?;
         let index = Index::open(ReadOnly { disk: disk.clone(), dir: dir.clone() })?;
         let segments = index.searchable_segments()?;
         let [segment] = segments.as_slice() else {
             return Err(StoreError::corrupt(&dir, format!("{} tantivy segments instead of one", segments.len())));
         };
         let reader = SegmentReader::open(segment)?;
-        let store = reader
-            .get_store_reader(CACHED_STORE_BLOCKS)
-            .map_err(StoreError::io("opening a segment's doc store", &dir))?;
-        let blocks = infos(&reader)?;
+        let schema = index.schema();
+        let content = match schema.get_field("block") {
+            Ok(field) => {
+                let store = reader.get_store_reader(CACHED_STORE_BLOCKS);
+                let store = store.map_err(StoreError::io("opening a segment's doc store", &dir))?;
+                Content::DocStore { store: Box::new(store), field }
+            }
+            Err(_) => {
+                let open = |name: &str| disk.open(&dir.join(name)).map_err(StoreError::io("opening a segment", &dir));
+                let filter = Filter::open(open(GRAMS)?).map_err(StoreError::io("opening a segment's filter", &dir))?;
+                Content::Stored { blocks: open(BLOCKS)?, filter }
+            }
+        };
+        let blocks = infos(&reader, matches!(content, Content::Stored { .. }))?;
         if blocks.iter().any(|block| block.stream as usize >= streams.len()) {
             return Err(StoreError::corrupt(&dir, "a block of no stream"));
         }
-        let (_, fields) = schema();
-        let is_damaged = AtomicBool::new(false);
-        Ok(Segment { entry, streams, blocks, is_damaged, reader, store, fields })
+        let words = schema.get_field(WORDS).or_else(|_| schema.get_field("tokens"))?;
+        Ok(Segment { entry, streams, blocks, failures: AtomicU64::new(0), reader, words, content })
     }
 
-    pub fn is_damaged(&self) -> bool {
-        self.is_damaged.load(Ordering::Relaxed)
+    /// Blocks that could not be read, counted each time.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
-    pub fn block(&self, block: u32) -> Result<Block, StoreError> {
-        let read = self.read_block(block);
-        if read.is_err() {
-            self.is_damaged.store(true, Ordering::Relaxed);
+    /// Says and counts that a block could not be read.
+    pub fn report(&self, block: u32, error: &StoreError) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(%error, segment = self.entry.dir_name(), block, "a block cannot be read; it is left out");
+    }
+
+    /// Opens a block as far as its head.
+    pub fn open_block(&self, block: u32) -> Result<Opened, StoreError> {
+        match &self.content {
+            Content::Stored { .. } => {
+                let head = self.read(block, 0, self.blocks[block as usize].head_bytes)?;
+                let opened = StoredBlock::open(head).map_err(|reason| self.corrupt(block, reason))?;
+                match opened.len() as u64 == self.blocks[block as usize].lines {
+                    true => Ok(Opened::Stored(Box::new(opened))),
+                    false => Err(self.corrupt(block, "a block of another number of lines")),
+                }
+            }
+            Content::DocStore { store, field } => {
+                let document: TantivyDocument = store.get(block)?;
+                let bytes = document.get_first(*field).and_then(|value| value.as_bytes());
+                let bytes = bytes.ok_or_else(|| self.corrupt(block, "a document without a block"))?;
+                let decoded = Block::decode(bytes).map_err(|reason| self.corrupt(block, reason))?;
+                Ok(Opened::Whole(Box::new(decoded)))
+            }
         }
-        read
     }
 
-    fn read_block(&self, block: u32) -> Result<Block, StoreError> {
-        let document: TantivyDocument = self.store.get(block)?;
-        let bytes = document.get_first(self.fields.block).and_then(|value| value.as_bytes());
-        let decoded = Block::decode(bytes.ok_or_else(|| self.corrupt(block, "a document without a block"))?);
-        decoded.map_err(|reason| self.corrupt(block, reason))
+    /// All of a block.
+    pub fn block(&self, block: u32) -> Result<Block, StoreError> {
+        if let Content::DocStore { .. } = self.content
+            && let Opened::Whole(whole) = self.open_block(block)?
+        {
+            return Ok(*whole);
+        }
+        let bytes = self.read(block, 0, self.blocks[block as usize].bytes)?;
+        let read = StoredBlock::open(bytes).and_then(|stored| stored.block());
+        read.map_err(|reason| self.corrupt(block, reason))
     }
 
-    fn corrupt(&self, block: u32, reason: &str) -> StoreError {
-        StoreError::corrupt(Path::new(&self.entry.dir_name()), format!("block {block}: {reason}"))
+    /// The bytes of a block from some place on.
+    pub fn tail(&self, block: u32, from: usize) -> Result<Vec<u8>, StoreError> {
+        self.read(block, from as u64, self.blocks[block as usize].bytes)
     }
 
-    /// The blocks that may hold all the substrings; `None` where the index cannot tell.
-    pub fn candidates(&self, needles: &[String]) -> Result<Option<RoaringBitmap>, StoreError> {
+    fn read(&self, block: u32, from: u64, to: u64) -> Result<Vec<u8>, StoreError> {
+        let Content::Stored { blocks, .. } = &self.content else { return Ok(Vec::new()) };
+        let length = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).min(MAX_STREAMS_BYTES);
+        let mut bytes = vec![0; length];
+        let read = blocks.read_at(self.blocks[block as usize].at + from, &mut bytes);
+        let read = read.map_err(StoreError::io("reading a block", Path::new(&self.entry.dir_name())))?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    pub fn corrupt(&self, block: u32, reason: &str) -> StoreError {
+        let at = self.blocks[block as usize].at;
+        StoreError::corrupt(&Path::new(&self.entry.dir_name()).join(BLOCKS), format!("block {block} at {at}: {reason}"))
+    }
+
+    /// The blocks that may hold a text of each of these; `None` where the index cannot tell.
+    pub fn candidates(&self, contains: &[AnyOf]) -> Result<Option<RoaringBitmap>, StoreError> {
         let mut kept: Option<RoaringBitmap> = None;
-        for token in needles.iter().flat_map(|needle| inner_tokens(needle)) {
-            let term = Term::from_field_text(self.fields.tokens, token);
-            let index = self.reader.inverted_index(self.fields.tokens)?;
-            let postings = index.read_postings(&term, IndexRecordOption::Basic);
-            let mut found = RoaringBitmap::new();
-            if let Some(mut postings) = postings.map_err(StoreError::io("reading postings", Path::new(token)))? {
+        for any in contains {
+            let mut union = Some(RoaringBitmap::new());
+            for text in &any.texts {
+                let found = self.candidates_of(text)?;
+                union = union.zip(found).map(|(union, found)| union | found);
+            }
+            kept = match (kept, union) {
+                (Some(before), Some(found)) => Some(before & found),
+                (before, found) => before.or(found),
+            };
+        }
+        Ok(kept)
+    }
+
+    fn candidates_of(&self, text: &str) -> Result<Option<RoaringBitmap>, StoreError> {
+        let Content::Stored { filter, .. } = &self.content else { return Ok(None) };
+        let hashes = hashes_of(text.as_bytes());
+        let mut found = match asked(text) {
+            Asked::Words(words) => {
+                let mut found = self.postings(&words[0])?;
+                for word in &words[1..] {
+                    found &= self.postings(word)?;
+                }
+                Some(found)
+            }
+            // The filter is quicker than a walk through the dictionary.
+            Asked::Part(part) if hashes.is_empty() => Some(self.postings_of_part(&part)?),
+            Asked::Part(_) | Asked::Nothing => None,
+        };
+        if !hashes.is_empty() {
+            let mut blocks: Vec<u32> = match &found {
+                Some(found) => found.iter().collect(),
+                None => (0..self.blocks.len() as u32).collect(),
+            };
+            let dir = self.entry.dir_name();
+            filter.narrow(&hashes, &mut blocks).map_err(StoreError::io("reading a filter", Path::new(&dir)))?;
+            found = Some(blocks.into_iter().collect());
+        }
+        Ok(found)
+    }
+
+    fn postings(&self, word: &str) -> Result<RoaringBitmap, StoreError> {
+        let term = Term::from_field_text(self.words, word);
+        let index = self.reader.inverted_index(self.words)?;
+        let mut found = RoaringBitmap::new();
+        let postings = index.read_postings(&term, IndexRecordOption::Basic);
+        if let Some(mut postings) = postings.map_err(StoreError::io("reading postings", Path::new(word)))? {
+            while postings.doc() != TERMINATED {
+                found.insert(postings.doc());
+                postings.advance();
+            }
+        }
+        Ok(found)
+    }
+
+    /// The blocks with a word that holds this, or with one that is not indexed.
+    fn postings_of_part(&self, part: &str) -> Result<RoaringBitmap, StoreError> {
+        let index = self.reader.inverted_index(self.words)?;
+        let reading = || StoreError::io("reading words", Path::new(part));
+        let finder = memchr::memmem::Finder::new(part);
+        let mut found = self.postings(LONG)?;
+        let mut terms = index.terms().stream().map_err(reading())?;
+        while terms.advance() {
+            if finder.find(terms.key()).is_some() {
+                let postings = index.read_postings_from_terminfo(terms.value(), IndexRecordOption::Basic);
+                let mut postings = postings.map_err(reading())?;
                 while postings.doc() != TERMINATED {
                     found.insert(postings.doc());
                     postings.advance();
                 }
             }
-            kept = Some(match kept {
-                Some(before) => before & found,
-                None => found,
-            });
         }
-        Ok(kept)
+        Ok(found)
     }
 }
 
-fn verify(disk: &dyn Disk, dir: &Path, file: &FileEntry) -> Result<(), StoreError> {
+fn read_streams(disk: &dyn Disk, dir: &Path, entry: &SegmentEntry) -> Result<Vec<StreamKey>, StoreError> {
+    let is_first_format = entry.files.iter().any(|file| file.name == STREAMS_V1);
+    let path = dir.join(if is_first_format { STREAMS_V1 } else { STREAMS });
+    let mut json = disk.read(&path).map_err(StoreError::io("reading a segment's streams", &path))?;
+    if !is_first_format {
+        let length = zstd::zstd_safe::get_frame_content_size(&json).ok().flatten().unwrap_or(0) as usize;
+        let unpacked = zstd::bulk::decompress(&json, length.min(MAX_STREAMS_BYTES));
+        json = unpacked.map_err(|error| StoreError::corrupt(&path, error.to_string()))?;
+    }
+    serde_json::from_slice(&json).map_err(|error| StoreError::corrupt(&path, error.to_string()))
+}
+
+/// Checks a file against what the manifest says of it.
+pub fn verify(disk: &dyn Disk, dir: &Path, file: &FileEntry) -> Result<(), StoreError> {
     let path = dir.join(&file.name);
     let reader = disk.open(&path).map_err(StoreError::io("opening a segment's file", &path))?;
     let (mut hasher, mut at) = (crc32fast::Hasher::new(), 0u64);
@@ -298,16 +466,28 @@ fn verify(disk: &dyn Disk, dir: &Path, file: &FileEntry) -> Result<(), StoreErro
     Ok(())
 }
 
-fn infos(reader: &SegmentReader) -> Result<Vec<BlockInfo>, StoreError> {
+fn infos(reader: &SegmentReader, has_places: bool) -> Result<Vec<BlockInfo>, StoreError> {
     let fast = reader.fast_fields();
     let (stream, lines, text_bytes) = (fast.u64("stream")?, fast.u64("lines")?, fast.u64("text_bytes")?);
     let (min_ns, max_ns) = (fast.i64("min_ns")?, fast.i64("max_ns")?);
-    let info = |block: u32| BlockInfo {
-        stream: stream.first(block).and_then(|stream| u32::try_from(stream).ok()).unwrap_or(u32::MAX),
-        min_ns: min_ns.first(block).unwrap_or(i64::MIN),
-        max_ns: max_ns.first(block).unwrap_or(i64::MAX),
-        lines: lines.first(block).unwrap_or(0),
-        text_bytes: text_bytes.first(block).unwrap_or(0),
+    let places = match has_places {
+        true => Some([fast.u64("at")?, fast.u64("bytes")?, fast.u64("head_bytes")?]),
+        false => None,
+    };
+    let info = |block: u32| {
+        let [at, bytes, head_bytes] = places
+            .as_ref()
+            .map_or([0; 3], |places| [0, 1, 2].map(|place: usize| places[place].first(block).unwrap_or(0)));
+        BlockInfo {
+            stream: stream.first(block).and_then(|stream| u32::try_from(stream).ok()).unwrap_or(u32::MAX),
+            min_ns: min_ns.first(block).unwrap_or(i64::MIN),
+            max_ns: max_ns.first(block).unwrap_or(i64::MAX),
+            lines: lines.first(block).unwrap_or(0),
+            text_bytes: text_bytes.first(block).unwrap_or(0),
+            at,
+            bytes,
+            head_bytes,
+        }
     };
     Ok((0..reader.max_doc()).map(info).collect())
 }

@@ -22,6 +22,9 @@ pub use logscript::{LogScriptStore, run_log_script};
 pub use memory::MemorySeries;
 pub use memory_lines::MemoryLines;
 pub use promql::{Expr, parse, selectors};
-pub use source::{LineSelect, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet, Visit, Wants};
+pub use source::{
+    AnyOf, LineSelect, LineVisitor, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet,
+    TalliedLines, Visit, Wants,
+};
 pub use span::Span;
 pub use value::{Answer, Element, Point, Row, Value, Work, float_samples};

@@ -49,9 +49,8 @@ impl Lines for MemoryLines {
         let start = self.lines.partition_point(|line| line.t_ns < request.start_ns);
         let end = self.lines.partition_point(|line| line.t_ns < request.end_ns).max(start);
         let mut visit_one = |line: &Line| {
-            // As little as a store may hand out, so that scripts notice who does not verify.
             let is_wanted = model::matches_all(request.matchers, &line.labels)
-                && request.contains.iter().all(|needle| line.text.contains(needle.as_str()));
+                && request.contains.iter().all(|any| any.is_in(&line.text));
             let Line { labels, metadata, t_ns, text } = line;
             let line = SelectedLine { labels, metadata, t_ns: *t_ns, text };
             if is_wanted { visit(line) } else { ControlFlow::Continue(()) }

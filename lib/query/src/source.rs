@@ -145,9 +145,35 @@ pub struct LineSelect<'a> {
     pub end_ns: i64,
     /// Newest first.
     pub backward: bool,
-    /// Substrings that every wanted line holds: the store may use them to skip, the engine verifies.
-    pub contains: &'a [String],
+    /// A wanted line holds a text of each; the store hands out no others.
+    pub contains: &'a [AnyOf],
     pub deadline: Option<Instant>,
+}
+
+/// Texts of which a line holds at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnyOf {
+    pub texts: Vec<String>,
+    /// Of ASCII letters.
+    pub ignore_case: bool,
+}
+
+impl AnyOf {
+    pub fn one(text: impl Into<String>) -> AnyOf {
+        AnyOf { texts: vec![text.into()], ignore_case: false }
+    }
+
+    /// Whether a text holds one of them.
+    pub fn is_in(&self, text: &str) -> bool {
+        let holds = |one: &String| match self.ignore_case {
+            false => memchr::memmem::find(text.as_bytes(), one.as_bytes()).is_some(),
+            true => {
+                one.is_empty()
+                    || text.as_bytes().windows(one.len()).any(|part| part.eq_ignore_ascii_case(one.as_bytes()))
+            }
+        };
+        self.texts.iter().any(holds)
+    }
 }
 
 /// One line as a log store hands it out.
@@ -159,6 +185,20 @@ pub struct SelectedLine<'a> {
     pub text: &'a str,
 }
 
+/// Lines of one label set, without their texts.
+#[derive(Debug, Clone, Copy)]
+pub struct TalliedLines<'a> {
+    pub labels: &'a Labels,
+    pub metadata: &'a Labels,
+    /// In no order.
+    pub t_ns: &'a [i64],
+    /// The length of each text, if asked for.
+    pub bytes: &'a [u32],
+}
+
+/// Takes lines of one thread of a [`Lines::scan`].
+pub type LineVisitor<'a> = Box<dyn FnMut(SelectedLine<'_>) -> Visit + Send + 'a>;
+
 /// A store of lines.
 pub trait Lines: Send + Sync {
     /// Hands the matching lines to `visit` in time order over all streams (falling when `backward`), ties in the order of
@@ -168,4 +208,27 @@ pub trait Lines: Send + Sync {
         request: &LineSelect<'_>,
         visit: &mut dyn FnMut(SelectedLine<'_>) -> Visit,
     ) -> Result<(), QueryError>;
+
+    /// Hands out each matching line once, in no order, without its text: what counting needs.
+    fn tally(
+        &self,
+        request: &LineSelect<'_>,
+        with_bytes: bool,
+        visit: &mut (dyn FnMut(TalliedLines<'_>) -> Visit + Send),
+    ) -> Result<(), QueryError> {
+        self.select(request, &mut |line| {
+            let SelectedLine { labels, metadata, t_ns, text } = line;
+            let bytes: &[u32] = if with_bytes { &[text.len() as u32] } else { &[] };
+            visit(TalliedLines { labels, metadata, t_ns: &[t_ns], bytes })
+        })
+    }
+
+    /// Hands each matching line to one of the visitors, in no order, from as many threads as there are visitors. One that
+    /// breaks gets no more.
+    fn scan(&self, request: &LineSelect<'_>, visitors: &mut [LineVisitor<'_>]) -> Result<(), QueryError> {
+        match visitors.first_mut() {
+            Some(visitor) => self.select(request, visitor),
+            None => Ok(()),
+        }
+    }
 }

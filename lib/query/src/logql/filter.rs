@@ -5,8 +5,10 @@ use regex::Regex;
 use template::convert;
 
 use super::ip::IpMatcher;
+use super::literal;
 use super::pattern::Pattern;
 use super::row::{ERROR, Row};
+use crate::AnyOf;
 
 /// `|=`, `|~`, `|>` and their negations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +46,20 @@ impl LineFilter {
         self.any.iter().any(holds) != self.negated
     }
 
-    /// The text that every kept line holds, if one is known.
-    pub fn literal(&self) -> Option<&str> {
-        match self.any.as_slice() {
-            [LineTest::Contains(needle)] if !self.negated && !needle.is_empty() => Some(needle),
-            _ => None,
-        }
+    /// What every kept line holds, if something is known.
+    pub fn required(&self) -> Option<AnyOf> {
+        let of = |test: &LineTest| match test {
+            LineTest::Contains(needle) => Some(AnyOf::one(needle.as_str())),
+            LineTest::Regex(_, regex) => literal::required(regex.as_str()),
+            LineTest::Pattern(_, pattern) => pattern.longest_literal().map(AnyOf::one),
+            LineTest::Ip(_) => None,
+        };
+        if self.negated { None } else { literal::either(self.any.iter().map(of)) }
+    }
+
+    /// Whether it keeps each line that holds one of its texts, and no other.
+    pub fn is_literal(&self) -> bool {
+        !self.negated && self.any.iter().all(|test| matches!(test, LineTest::Contains(needle) if !needle.is_empty()))
     }
 }
 

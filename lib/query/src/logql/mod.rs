@@ -7,6 +7,7 @@
 //! Beyond Loki's grammar, what cannot be had is refused by name while parsing, never ignored: `variants`, `distinct`, `@`.
 //! What differs from Loki is written down in `docs/logql.md`.
 
+mod collect;
 mod engine;
 mod filter;
 mod format;
@@ -14,6 +15,7 @@ mod go_regex;
 mod ip;
 mod json;
 mod lexer;
+mod literal;
 mod logfmt;
 mod metric;
 mod parser;

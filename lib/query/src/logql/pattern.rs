@@ -47,6 +47,15 @@ impl Pattern {
         Ok(Pattern { parts })
     }
 
+    /// The longest text that every line that matches holds.
+    pub fn longest_literal(&self) -> Option<&str> {
+        let literals = self.parts.iter().filter_map(|part| match part {
+            Part::Literal(text) => Some(text.as_str()),
+            Part::Capture(_) => None,
+        });
+        literals.max_by_key(|text| text.len())
+    }
+
     /// For `| pattern`: at least one name, each once.
     pub fn extracting(text: &str) -> Result<Pattern, String> {
         let pattern = Pattern::parse(text)?;

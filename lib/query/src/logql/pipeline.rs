@@ -11,7 +11,7 @@ use super::json::{self, Kind, Step};
 use super::logfmt;
 use super::pattern::Pattern;
 use super::row::{ERROR, ERROR_DETAILS, Fields, Origin, PRESERVE_ERROR, Row};
-use crate::SelectedLine;
+use crate::{AnyOf, SelectedLine};
 
 #[derive(Debug, Clone)]
 pub(super) enum Stage {
@@ -96,17 +96,22 @@ impl Processed<'_> {
 }
 
 impl Pipeline {
-    /// Texts that every line that passes holds, as it came from the store.
-    pub fn literals(&self) -> Vec<String> {
+    /// What every line that passes holds, as it came from the store.
+    pub fn literals(&self) -> Vec<AnyOf> {
         let untouched = self
             .stages
             .iter()
             .take_while(|stage| !matches!(stage, Stage::Unpack | Stage::Decolorize(_) | Stage::LineFormat(_)));
         let literal = |stage: &Stage| match stage {
-            Stage::Line(filter) => filter.literal().map(str::to_owned),
+            Stage::Line(filter) => filter.required(),
             _ => None,
         };
         untouched.filter_map(literal).collect()
+    }
+
+    /// Whether a line passes if, and only if, it holds the [`Pipeline::literals`], and changes in nothing.
+    pub(super) fn is_literal(&self) -> bool {
+        self.stages.iter().all(|stage| matches!(stage, Stage::Line(filter) if filter.is_literal()))
     }
 
     /// The parsers among its stages.

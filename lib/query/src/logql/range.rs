@@ -3,22 +3,21 @@
 //! A line that a stage failed on stays a series of its own, whatever the grouping, and fails the query where a step sees
 //! it, unless the query asks for such lines by a filter on `__error__`.
 
-use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::collections::HashSet;
 use std::time::Instant;
 
 use model::{Labels, MatchOp, NS_PER_MS};
 use template::convert;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::collect::Collected;
 use super::fault;
 use super::filter::LabelFilter;
-use super::pipeline::{Processed, Runner};
 use super::row::{ERROR, ERROR_DETAILS, Field, Origin, PRESERVE_ERROR, Row};
 use super::selector::LogSelector;
 use crate::engine::{Grid, counter_rate, mean, quantile, sum, variance};
 use crate::promql::Grouping;
-use crate::{LineSelect, Lines, QueryError, Samples, SelectedLine};
+use crate::{LineSelect, LineVisitor, Lines, QueryError, Samples};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RangeOp {
@@ -133,6 +132,9 @@ pub struct RangeAggregation {
     pub(super) summed: Option<Grouping>,
 }
 
+/// Threads that read lines for an evaluation.
+const MAX_THREADS: usize = 8;
+
 /// Bounds of an evaluation.
 pub(super) struct Limits {
     pub max_series: usize,
@@ -140,21 +142,27 @@ pub(super) struct Limits {
     pub deadline: Option<Instant>,
 }
 
+/// Times of lines, and their values where they are not counted.
 #[derive(Default)]
-struct Points {
-    t_ns: Vec<i64>,
-    values: Vec<f64>,
+pub(super) struct Points {
+    pub t_ns: Vec<i64>,
+    pub values: Vec<f64>,
 }
 
-/// The series of a range aggregation while lines arrive.
-struct Collected<'a> {
-    range: &'a RangeAggregation,
-    limits: &'a Limits,
-    places: HashMap<Labels, usize>,
-    series: Vec<(Labels, Points)>,
-    /// The labels of the line before and the series that they fell in.
-    last: Option<(Labels, usize)>,
-    samples: usize,
+impl Points {
+    /// By time; those of one instant as they came.
+    fn sort(&mut self) {
+        if self.t_ns.is_sorted() {
+            return;
+        }
+        if self.values.is_empty() {
+            return self.t_ns.sort_unstable();
+        }
+        let mut order: Vec<usize> = (0..self.t_ns.len()).collect();
+        order.sort_by_key(|place| self.t_ns[*place]);
+        self.t_ns = order.iter().map(|place| self.t_ns[*place]).collect();
+        self.values = order.iter().map(|place| self.values[*place]).collect();
+    }
 }
 
 impl RangeAggregation {
@@ -210,25 +218,44 @@ impl RangeAggregation {
             contains: &contains,
             deadline: limits.deadline,
         };
-        let (places, series) = Default::default();
-        let mut collected = Collected { range: self, limits, places, series, last: None, samples: 0 };
-        let asks_for_errors = self.selector.pipeline.names_error() || self.after.iter().any(LabelFilter::names_error);
-        let mut runner = self.selector.pipeline.runner_of(asks_for_errors);
-        let mut failure = None;
-        source.select(&request, &mut |line| {
-            let Some(processed) = runner.run(&line) else { return ControlFlow::Continue(()) };
-            match collected.take(&runner, &line, processed) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
-        })?;
-        match failure {
-            Some(error) => Err(error),
-            None => self.over_steps(collected.series, grid),
+        let mut collected = Collected::new(self, limits);
+        if self.needs_no_text() {
+            collected.tally(source, &request)?;
+        } else if self.needs_order() {
+            source.select(&request, &mut collected.visitor())?;
+        } else {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+            let mut others: Vec<Collected<'_>> = (1..threads).map(|_| Collected::new(self, limits)).collect();
+            let all = std::iter::once(&mut collected).chain(&mut others);
+            let mut visitors: Vec<LineVisitor<'_>> =
+                all.map(|one| Box::new(one.visitor()) as LineVisitor<'_>).collect();
+            source.scan(&request, &mut visitors)?;
+            drop(visitors);
+            others.into_iter().try_for_each(|other| collected.join(other))?;
         }
+        self.over_steps(collected.finish()?, grid)
+    }
+
+    /// Whether faulty lines are wanted.
+    pub(super) fn asks_for_errors(&self) -> bool {
+        self.selector.pipeline.names_error() || self.after.iter().any(LabelFilter::names_error)
+    }
+
+    /// Whether lines have no value but that they are there.
+    pub(super) fn only_counts(&self) -> bool {
+        let counts = matches!(self.op, RangeOp::Count | RangeOp::Absent | RangeOp::Rate);
+        counts && self.unwrap.is_none()
+    }
+
+    /// Whether lines count by their times and lengths alone.
+    fn needs_no_text(&self) -> bool {
+        let counts = self.op.counts_lines() || matches!(self.op, RangeOp::Rate | RangeOp::Absent);
+        counts && self.unwrap.is_none() && self.selector.pipeline.is_literal()
+    }
+
+    /// Whether it matters which of two lines of the same instant comes first.
+    fn needs_order(&self) -> bool {
+        matches!(self.op, RangeOp::First | RangeOp::Last | RangeOp::RateCounter)
     }
 
     fn over_steps(&self, series: Vec<(Labels, Points)>, grid: Grid) -> Result<Vec<(Labels, Samples)>, QueryError> {
@@ -237,7 +264,8 @@ impl RangeAggregation {
             return Ok(vec![self.absent(series, grid)]);
         }
         let mut result = Vec::with_capacity(series.len());
-        for (labels, points) in series {
+        for (labels, mut points) in series {
+            points.sort();
             let (mut timestamps_ms, mut values) = (Vec::new(), Vec::new());
             let (mut start, mut end) = (0, 0);
             for t_ms in grid.times() {
@@ -305,7 +333,7 @@ impl RangeAggregation {
     }
 
     /// Whether a line's series keeps a label.
-    fn keeps(&self, field: &Field) -> bool {
+    pub(super) fn keeps(&self, field: &Field) -> bool {
         let name = &*field.label.name;
         if matches!(name, ERROR | ERROR_DETAILS | PRESERVE_ERROR) {
             return true;
@@ -320,7 +348,7 @@ impl RangeAggregation {
     }
 
     /// The number of a row; `None` where it has none, or a filter behind `unwrap` drops it.
-    fn number(&self, row: &mut Row<'_>) -> Option<f64> {
+    pub(super) fn number(&self, row: &mut Row<'_>) -> Option<f64> {
         if self.op == RangeOp::CountDistinct {
             let text = row.text(&self.counted);
             return (!text.is_empty() || row.has_error()).then(|| f64::from_bits(xxh3_64(text.as_bytes())));
@@ -350,63 +378,4 @@ fn pipeline_error(labels: &Labels) -> String {
          To skip all potential errors you can match empty errors.(e.g __error__=\"\")\n\
          The label filter can also be specified after unwrap. (e.g | unwrap latency | __error__=\"\" )\n"
     )
-}
-
-impl Collected<'_> {
-    fn take(
-        &mut self,
-        runner: &Runner<'_>,
-        line: &SelectedLine<'_>,
-        processed: Processed<'_>,
-    ) -> Result<(), QueryError> {
-        let mut value = match self.range.op {
-            RangeOp::Bytes | RangeOp::BytesRate => processed.line.len() as f64,
-            _ => 1.0,
-        };
-        let has_number = self.range.unwrap.is_some() || self.range.op == RangeOp::CountDistinct;
-        let place = match &self.last {
-            Some((last, place)) if !has_number && *last == processed.labels => *place,
-            _ => {
-                let labels = processed.labels.clone();
-                let mut row = runner.row_behind(line, processed);
-                if has_number {
-                    match self.range.number(&mut row) {
-                        Some(number) => value = number,
-                        None => return Ok(()),
-                    }
-                }
-                let place = self.place(&row)?;
-                self.last = Some((labels, place));
-                place
-            }
-        };
-        self.samples += 1;
-        if self.samples > self.limits.max_samples {
-            return Err(QueryError::Limit("load too many lines into memory in query execution".to_owned()));
-        }
-        let points = &mut self.series[place].1;
-        points.t_ns.push(line.t_ns);
-        if !matches!(self.range.op, RangeOp::Count | RangeOp::Absent) {
-            points.values.push(value);
-        }
-        Ok(())
-    }
-
-    fn place(&mut self, row: &Row<'_>) -> Result<usize, QueryError> {
-        let labels = row.fields.chosen(|field| self.range.keeps(field));
-        if let Some(place) = self.places.get(&labels) {
-            return Ok(*place);
-        }
-        let limit = self.limits.max_series;
-        if self.series.len() >= limit {
-            return Err(QueryError::BadData(format!(
-                "maximum number of series ({limit}) reached for a single query; consider reducing query cardinality by \
-                 adding more specific stream selectors, reducing the time range, or aggregating results with functions \
-                 like sum(), count() or topk()"
-            )));
-        }
-        self.places.insert(labels.clone(), self.series.len());
-        self.series.push((labels, Points::default()));
-        Ok(self.series.len() - 1)
-    }
 }

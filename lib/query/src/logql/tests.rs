@@ -3,6 +3,7 @@
 use model::Labels;
 
 use super::*;
+use crate::AnyOf;
 use crate::SelectedLine;
 
 fn parsed(query: &str) -> LogExpr {
@@ -15,8 +16,14 @@ fn literals_of_line_filters_reach_the_store() {
         LogExpr::Log(selector) => selector.pipeline.literals(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(literals(r#"{a="b"} |= "x" != "y" | json |= "z" | line_format "{{.m}}" |= "w""#), ["x", "z"]);
-    assert!(literals(r#"{a="b"} |= "x" or "y" |~ "z""#).is_empty());
+    assert_eq!(
+        literals(r#"{a="b"} |= "x" != "y" | json |= "z" | line_format "{{.m}}" |= "w""#),
+        ["x", "z"].map(AnyOf::one)
+    );
+    let either = AnyOf { texts: vec!["x".into(), "y".into()], ignore_case: false };
+    assert_eq!(literals(r#"{a="b"} |= "x" or "y" |~ "z.""#), [either, AnyOf::one("z")]);
+    assert_eq!(literals(r#"{a="b"} |> "<_> took <_> ms""#), [AnyOf::one(" took ")]);
+    assert!(literals(r#"{a="b"} |= "x" or ip("::1") |~ ".*" |= "" != "y""#).is_empty());
 }
 
 #[test]
@@ -68,7 +75,10 @@ fn long_queries_are_split() {
     let long = format!(r#"sum by (x) (rate({{app="a"}} | json | line_format "{}" | x > 5 [5m]))"#, "y".repeat(60));
     let pretty = parsed(&long).pretty();
     let lines: Vec<&str> = pretty.lines().collect();
-    assert_eq!((lines[0], lines[1], lines[2], lines[3]), ("sum by (x) (", "  rate(", "    {app=\"a\"}", "      | json"));
+    assert_eq!(
+        (lines[0], lines[1], lines[2], lines[3]),
+        ("sum by (x) (", "  rate(", "    {app=\"a\"}", "      | json")
+    );
     assert_eq!(lines[lines.len() - 3..], ["      [5m]", "  )", ")"]);
 }
 

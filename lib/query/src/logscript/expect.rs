@@ -122,7 +122,11 @@ impl Expected {
         };
         if self.is_ordered {
             let is_same = rows.len() == self.series.len() && rows.iter().zip(&self.series).all(|(a, b)| is_same(a, b));
-            return if is_same { Ok(()) } else { Err(format!("expected {:?} in this order, got {rows:?}", self.series)) };
+            return if is_same {
+                Ok(())
+            } else {
+                Err(format!("expected {:?} in this order, got {rows:?}", self.series))
+            };
         }
         let found = |wanted| rows.iter().any(|row| is_same(row, wanted));
         match rows.len() == self.series.len() && self.series.iter().all(found) {

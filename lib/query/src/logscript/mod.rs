@@ -85,7 +85,8 @@ pub fn run_log_script(text: &str, engine: &LogEngine, store: &mut dyn LogScriptS
         let is_comment = |i: usize| text.lines().nth(i).is_some_and(|line| line.trim_start().starts_with('#'));
         let mut block = Vec::new();
         // A line of comment does not end a block; an empty one does.
-        while let Some(line) = lines.get(at).filter(is_inside).filter(|line| !line.trim().is_empty() || is_comment(at)) {
+        while let Some(line) = lines.get(at).filter(is_inside).filter(|line| !line.trim().is_empty() || is_comment(at))
+        {
             if !line.trim().is_empty() {
                 block.push(line.trim());
             }
@@ -200,7 +201,8 @@ impl Case<'_> {
             LogExpr::Metric(metric) => {
                 let ms = |ns: i64| (epoch_ns + ns).div_euclid(NS_PER_MS);
                 let grid = [ms(self.start_ns), ms(self.end_ns), self.step_ns / NS_PER_MS];
-                let range = |[start, end, step]: [i64; 3]| engine.range(source, TENANT, &metric, start, end, step, None);
+                let range =
+                    |[start, end, step]: [i64; 3]| engine.range(source, TENANT, &metric, start, end, step, None);
                 if self.step_ns > 0 {
                     return match range(grid) {
                         Ok(value) => expected.value(value, grid),

@@ -61,9 +61,7 @@ pub(super) fn label_set(text: &str) -> Result<(Labels, &str), String> {
 fn labels(mut pairs: Vec<(String, String)>) -> Labels {
     pairs.sort();
     pairs.dedup_by(|a, b| a.0 == b.0);
-    Labels::with_empty_values(
-        pairs.into_iter().map(|(name, value)| Label { name: name.into(), value: value.into() }),
-    )
+    Labels::with_empty_values(pairs.into_iter().map(|(name, value)| Label { name: name.into(), value: value.into() }))
 }
 
 /// The inside of a quoted text, as it is: nothing is escaped.

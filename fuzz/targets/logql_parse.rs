@@ -1,4 +1,4 @@
-//! LogQL of any bytes: a query or an error with its place. A pipeline that was parsed takes any line, and what passes
+//! LogQL of any bytes: a query, which prints as itself, or an error with its place. A pipeline that was parsed takes any line, and what passes
 //! holds the texts that a store may skip lines by.
 
 #![no_main]
@@ -28,11 +28,19 @@ fn run(pipeline: &Pipeline, query: &str) {
 
 fuzz_target!(|bytes: &[u8]| {
     let query = String::from_utf8_lossy(bytes);
-    match parse(&query) {
+    let parsed = parse(&query);
+    if let Ok(expr) = &parsed {
+        let printed = expr.to_string();
+        let again = parse(&printed).map_err(|error| describe(&error));
+        assert_eq!(again.map(|again| again.to_string()).as_deref(), Ok(printed.as_str()), "{query:?}");
+        let pretty = parse(&expr.pretty()).map_err(|error| describe(&error));
+        assert_eq!(pretty.map(|pretty| pretty.to_string()).as_deref(), Ok(printed.as_str()), "{query:?}");
+    }
+    match parsed {
         Ok(LogExpr::Log(selector)) => run(&selector.pipeline, &query),
         Ok(LogExpr::Metric(_)) => {}
         Err(error) => {
-            assert!(describe(&error).starts_with("parse error at line "), "{error}");
+            assert!(describe(&error).starts_with("parse error "), "{error}");
             assert!(!error.pointed(&query).is_empty());
         }
     }

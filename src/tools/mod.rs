@@ -1,10 +1,11 @@
-//! What `promtool` does: ask a server, check files, run tests, work on a data directory.
+//! What `promtool` and `logcli` do: ask a server, check files, run tests, work on a data directory.
 //!
-//! Reached as `binnacle query …`, `binnacle check …` and so on, or through a link named `promtool`. Exit codes are
+//! Reached as `binnacle query …`, `binnacle check …` and so on, or through a link named `promtool` or `logcli`. Exit codes are
 //! promtool's: 1 for a failure, 3 for what a linter found.
 
 mod check;
 mod lint;
+mod logs;
 mod offline;
 mod query;
 mod test;
@@ -33,6 +34,8 @@ enum Tool {
     /// Ask a server.
     #[command(subcommand)]
     Query(query::Query),
+    /// Ask a server for log lines, labels and streams.
+    Logs(logs::Logs),
     /// Check files, metrics, or a server.
     #[command(subcommand)]
     Check(check::Check),
@@ -57,7 +60,7 @@ pub enum Format {
 }
 
 /// The first words that mean a tool; `tsdb` alone is a role.
-const WORDS: [&str; 5] = ["query", "check", "test", "promql", "help-tools"];
+const WORDS: [&str; 6] = ["query", "logs", "check", "test", "promql", "help-tools"];
 const TSDB_WORDS: [&str; 6] = ["analyze", "list", "dump", "dump-openmetrics", "create-blocks-from", "help"];
 
 /// The tools' arguments, where that is what was typed.
@@ -65,6 +68,10 @@ pub fn wanted(args: &[String]) -> Option<Vec<String>> {
     let name = args.first().and_then(|name| name.rsplit('/').next());
     if name == Some("promtool") {
         return Some(args.to_vec());
+    }
+    if name == Some("logcli") {
+        let own = ["logcli".to_owned(), "logs".to_owned()];
+        return Some(own.into_iter().chain(args[1..].iter().cloned()).collect());
     }
     let mut words = args.iter().skip(1).map(String::as_str);
     let first = words.next()?;
@@ -84,6 +91,7 @@ pub fn run(args: Vec<String>) -> ExitCode {
     };
     let outcome = match tool {
         Tool::Query(query) => query::query(query),
+        Tool::Logs(logs) => logs::logs(logs),
         Tool::Check(check) => check::check(check),
         Tool::Test(test) => test::test(test),
         Tool::Tsdb(tsdb) => offline::tsdb(tsdb),
@@ -133,5 +141,7 @@ mod tests {
         check(&["binnacle", "tsdb", "list"], true);
         check(&["binnacle", "query", "instant"], true);
         check(&["/usr/bin/promtool", "tsdb"], true);
+        check(&["binnacle", "logs", "{a=\"b\"}"], true);
+        check(&["logcli", "labels"], true);
     }
 }

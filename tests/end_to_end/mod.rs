@@ -9,6 +9,8 @@ mod first_start;
 mod harness;
 mod intake;
 mod kafka;
+mod logql;
+mod loki_api;
 mod lose_nothing;
 mod otlp;
 mod page;

@@ -1,6 +1,6 @@
 //! How many bytes streams or labels have, at all and over time. Counted line by line.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use ::query::{Lines, QueryError};
@@ -58,8 +58,10 @@ impl Aggregation {
     }
 }
 
-/// Bytes by group and step.
-type Counts = BTreeMap<Labels, BTreeMap<i64, u64>>;
+/// Bytes by step.
+type Steps = BTreeMap<i64, u64>;
+type Group = (Labels, Steps);
+type Counts = BTreeMap<Labels, Steps>;
 
 async fn counts(
     api: Api,
@@ -97,7 +99,7 @@ async fn counts(
 }
 
 /// The largest groups first.
-fn largest(counts: Counts, params: &Params) -> Result<Vec<(Labels, BTreeMap<i64, u64>)>, LokiError> {
+fn largest(counts: Counts, params: &Params) -> Result<Vec<Group>, LokiError> {
     let limit = match params.get("limit") {
         None => DEFAULT_LIMIT,
         Some(text) => text.parse().map_err(|_| LokiError::bad(format!("invalid limit {text:?}")))?,
@@ -118,7 +120,7 @@ pub async fn volume(State(api): State<Api>, Tenant(tenant): Tenant, strong: Stro
     api.strong(strong).await?;
     let counts = counts(api, tenant, &params, matchers, |_| 0).await?;
     let at = end_ns as f64 / 1e9;
-    let row = |(labels, steps): (Labels, BTreeMap<i64, u64>)| {
+    let row = |(labels, steps): Group| {
         let bytes: u64 = steps.values().sum();
         json!({"metric": labels, "value": [at, bytes.to_string()]})
     };
@@ -140,21 +142,17 @@ pub async fn volume_range(
     }
     api.strong(strong).await?;
     let counts = counts(api, tenant, &params, matchers, move |t_ns| t_ns.div_euclid(step_ns) * step_ns).await?;
-    let row = |(labels, steps): (Labels, BTreeMap<i64, u64>)| {
+    let row = |(labels, steps): Group| {
         let point = |(t_ns, bytes): (i64, u64)| json!([t_ns as f64 / 1e9, bytes.to_string()]);
         json!({"metric": labels, "values": steps.into_iter().map(point).collect::<Vec<_>>()})
     };
     Ok(answer("matrix", largest(counts, &params)?.into_iter().map(row).collect()))
 }
 
-/// The names of a set, for tests of what is counted together.
-#[cfg(test)]
-fn names(groups: &[Labels]) -> BTreeSet<String> {
-    groups.iter().map(Labels::to_string).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -164,7 +162,8 @@ mod tests {
             let matchers = stream_matchers(query).expect("a selector");
             let aggregation = Aggregation::of(&Params::parse(params), &matchers).expect("parameters");
             let expected: BTreeSet<String> = expected.iter().map(|text| (*text).to_owned()).collect();
-            assert_eq!(names(&aggregation.groups(&labels)), expected, "{query} {params}");
+            let groups = aggregation.groups(&labels);
+            assert_eq!(groups.iter().map(Labels::to_string).collect::<BTreeSet<_>>(), expected, "{query} {params}");
         };
         check(r#"{app=~".+"}"#, "", &[r#"{app="a"}"#]);
         check("{}", "", &[r#"{app="a", env="p", pod="1"}"#]);

@@ -12,6 +12,7 @@ mod engine;
 mod literal;
 mod memory;
 mod memory_lines;
+mod mixed;
 mod source;
 mod span;
 mod value;
@@ -21,6 +22,7 @@ pub use literal::{format_number, write_number};
 pub use logscript::{LogScriptStore, run_log_script};
 pub use memory::MemorySeries;
 pub use memory_lines::MemoryLines;
+pub use mixed::{MixedExpr, Sources, parse_mixed};
 pub use promql::{Expr, parse, selectors};
 pub use source::{
     AnyOf, LineSelect, LineVisitor, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet,

@@ -14,7 +14,9 @@ use super::pipeline::Processed;
 use super::range::{Limits, RangeAggregation};
 use super::selector::LogSelector;
 use crate::engine::Grid;
-use crate::{Engine, LineSelect, Lines, QueryError, SelectedLine, Series, SeriesSelect, SeriesSet, Value, Visit};
+use crate::{
+    Engine, LineSelect, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet, Value, Visit,
+};
 
 /// Settings of an evaluation.
 #[derive(Debug, Clone)]
@@ -179,6 +181,19 @@ impl LogEngine {
         let leaves = self.leaves(source, tenant, expr, Grid { start_ms, step_ms, steps }, deadline);
         let answer = self.operators().range(&leaves, tenant, &expr.expr, start_ms, end_ms, step_ms, deadline);
         Ok(answer.map_err(in_lokis_words)?.value)
+    }
+
+    /// A range aggregation alone, over the steps of a grid.
+    pub(crate) fn leaf(
+        &self,
+        source: &dyn Lines,
+        tenant: &str,
+        range: &RangeAggregation,
+        grid: Grid,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<(Labels, Samples)>, QueryError> {
+        let limits = Limits { max_series: self.max_series, max_samples: self.max_samples, deadline };
+        range.evaluate(source, tenant, grid, &limits)
     }
 
     /// The engine for everything above the leaves. Leaves have their samples at the very instants of the query.

@@ -54,6 +54,21 @@ pub fn parse(text: &str) -> Result<LogExpr, QueryError> {
     parser::Parser::new(text)?.query()
 }
 
+/// A range aggregation alone: the whole text is one.
+pub(crate) fn parse_range_aggregation(text: &str) -> Result<RangeAggregation, QueryError> {
+    parser::Parser::new(text)?.only_range_aggregation()
+}
+
+/// Whether a word names a range function.
+pub(crate) fn range_function(word: &str) -> bool {
+    range::RangeOp::ALL.iter().any(|(name, _)| name.eq_ignore_ascii_case(word))
+}
+
+/// Whether a word names a function that metrics have not.
+pub(crate) fn reads_only_lines(word: &str) -> bool {
+    matches!(word, "bytes_rate" | "bytes_over_time" | "rate_counter" | "approx_count_distinct")
+}
+
 /// The matchers of a stream selector that stands alone; `{}` has none.
 pub fn parse_matchers(text: &str) -> Result<Vec<Matcher>, QueryError> {
     parser::Parser::new(text)?.only_matchers()

@@ -192,6 +192,16 @@ impl Parser {
         Ok(selector)
     }
 
+    /// A range aggregation and nothing else.
+    pub fn only_range_aggregation(mut self) -> Result<RangeAggregation, QueryError> {
+        let expr = self.expr(0)?;
+        self.expect_end()?;
+        match (leaf_index(&expr), self.ranges.pop()) {
+            (Some(0), Some(range)) => Ok(range),
+            _ => Err(expr.span.error("not a log range function")),
+        }
+    }
+
     /// `{a="b"}` alone, as endpoints that choose streams take it; it may be empty.
     pub fn only_matchers(mut self) -> Result<Vec<Matcher>, QueryError> {
         let matchers = self.matchers()?;

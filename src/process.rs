@@ -210,6 +210,9 @@ async fn open(settings: Settings) -> anyhow::Result<Shared> {
             alertmanager = Some(Alertmanager::open(options, bus.clone(), disk, &metrics).await?);
         }
     }
+    if let (Some(tsdb), Some(indexer)) = (&tsdb, &indexer) {
+        tsdb.set_logs(logs_of(indexer));
+    }
     let reload_ok: Gauge = Gauge::default();
     reload_ok.set(1);
     metrics.register(|registry| {
@@ -298,6 +301,16 @@ fn tsdb_options(settings: &Settings) -> tsdb::Options {
         evaluation_interval_ms: settings.config.global.evaluation_interval.0,
         accept_loss: settings.cli.accept_loss,
     }
+}
+
+/// One language over both stores: where expressions find lines.
+fn logs_of(indexer: &Arc<Indexer>) -> tsdb::Logs {
+    let caught_up = indexer.clone();
+    let caught_up = move || {
+        let indexer = caught_up.clone();
+        Box::pin(async move { indexer.wait_applied().await }) as _
+    };
+    tsdb::Logs { lines: indexer.lines(), caught_up: Box::new(caught_up) }
 }
 
 fn indexer_options(settings: &Settings) -> IndexerOptions {

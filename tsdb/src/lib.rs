@@ -27,5 +27,5 @@ mod store;
 mod tests;
 
 pub use ingest::AppendError;
-pub use service::{Options, Tsdb, TsdbError};
+pub use service::{Logs, Options, Tsdb, TsdbError};
 pub use store::{Cardinality, PartInfo, StoreError, verify};

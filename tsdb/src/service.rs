@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bus::{Bus, BusError, Offset, Topic, append_all};
 use disk::Disk;
 use model::{Batch, Deletes, Exemplar, Labels, Matcher, MetricBatch, MetricMetadata, Sample, SeriesSamples, now_ms};
-use query::{Element, Engine, QueryError, SAMPLE_BYTES, Series, SharedRoom, Value};
+use query::{Element, Engine, MixedExpr, QueryError, SAMPLE_BYTES, Series, SharedRoom, Sources, Value};
 use service::config::{Limits, Otlp};
 use service::metrics::{Collector, Counter, CounterBy, DescriptorEncoder, Gauge, Metrics};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -171,9 +171,36 @@ pub struct Tsdb {
     pub(crate) pairs: Pairs,
     /// What protocols keep between requests.
     pub(crate) intake: Intake,
+    logs: std::sync::OnceLock<Logs>,
+}
+
+type Waiting = std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// The logs that expressions may ask for, where this process has some.
+pub struct Logs {
+    pub lines: Arc<dyn query::Lines>,
+    /// Returns when what was acknowledged before the call can be read.
+    pub caught_up: Box<dyn Fn() -> Waiting + Send + Sync>,
 }
 
 impl Tsdb {
+    /// Told once, before anyone asks.
+    pub fn set_logs(&self, logs: Logs) {
+        assert!(self.logs.set(logs).is_ok(), "logs are set once");
+    }
+
+    pub(crate) fn lines(&self) -> Option<Arc<dyn query::Lines>> {
+        self.logs.get().map(|logs| logs.lines.clone())
+    }
+
+    /// Waits for logs that an expression asks for.
+    pub(crate) async fn logs_caught_up(&self, expr: &MixedExpr) -> Result<(), QueryError> {
+        match self.logs.get().filter(|_| expr.reads_logs()) {
+            Some(logs) => (logs.caught_up)().await.map_err(QueryError::Execution),
+            None => Ok(()),
+        }
+    }
+
     /// Opens the store. Records after its manifest are applied by [`Tsdb::run`].
     pub async fn open(
         options: Options,
@@ -196,6 +223,7 @@ impl Tsdb {
         Ok(Arc::new(Tsdb {
             store,
             intake,
+            logs: std::sync::OnceLock::new(),
             room,
             options,
             bus,
@@ -423,12 +451,15 @@ impl Tsdb {
 
     /// Evaluates at one instant, after all that was acknowledged before; a scalar is one element without labels.
     pub async fn elements(&self, tenant: &str, expr: &str, t_ms: i64) -> Result<Vec<Element>, QueryError> {
-        let expr = query::parse(expr)?;
+        let expr = query::parse_mixed(expr)?;
         self.wait_applied().await.map_err(QueryError::Storage)?;
-        let tenant = tenant.to_owned();
+        self.logs_caught_up(&expr).await?;
+        let (tenant, lines) = (tenant.to_owned(), self.lines());
         let answer = self
             .evaluate(self.engine(), self.options.query_timeout, move |engine, store, deadline| {
-                engine.instant(store, &tenant, &expr, t_ms, Some(deadline))
+                let sources =
+                    Sources { series: store, lines: lines.as_deref(), tenant: &tenant, deadline: Some(deadline) };
+                expr.instant(engine, sources, t_ms)
             })
             .await?;
         match answer.value {

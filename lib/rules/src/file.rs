@@ -217,7 +217,7 @@ fn template_functions() -> Functions {
 
 fn check_expr(kind: Kind, expr: &str) -> Result<(), String> {
     match kind {
-        Kind::Promql => query::parse(expr).map(drop).map_err(|error| error.to_string()),
+        Kind::Promql => query::parse_mixed(expr).map(drop).map_err(|error| error.to_string()),
         Kind::Logql => query::logql::parse(expr).map(drop).map_err(|error| error.to_string()),
     }
 }

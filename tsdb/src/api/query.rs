@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ::query::{Answer, Counting, Engine, Value, Work};
+use ::query::{Answer, Counting, Engine, Sources, Value, Work};
 use axum::extract::State;
 use axum::response::Response;
 use model::now_ms;
@@ -20,14 +20,19 @@ pub async fn instant(
     strong: StrongRead,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let expr = ::query::parse(params.get("query").unwrap_or("")).map_err(query_error)?;
+    let expr = ::query::parse_mixed(params.get("query").unwrap_or("")).map_err(query_error)?;
     let t_ms = time_or(&params, "time", now_ms())?;
     let (engine, timeout, limit) = (engine(&app, &params)?, app.timeout(&params)?, limit(&params)?);
     app.catch_up(strong).await?;
+    if strong.0 || app.options.strong_reads {
+        app.logs_caught_up(&expr).await.map_err(query_error)?;
+    }
+    let lines = app.lines();
     let asked = Instant::now();
     let evaluated = app.evaluate(engine, timeout, move |engine, store, deadline| {
         let clock = Clock { asked, started: Instant::now() };
-        let answer = engine.instant(store, &tenant, &expr, t_ms, Some(deadline))?;
+        let sources = Sources { series: store, lines: lines.as_deref(), tenant: &tenant, deadline: Some(deadline) };
+        let answer = expr.instant(engine, sources, t_ms)?;
         Ok(written(answer, limit, engine.counting, clock))
     });
     Ok(evaluated.await.map_err(query_error)?.respond())
@@ -39,17 +44,22 @@ pub async fn range(
     strong: StrongRead,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let expr = ::query::parse(params.get("query").unwrap_or("")).map_err(query_error)?;
+    let expr = ::query::parse_mixed(params.get("query").unwrap_or("")).map_err(query_error)?;
     let start_ms = parse_time_ms("start", params.get("start").unwrap_or(""))?;
     let end_ms = parse_time_ms("end", params.get("end").unwrap_or(""))?;
     let step_ms = parse_duration_ms("step", params.get("step").unwrap_or(""))?;
     check_steps(start_ms, end_ms, step_ms)?;
     let (engine, timeout, limit) = (engine(&app, &params)?, app.timeout(&params)?, limit(&params)?);
     app.catch_up(strong).await?;
+    if strong.0 || app.options.strong_reads {
+        app.logs_caught_up(&expr).await.map_err(query_error)?;
+    }
+    let lines = app.lines();
     let asked = Instant::now();
     let evaluated = app.evaluate(engine, timeout, move |engine, store, deadline| {
         let clock = Clock { asked, started: Instant::now() };
-        let answer = engine.range(store, &tenant, &expr, start_ms, end_ms, step_ms, Some(deadline))?;
+        let sources = Sources { series: store, lines: lines.as_deref(), tenant: &tenant, deadline: Some(deadline) };
+        let answer = expr.range(engine, sources, start_ms, end_ms, step_ms)?;
         Ok(written(answer, limit, engine.counting, clock))
     });
     Ok(evaluated.await.map_err(query_error)?.respond())

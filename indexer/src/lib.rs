@@ -9,3 +9,4 @@ mod service;
 pub mod store;
 
 pub use crate::service::{Indexer, IndexerOptions};
+pub use crate::store::{Verified, verify};

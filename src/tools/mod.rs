@@ -45,6 +45,9 @@ enum Tool {
     /// Work on a data directory that no server uses.
     #[command(subcommand)]
     Tsdb(offline::Tsdb),
+    /// Work on the logs of a data directory.
+    #[command(subcommand)]
+    Indexer(offline::Indexer),
     /// Print and edit expressions.
     #[command(subcommand)]
     Promql(query::Promql),
@@ -59,9 +62,10 @@ pub enum Format {
     Json,
 }
 
-/// The first words that mean a tool; `tsdb` alone is a role.
+/// The first words that mean a tool; `tsdb` and `indexer` alone are roles.
 const WORDS: [&str; 6] = ["query", "logs", "check", "test", "promql", "help-tools"];
-const TSDB_WORDS: [&str; 6] = ["analyze", "list", "dump", "dump-openmetrics", "create-blocks-from", "help"];
+const TSDB_WORDS: [&str; 7] = ["analyze", "list", "verify", "dump", "dump-openmetrics", "create-blocks-from", "help"];
+const INDEXER_WORDS: [&str; 2] = ["verify", "help"];
 
 /// The tools' arguments, where that is what was typed.
 pub fn wanted(args: &[String]) -> Option<Vec<String>> {
@@ -75,7 +79,12 @@ pub fn wanted(args: &[String]) -> Option<Vec<String>> {
     }
     let mut words = args.iter().skip(1).map(String::as_str);
     let first = words.next()?;
-    let is_tool = WORDS.contains(&first) || first == "tsdb" && words.next().is_some_and(|w| TSDB_WORDS.contains(&w));
+    let second = words.next().unwrap_or("");
+    let is_tool = match first {
+        "tsdb" => TSDB_WORDS.contains(&second),
+        "indexer" => INDEXER_WORDS.contains(&second),
+        _ => WORDS.contains(&first),
+    };
     is_tool.then(|| args.to_vec())
 }
 
@@ -95,6 +104,7 @@ pub fn run(args: Vec<String>) -> ExitCode {
         Tool::Check(check) => check::check(check),
         Tool::Test(test) => test::test(test),
         Tool::Tsdb(tsdb) => offline::tsdb(tsdb),
+        Tool::Indexer(offline::Indexer::Verify { dir }) => offline::verify_logs(&dir),
         Tool::Promql(promql) => query::promql(promql),
     };
     outcome.unwrap_or_else(|error| {
@@ -139,6 +149,10 @@ mod tests {
         check(&["binnacle"], false);
         check(&["binnacle", "tsdb", "--config.file=x"], false);
         check(&["binnacle", "tsdb", "list"], true);
+        // It was taken for the role, which refused the word.
+        check(&["binnacle", "tsdb", "verify", "data"], true);
+        check(&["binnacle", "indexer", "verify", "data"], true);
+        check(&["binnacle", "indexer", "--storage.path=data"], false);
         check(&["binnacle", "query", "instant"], true);
         check(&["/usr/bin/promtool", "tsdb"], true);
         check(&["binnacle", "logs", "{a=\"b\"}"], true);

@@ -30,6 +30,15 @@ const BATCH_SAMPLES: usize = 50_000;
 const FOREVER_MS: i64 = i64::MAX / 4;
 
 #[derive(Debug, Subcommand)]
+pub enum Indexer {
+    /// Read every block of every segment and say what is damaged.
+    Verify {
+        #[arg(default_value = "data")]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum Tsdb {
     /// List parts.
     List {
@@ -256,11 +265,19 @@ fn list(store: &Offline, human_readable: bool) {
 
 fn verify(dir: &Path) -> anyhow::Result<ExitCode> {
     let verified = tsdb::verify(&RealDisk, &dir.join("tsdb"))?;
-    for error in &verified.damage {
-        eprintln!("{error}");
-    }
-    println!("{} parts, {}: {} damaged places", verified.parts, bytes(verified.bytes), verified.damage.len());
-    Ok(if verified.damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(tell_damage("parts", verified.parts, verified.bytes, &verified.damage))
+}
+
+pub fn verify_logs(dir: &Path) -> anyhow::Result<ExitCode> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let verified = indexer::verify(&disk, &dir.join("logs"))?;
+    Ok(tell_damage("segments", verified.segments, verified.bytes, &verified.damage))
+}
+
+fn tell_damage(what: &str, count: usize, size: u64, damage: &[impl std::fmt::Display]) -> ExitCode {
+    damage.iter().for_each(|error| eprintln!("{error}"));
+    println!("{count} {what}, {}: {} damaged places", bytes(size), damage.len());
+    if damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn bytes(size: u64) -> String {

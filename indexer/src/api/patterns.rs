@@ -72,10 +72,10 @@ impl Clusters {
         }
     }
 
-    /// The most frequent first.
+    /// The most frequent first, then by their words.
     fn answer(self) -> Vec<Json_> {
         let mut clusters: Vec<Cluster> = self.0.into_values().flatten().collect();
-        clusters.sort_by_key(|cluster| std::cmp::Reverse(cluster.counts.values().sum::<u64>()));
+        clusters.sort_by_cached_key(|one| (std::cmp::Reverse(one.counts.values().sum::<u64>()), one.words.clone()));
         clusters.truncate(MAX_PATTERNS);
         let pattern = |cluster: Cluster| {
             let samples: Vec<_> = cluster.counts.into_iter().collect();

@@ -62,9 +62,13 @@ pub struct FilterBuilder {
     seen: Vec<u64>,
     open: Vec<u32>,
     blocks: Vec<Place>,
-    closed: Vec<(Vec<u32>, u32)>,
-    columns: u32,
+    /// Bits by row.
+    columns: Vec<Column>,
+    /// Of the column with most.
+    most_grams: usize,
 }
+
+type Column = Box<[u64]>;
 
 /// The columns of a block: the first, and the binary logarithm of their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,15 +86,15 @@ impl Default for FilterBuilder {
             seen: vec![0; 1 << (HASH_BITS - 6)],
             open: Vec::new(),
             blocks: Vec::new(),
-            closed: Vec::new(),
-            columns: 0,
+            columns: Vec::new(),
+            most_grams: 0,
         }
     }
 }
 
 impl FilterBuilder {
     pub fn add_block<'a>(&mut self, lines: impl Iterator<Item = &'a str>) {
-        let FilterBuilder { seen, open, .. } = self;
+        let FilterBuilder { seen, open, .. } = &mut *self;
         for line in lines {
             kept_grams(line.as_bytes(), |hash| {
                 let (word, bit) = (&mut seen[hash as usize >> 6], 1u64 << (hash & 63));
@@ -100,7 +104,7 @@ impl FilterBuilder {
                 }
             });
         }
-        self.blocks.push(Place { first: self.columns, bits: u32::MAX });
+        self.blocks.push(Place { first: self.columns.len() as u32, bits: u32::MAX });
         if self.open.len() >= FULL_COLUMN {
             self.close();
         }
@@ -109,23 +113,27 @@ impl FilterBuilder {
     fn close(&mut self) {
         let open = std::mem::take(&mut self.open);
         let bits = (open.len().div_ceil(FULL_COLUMN).max(1)).next_power_of_two().trailing_zeros().min(MAX_COLUMNS_BITS);
-        open.iter().for_each(|hash| self.seen[*hash as usize >> 6] = 0);
+        let place = Place { first: self.columns.len() as u32, bits };
+        self.columns.resize_with(self.columns.len() + (1 << bits), || vec![0; 1 << (MAX_ROW_BITS - 6)].into());
+        for hash in &open {
+            self.seen[*hash as usize >> 6] = 0;
+            let (row, column) = place_of(*hash, MAX_ROW_BITS, place);
+            self.columns[column][row >> 6] |= 1 << (row & 63);
+        }
+        self.most_grams = self.most_grams.max(open.len() >> bits);
         let ended = self.blocks.iter_mut().rev().take_while(|place| place.bits == u32::MAX);
         ended.for_each(|place| place.bits = bits);
-        self.closed.push((open, bits));
-        self.columns += 1 << bits;
     }
 
     pub fn encode(mut self) -> Vec<u8> {
         if self.blocks.last().is_some_and(|place| place.bits == u32::MAX) {
             self.close();
         }
-        let most = self.closed.iter().map(|(grams, bits)| grams.len() >> bits).max().unwrap_or(0);
-        let row_bits = (most * 2).next_power_of_two().trailing_zeros().clamp(MIN_ROW_BITS, MAX_ROW_BITS);
-        let row_bytes = self.columns.div_ceil(8) as usize;
+        let row_bits = (self.most_grams * 2).next_power_of_two().trailing_zeros().clamp(MIN_ROW_BITS, MAX_ROW_BITS);
+        let row_bytes = self.columns.len().div_ceil(8);
         let mut out = Vec::new();
         varint::put(&mut out, u64::from(row_bits));
-        varint::put(&mut out, u64::from(self.columns));
+        varint::put(&mut out, self.columns.len() as u64);
         varint::put(&mut out, self.blocks.len() as u64);
         let mut before = 0;
         for place in &self.blocks {
@@ -138,13 +146,15 @@ impl FilterBuilder {
         // The header ends with where the rows begin; readers want to know it first.
         out.rotate_right(size_of::<u32>());
         out.resize(rows_at + (row_bytes << row_bits), 0);
-        let mut first = 0;
-        for (grams, bits) in &self.closed {
-            for hash in grams {
-                let (row, column) = place_of(*hash, row_bits, Place { first, bits: *bits });
-                out[rows_at + row * row_bytes + column / 8] |= 1 << (column % 8);
+        for (column, rows) in self.columns.iter().enumerate() {
+            for (place, bits) in rows.iter().enumerate() {
+                let mut bits = *bits;
+                while bits != 0 {
+                    let row = (place << 6 | bits.trailing_zeros() as usize) & ((1 << row_bits) - 1);
+                    out[rows_at + row * row_bytes + column / 8] |= 1 << (column % 8);
+                    bits &= bits - 1;
+                }
             }
-            first += 1 << bits;
         }
         out
     }

@@ -29,6 +29,7 @@ mod stored;
 mod tests;
 mod text;
 mod unordered;
+mod verify;
 mod words;
 
 use std::collections::BTreeMap;
@@ -48,6 +49,7 @@ use ranges::Ranges;
 use scan::HeadRun;
 pub use scan::{Snapshot, Volume};
 use segment::Segment;
+pub use verify::{Verified, verify};
 
 /// Nanoseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;

@@ -234,7 +234,7 @@ fn the_index_skips_blocks_and_never_a_line() {
     assert_eq!(candidates("4321"), None);
     assert_eq!(select(&store, "a", false, &["request 4321 done"], 9), ["request 4321 done user=u4321 ok"]);
     assert_eq!(select(&store, "a", false, &["quest 4321 do"], 9).len(), 1);
-    assert_eq!(select(&store, "a", true, &["user=u499"], 99).len(), 11);
+    assert_eq!(select(&store, "a", true, &["user=u499"], 200).len(), 111);
     assert!(select(&store, "a", true, &["no 17 such"], 99).is_empty());
 }
 
@@ -270,6 +270,10 @@ fn a_damaged_block_is_left_out_and_the_others_answer() {
     damage_a_block(&disk, &store, "t");
     assert_eq!(select(&store, "a|b", false, &[], 9).len(), 1);
     assert!(store.stats().read_failures > 0);
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let verified = verify(&disk, Path::new("/logs")).expect("there is a manifest");
+    let told: Vec<String> = verified.damage.iter().map(ToString::to_string).collect();
+    assert!(told.len() == 2 && told.iter().all(|told| told.contains("blocks")), "the file and the block: {told:?}");
 }
 
 #[test]

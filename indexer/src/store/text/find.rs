@@ -3,7 +3,7 @@
 use memchr::memmem::Finder;
 
 use super::split::{MARK, split};
-use super::{Column, Group, Malformed, Texts, Values, is_word};
+use super::{Column, Group, Malformed, Texts, Values, is_word, letters_of};
 
 /// A substring to look for, as it is or whatever the case of its ASCII letters.
 #[derive(Debug)]
@@ -102,16 +102,9 @@ impl Texts {
                 Found::Some(places) => places.iter().for_each(|place| mark(group.lines[*place as usize])),
             }
         }
-        if self.verbatim_ends.is_empty() {
-            return Ok(());
-        }
-        let values = values()?;
         let verbatim = (0u32..).zip(&self.places).filter(|(_, (group, _))| *group == 0);
-        for (line, (_, place)) in verbatim {
-            if needle.is_in(&values.others[self.verbatim(*place as usize)]) {
-                mark(line);
-            }
-        }
+        let holds = |place: &u32| needle.is_in(&self.bytes[self.verbatim[*place as usize].clone()]);
+        verbatim.filter(|(_, (_, place))| holds(place)).for_each(|(line, _)| mark(line));
         Ok(())
     }
 
@@ -202,7 +195,7 @@ impl Texts {
     ) -> Found {
         // One search through all values at once, where it can be that.
         if matches!(left, Found::All) && needle.fit(word) == Fit::Inside && !needle.ignore_case {
-            return column.places_with(&needle.words[word], lines, values);
+            return column.places_with(&needle.words[word], values);
         }
         keep(left, lines, |place| needle.fits(word, column.value(place as usize, self, values)))
     }
@@ -220,21 +213,18 @@ fn keep(left: Found, lines: usize, keeps: impl Fn(u32) -> bool) -> Found {
 impl Column {
     /// Whether a value of a column that must be read may hold a word.
     fn may_fit(&self, word: &[u8]) -> bool {
-        let (are_digits, max_bytes) = match self {
-            Column::Fixed { are_digits, width, .. } => (*are_digits, *width),
-            Column::Varying { are_digits, .. } => (*are_digits, usize::MAX),
+        let (all, max_bytes) = match self {
+            Column::Fixed { all, width } => (all, *width),
+            Column::Varying { all, .. } => (all, all.bytes),
             Column::Constant(_) | Column::Indexed { .. } => return true,
         };
-        word.len() <= max_bytes && (!are_digits || word.iter().all(u8::is_ascii_digit))
+        word.len() <= max_bytes && letters_of(word) & !all.letters == 0
     }
 
     /// The places whose values hold a word.
-    fn places_with(&self, word: &[u8], lines: usize, values: &Values) -> Found {
+    fn places_with(&self, word: &[u8], values: &Values) -> Found {
         let all = match self {
-            Column::Fixed { are_digits, start, width } => &values.of(*are_digits)[*start..start + width * lines],
-            Column::Varying { are_digits, start, ends } => {
-                &values.of(*are_digits)[*start..start + ends.last().map_or(0, |end| *end as usize)]
-            }
+            Column::Fixed { all, .. } | Column::Varying { all, .. } => values.of(all),
             Column::Constant(_) | Column::Indexed { .. } => return Found::None,
         };
         let (finder, mut from, mut places) = (Finder::new(word), 0, Vec::new());

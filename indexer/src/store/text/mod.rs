@@ -42,8 +42,7 @@ pub struct Texts {
     bytes: Vec<u8>,
     /// For each line its group, and its place in it. Group 0 holds the verbatim ones.
     places: Vec<(u32, u32)>,
-    /// Ends of the verbatim lines among the other values.
-    verbatim_ends: Vec<u32>,
+    verbatim: Vec<Range<usize>>,
     groups: Vec<Group>,
     digits_bytes: usize,
     others_bytes: usize,
@@ -67,17 +66,36 @@ enum Column {
         index: Range<usize>,
     },
     Fixed {
-        are_digits: bool,
-        start: usize,
+        all: All,
         width: usize,
     },
-    /// `ends` counts from `start`.
+    /// `ends` counts from the first value's start.
     Varying {
-        are_digits: bool,
-        start: usize,
+        all: All,
         ends: Vec<u32>,
     },
 }
+
+/// The values of a column, one after the other.
+#[derive(Debug, Clone, Copy)]
+struct All {
+    are_digits: bool,
+    start: usize,
+    bytes: usize,
+    /// What they are made of beside digits ([`letters_of`]).
+    letters: u32,
+}
+
+/// The letters of a word, whatever their case, as bits, and [`OTHER`] for bytes past ASCII.
+fn letters_of(word: &[u8]) -> u32 {
+    word.iter().fold(0, |letters, byte| match byte.to_ascii_lowercase() {
+        letter @ b'a'..=b'z' => letters | 1 << (letter - b'a'),
+        b'0'..=b'9' => letters,
+        _ => letters | OTHER,
+    })
+}
+
+const OTHER: u32 = 1 << 26;
 
 /// The values that fill columns.
 #[derive(Debug, Default)]
@@ -87,8 +105,9 @@ pub struct Values {
 }
 
 impl Values {
-    fn of(&self, are_digits: bool) -> &[u8] {
-        if are_digits { &self.digits } else { &self.others }
+    fn of(&self, all: &All) -> &[u8] {
+        let values = if all.are_digits { &self.digits } else { &self.others };
+        &values[all.start..all.start + all.bytes]
     }
 }
 
@@ -100,13 +119,10 @@ impl Column {
             Column::Indexed { values, index } => {
                 &texts.bytes[values[texts.bytes[index.start + place] as usize].clone()]
             }
-            Column::Fixed { are_digits, start, width } => {
-                let from = start + place * width;
-                &values.of(*are_digits)[from..from + width]
-            }
-            Column::Varying { are_digits, start, ends } => {
+            Column::Fixed { all, width } => &values.of(all)[place * width..(place + 1) * width],
+            Column::Varying { all, ends } => {
                 let from = if place == 0 { 0 } else { ends[place - 1] as usize };
-                &values.of(*are_digits)[start + from..start + ends[place] as usize]
+                &values.of(all)[from..ends[place] as usize]
             }
         }
     }
@@ -139,7 +155,7 @@ impl Texts {
         let (group, place) = self.places[line];
         let place = place as usize;
         if group == 0 {
-            return out.extend_from_slice(&values.others[self.verbatim(place)]);
+            return out.extend_from_slice(&self.bytes[self.verbatim[place].clone()]);
         }
         let group = &self.groups[group as usize - 1];
         let mut rest = &self.bytes[group.skeleton.clone()];
@@ -157,16 +173,11 @@ impl Texts {
         let (group, place) = self.places[line];
         let place = place as usize;
         if group == 0 {
-            return self.verbatim(place).len();
+            return self.verbatim[place].len();
         }
         let group = &self.groups[group as usize - 1];
         let words: usize = group.columns.iter().map(|column| column.value_bytes(place, self)).sum();
         group.skeleton.len() - group.columns.len() + words
-    }
-
-    fn verbatim(&self, place: usize) -> Range<usize> {
-        let from = if place == 0 { 0 } else { self.verbatim_ends[place - 1] };
-        from as usize..self.verbatim_ends[place] as usize
     }
 
     /// Reads what [`pack`] wrote as its structure.
@@ -182,13 +193,10 @@ impl Texts {
             members[group].push(line as u32);
         }
         let mut members = members.into_iter();
+        let verbatim = members.next().unwrap_or_default().into_iter().map(|_| reader.range());
+        let verbatim = verbatim.collect::<Result<Vec<_>, _>>()?;
         let (mut others_bytes, mut digits_bytes) = (0usize, 0usize);
-        let mut verbatim_ends = Vec::new();
-        for _ in members.next().unwrap_or_default() {
-            others_bytes += reader.number(MAX_TEXT_BYTES - others_bytes)?;
-            verbatim_ends.push(others_bytes as u32);
-        }
-        let mut text_bytes = others_bytes;
+        let mut text_bytes = verbatim.iter().map(Range::len).sum();
         let mut read = Vec::with_capacity(groups);
         for lines in members {
             let skeleton = reader.range()?;
@@ -198,14 +206,14 @@ impl Texts {
             }
             let columns = (0..marks).map(|_| reader.column(lines.len(), &mut digits_bytes, &mut others_bytes));
             let group = Group { columns: columns.collect::<Result<_, _>>()?, skeleton, lines };
-            text_bytes = text_bytes.saturating_add(reader.group_bytes(&group));
+            text_bytes = usize::saturating_add(text_bytes, reader.group_bytes(&group));
             if text_bytes > MAX_TEXT_BYTES {
                 return Err("texts that claim to be too long");
             }
             read.push(group);
         }
         match reader.at == bytes.len() {
-            true => Ok(Texts { bytes, places, verbatim_ends, groups: read, digits_bytes, others_bytes, text_bytes }),
+            true => Ok(Texts { bytes, places, verbatim, groups: read, digits_bytes, others_bytes, text_bytes }),
             false => Err("bytes behind the last group"),
         }
     }
@@ -241,11 +249,8 @@ impl Reader<'_> {
     fn column(&mut self, lines: usize, digits: &mut usize, others: &mut usize) -> Result<Column, Malformed> {
         let kind = self.take(1)?;
         let kind = self.bytes[kind.start];
-        let are_digits = kind & DIGITS != 0;
-        let filled = if are_digits { digits } else { others };
-        let start = *filled;
-        let column = match kind {
-            CONSTANT => Column::Constant(self.range()?),
+        match kind {
+            CONSTANT => Ok(Column::Constant(self.range()?)),
             INDEXED => {
                 let count = self.number(usize::from(u8::MAX))?;
                 let values = (0..count).map(|_| self.range()).collect::<Result<Vec<_>, _>>()?;
@@ -253,25 +258,34 @@ impl Reader<'_> {
                 if self.bytes[index.clone()].iter().any(|place| usize::from(*place) >= count) {
                     return Err("an index beyond its values");
                 }
-                Column::Indexed { values, index }
+                Ok(Column::Indexed { values, index })
             }
-            _ if kind & !DIGITS == FIXED => {
+            _ => self.filled(kind, lines, if kind & DIGITS != 0 { digits } else { others }),
+        }
+    }
+
+    /// A column whose values are apart; `filled` is how many bytes of them there were so far.
+    fn filled(&mut self, kind: u8, lines: usize, filled: &mut usize) -> Result<Column, Malformed> {
+        let letters = self.number(u32::MAX as usize)? as u32;
+        let mut all = All { are_digits: kind & DIGITS != 0, start: *filled, bytes: 0, letters };
+        let column = match kind & !DIGITS {
+            FIXED => {
                 let width = self.number(MAX_TEXT_BYTES)?;
-                *filled = width.checked_mul(lines).and_then(|bytes| bytes.checked_add(start)).ok_or(TOO_LONG)?;
-                Column::Fixed { are_digits, start, width }
+                all.bytes = width.checked_mul(lines).ok_or(TOO_LONG)?;
+                Column::Fixed { all, width }
             }
-            _ if kind & !DIGITS == VARYING => {
-                let (mut end, mut ends) = (0, Vec::with_capacity(lines));
+            VARYING => {
+                let mut ends = Vec::with_capacity(lines);
                 for _ in 0..lines {
-                    end += self.number(MAX_TEXT_BYTES - end)?;
-                    ends.push(end as u32);
+                    all.bytes += self.number(MAX_TEXT_BYTES - all.bytes)?;
+                    ends.push(all.bytes as u32);
                 }
-                *filled += end;
-                Column::Varying { are_digits, start, ends }
+                Column::Varying { all, ends }
             }
             _ => return Err("a column of an unknown kind"),
         };
-        if *filled > MAX_TEXT_BYTES { Err(TOO_LONG) } else { Ok(column) }
+        *filled = filled.checked_add(all.bytes).filter(|bytes| *bytes <= MAX_TEXT_BYTES).ok_or(TOO_LONG)?;
+        Ok(column)
     }
 
     /// The bytes of a group's lines together.

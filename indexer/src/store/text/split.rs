@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use model::varint;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{CONSTANT, DIGITS, FIXED, INDEXED, MAX_COLUMNS, VARYING};
+use super::{CONSTANT, DIGITS, FIXED, INDEXED, MAX_COLUMNS, VARYING, letters_of};
 
 /// Stands for a word in a skeleton; it is part of no text, because bytes past ASCII belong to words.
 pub const MARK: u8 = 0xff;
@@ -81,8 +81,7 @@ pub fn pack<'a>(lines: impl Iterator<Item = &'a str> + Clone, mut visit: impl Fn
     varint::put(&mut packed.structure, numbers);
     of_line.iter().for_each(|group| varint::put(&mut packed.structure, number_of[*group as usize]));
     for (line, _) in lines.zip(&of_line).filter(|(_, group)| number_of[**group as usize] == 0) {
-        varint::put(&mut packed.structure, line.len() as u64);
-        packed.others.extend_from_slice(line.as_bytes());
+        put(&mut packed.structure, line.as_bytes());
         visit(line.as_bytes());
     }
     for (group, _) in groups.iter().zip(&number_of).filter(|(_, number)| **number > 0) {
@@ -143,14 +142,13 @@ fn pack_column<'a>(values: impl Iterator<Item = &'a [u8]> + Clone, packed: &mut 
         return structure.extend_from_slice(&index);
     }
     let are_digits = values.clone().all(|value| value.iter().all(u8::is_ascii_digit));
-    let digits = if are_digits { DIGITS } else { 0 };
-    match values.clone().all(|value| value.len() == first.len()) {
-        true => {
-            structure.push(FIXED | digits);
-            varint::put(structure, first.len() as u64);
-        }
+    let is_fixed = values.clone().all(|value| value.len() == first.len());
+    structure.push(if is_fixed { FIXED } else { VARYING } | if are_digits { DIGITS } else { 0 });
+    let letters = values.clone().fold(0, |letters, value| letters | letters_of(value));
+    varint::put(structure, u64::from(letters));
+    match is_fixed {
+        true => varint::put(structure, first.len() as u64),
         false => {
-            structure.push(VARYING | digits);
             values.clone().for_each(|value| varint::put(structure, value.len() as u64));
         }
     }

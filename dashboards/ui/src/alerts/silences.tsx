@@ -1,11 +1,11 @@
 // Silences: those there are, and a new one with a look at what it would hide.
 
 import { useEffect, useState } from 'preact/hooks';
-import { type Alert, type NewSilence, type Silence, type TimeInterval, createSilence, expireSilence, previewSilence } from '../api/alertmanager';
+import { type Alert, type NewSilence, type Silence, type TimeInterval, alerts, createSilence, expireSilence } from '../api/alertmanager';
 import { ago, clock, labelText } from '../state/format';
 import { useKept, useLoad } from '../state/load';
 import { setParams } from '../state/route';
-import { parseMatchers, writeMatchers } from './matchers';
+import { parseMatchers, writeMatcher, writeMatchers } from './matchers';
 
 const HOUR_MS = 3_600_000;
 const LENGTHS: [number, string][] = [[0.5, '30 minutes'], [1, '1 hour'], [2, '2 hours'], [4, '4 hours'], [8, '8 hours'], [24, '1 day'], [72, '3 days'], [168, '1 week'], [720, '30 days']];
@@ -42,7 +42,8 @@ function Preview({ text }: { text: string }) {
   const matchers = parseMatchers(text);
   const isValid = Array.isArray(matchers) && matchers.length > 0;
   const { data, error } = useLoad(
-    async (): Promise<{ count: number; alerts: Alert[] } | undefined> => (isValid ? previewSilence(matchers) : undefined),
+    // A filter of alerts takes what a silence of the same matchers holds back.
+    async (): Promise<Alert[] | undefined> => (isValid ? alerts(matchers.map(writeMatcher)) : undefined),
     [isValid ? writeMatchers(matchers) : ''],
   );
   if (!isValid) {
@@ -53,8 +54,8 @@ function Preview({ text }: { text: string }) {
   if (!data) return <p class="note">looking…</p>;
   return (
     <section class="preview" aria-label="Preview">
-      <h3>{data.count === 0 ? 'Holds back nothing that fires now' : `Holds back ${data.count} ${data.count === 1 ? 'alert' : 'alerts'} now`}</h3>
-      <ul>{data.alerts.slice(0, 20).map((alert) => <li key={alert.fingerprint}><code>{labelText(alert.labels)}</code></li>)}</ul>
+      <h3>{data.length === 0 ? 'Holds back nothing that fires now' : `Holds back ${data.length === 1 ? 'one alert' : `${data.length} alerts`} now`}</h3>
+      <ul>{data.slice(0, 20).map((alert) => <li key={alert.fingerprint}><code>{labelText(alert.labels)}</code></li>)}</ul>
     </section>
   );
 }

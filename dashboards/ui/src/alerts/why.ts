@@ -14,13 +14,18 @@ export interface Comparison {
 export function comparisonOf(text: string): Comparison | undefined {
   const code = blanked(text);
   let depth = 0;
+  let found: Comparison | undefined;
   for (let i = 0; i < code.length; i += 1) {
     if ('([{'.includes(code[i]!)) depth += 1;
     if (')]}'.includes(code[i]!)) depth -= 1;
-    const found = depth === 0 ? /^(>=|<=|==|!=|>|<)\s*(?:bool\s+)?([-+]?[\d.]+(?:e[-+]?\d+)?)\s*$/i.exec(code.slice(i)) : null;
-    if (found && i > 0) return { left: text.slice(0, i).trim(), operator: found[1]!, threshold: Number(found[2]) };
+    if (depth > 0 || i === 0) continue;
+    const rest = code.slice(i);
+    // Several conditions have no one threshold.
+    if (/^\s(and|or|unless)\b/.test(rest)) return undefined;
+    const end = found ? null : /^(>=|<=|==|!=|>|<)\s*(?:bool\s+)?([-+]?[\d.]+(?:e[-+]?\d+)?)\s*$/i.exec(rest);
+    if (end) found = { left: text.slice(0, i).trim(), operator: end[1]!, threshold: Number(end[2]) };
   }
-  return undefined;
+  return found;
 }
 
 export interface Stretch {

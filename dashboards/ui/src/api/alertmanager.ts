@@ -61,9 +61,6 @@ export async function createSilence(silence: NewSilence): Promise<string> {
 export async function expireSilence(id: string): Promise<void> {
   await request(`api/v2/silence/${encodeURIComponent(id)}`, { method: 'DELETE' });
 }
-export async function previewSilence(matchers: Matcher[]): Promise<{ count: number; alerts: Alert[] }> {
-  return (await post('api/v2/silences/preview', { matchers })).json() as Promise<{ count: number; alerts: Alert[] }>;
-}
 
 export async function acknowledge(fingerprints: string[], owner: string, note: string): Promise<void> {
   await post('api/v2/acks', { fingerprints, owner, note });

@@ -10,7 +10,7 @@ export function align(series: Series[]): uPlot.AlignedData {
   const times = [...instants].sort((a, b) => a - b);
   const place = new Map(times.map((t, i) => [t, i]));
   const columns = series.map(({ points }) => {
-    const column: (number | null)[] = new Array(times.length).fill(null);
+    const column: (number | null)[] = Array.from(times, () => null);
     for (const [t, value] of points) if (Number.isFinite(value)) column[place.get(t)!] = value;
     return column;
   });

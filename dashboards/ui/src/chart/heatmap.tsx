@@ -10,7 +10,8 @@ import { heat, type Heat } from './data';
 const LEFT = 74;
 const BOTTOM = 24;
 const HEIGHT = 340;
-const TICKS = 7;
+const TICKS = 10;
+const TICK_STEPS = [10, 30, 60, 300, 600, 1800, 3600, 7200, 10_800, 21_600, 86_400, 604_800];
 
 const bound = (value: number): string => (value === Infinity ? '+Inf' : short(value));
 
@@ -28,13 +29,14 @@ function draw(canvas: HTMLCanvasElement, map: Heat, range: Range): void {
   const x = (t: number) => LEFT + ((t - range.start) / (range.end - range.start)) * plotWidth;
   const rowHeight = plotHeight / Math.max(1, map.rows.length);
   const cell = Math.max(1, x(range.start + range.step) - x(range.start));
+  const gap = cell > 8 ? 0.5 : -0.5;
   ink.fillStyle = css.getPropertyValue('--heat');
   map.cells.forEach((row, k) => {
     row.forEach((value, column) => {
       const alpha = strength(value, map.max);
       if (alpha === 0) return;
       ink.globalAlpha = alpha;
-      ink.fillRect(x(map.times[column]!) - cell, plotHeight - (k + 1) * rowHeight, Math.max(1, cell - 0.5), Math.max(1, rowHeight - 0.5));
+      ink.fillRect(x(map.times[column]!) - cell, plotHeight - (k + 1) * rowHeight, Math.max(1, cell - gap), Math.max(1, rowHeight - 0.5));
     });
   });
   ink.globalAlpha = 1;
@@ -46,8 +48,9 @@ function draw(canvas: HTMLCanvasElement, map: Heat, range: Range): void {
     if (k % every === 0) ink.fillText(`≤ ${bound(high)}`, LEFT - 8, plotHeight - (k + 0.5) * rowHeight + 4);
   });
   ink.textAlign = 'center';
-  for (let i = 1; i < TICKS; i += 1) {
-    const t = range.start + ((range.end - range.start) * i) / TICKS;
+  const length = range.end - range.start;
+  const tickStep = TICK_STEPS.find((step) => length / step <= TICKS) ?? length / 2;
+  for (let t = Math.ceil(range.start / tickStep) * tickStep; t < range.end; t += tickStep) {
     ink.fillText(tick(t, range.end - range.start), x(t), HEIGHT - 6);
   }
 }

@@ -30,11 +30,11 @@ interface Options {
 }
 
 const COLOURS = HighlightStyle.define([
-  { tag: [tags.function(tags.variableName), tags.keyword, tags.modifier], color: 'var(--code-call)' },
+  { tag: [tags.function(tags.variableName), tags.keyword, tags.operatorKeyword, tags.modifier], color: 'var(--code-call)' },
   { tag: [tags.labelName, tags.propertyName], color: 'var(--code-label)' },
   { tag: [tags.string, tags.regexp], color: 'var(--code-string)' },
   { tag: [tags.number, tags.bool], color: 'var(--code-number)' },
-  { tag: [tags.operator, tags.operatorKeyword], color: 'var(--code-operator)' },
+  { tag: tags.operator, color: 'var(--code-operator)' },
   { tag: tags.comment, color: 'var(--muted)', fontStyle: 'italic' },
 ]);
 

@@ -36,18 +36,52 @@ function braces(text: string): [number, number] | undefined {
 const PLAIN_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 const quoted = (value: string): string => JSON.stringify(value);
 
-/** A matcher added to the first selector; the opposite of the same one is taken out, the same one taken back. */
-export function toggleMatcher(text: string, name: string, value: string, isEqual = true): string {
-  const place = braces(text);
-  if (!place) return `${text.trim()}{${name}${isEqual ? '=' : '!='}${quoted(value)}}`;
-  const [open, close] = place;
+/** A matcher added to a selector's inside; the opposite of the same one is taken out, the same one taken back. */
+function toggled(inner: string, name: string, value: string, isEqual: boolean): string {
   const wanted = `${name}${isEqual ? '=' : '!='}${quoted(value)}`;
   const opposite = `${name}${isEqual ? '!=' : '='}${quoted(value)}`;
-  const all = splitMatchers(text.slice(open + 1, close));
-  const kept = all.filter((one) => one.replace(/\s+/g, '') !== wanted.replace(/\s+/g, '') && one.replace(/\s+/g, '') !== opposite.replace(/\s+/g, ''));
-  const isThere = all.some((one) => one.replace(/\s+/g, '') === wanted.replace(/\s+/g, ''));
-  const next = isThere ? kept : [...kept, wanted];
-  return `${text.slice(0, open)}{${next.join(', ')}}${text.slice(close + 1)}`;
+  const bare = (text: string) => text.replace(/\s+/g, '');
+  const all = splitMatchers(inner);
+  const kept = all.filter((one) => bare(one) !== bare(wanted) && bare(one) !== bare(opposite));
+  return (all.some((one) => bare(one) === bare(wanted)) ? kept : [...kept, wanted]).join(', ');
+}
+
+/** Words of PromQL that are no metric. */
+const WORDS = new Set(['by', 'without', 'on', 'ignoring', 'group_left', 'group_right', 'bool', 'offset', 'and', 'or', 'unless', 'atan2', 'start', 'end', 'inf', 'nan']);
+const LABEL_LISTS = /\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)/g;
+
+/** Where the selectors of a PromQL expression stand: the name's end, and the braces if there are any. */
+function selectorsOf(text: string): { from: number; to: number; inner: string }[] {
+  // Strings, lists of labels and what stands in braces or brackets hold no metric.
+  const blank = (found: string) => '_'.repeat(found.length);
+  const code = blanked(text).replace(LABEL_LISTS, (found) => ' '.repeat(found.length));
+  const masked = code.replace(/\{[^}]*\}/g, (found) => `{${blank(found.slice(2))}}`).replace(/\[[^\]]*\]/g, (found) => ' '.repeat(found.length));
+  const found: { from: number; to: number; inner: string }[] = [];
+  for (const one of masked.matchAll(/([a-zA-Z_:][\w:]*)?(\s*\{_*\})|([a-zA-Z_:][\w:]*)(?!\s*\(|[\w:{])/g)) {
+    const word = one[1] ?? one[3];
+    const start = one.index + (word?.length ?? 0);
+    if (one[3] && (WORDS.has(one[3].toLowerCase()) || /[\d.]$/.test(masked.slice(0, one.index)))) continue;
+    if (one[2]) {
+      const open = text.indexOf('{', start);
+      found.push({ from: open, to: one.index + one[0].length, inner: text.slice(open + 1, one.index + one[0].length - 1) });
+    } else {
+      found.push({ from: start, to: start, inner: '' });
+    }
+  }
+  return found;
+}
+
+/** The same matcher in every selector of a PromQL expression, or taken out of them again. */
+export function toggleEverywhere(text: string, name: string, value: string, isEqual = true): string {
+  return selectorsOf(text).reduceRight((text, { from, to, inner }) => `${text.slice(0, from)}{${toggled(inner, name, value, isEqual)}}${text.slice(to)}`, text);
+}
+
+/** A matcher in the first selector of a LogQL expression, or taken out of it again. */
+export function toggleMatcher(text: string, name: string, value: string, isEqual = true): string {
+  const place = braces(text);
+  if (!place) return text;
+  const [open, close] = place;
+  return `${text.slice(0, open)}{${toggled(text.slice(open + 1, close), name, value, isEqual)}}${text.slice(close + 1)}`;
 }
 
 function splitMatchers(inner: string): string[] {

@@ -118,7 +118,7 @@ function Body({ pane, lines, onRun }: { pane: PaneState; lines: Lines; onRun: (t
       <div class={`lines card ${pane.wrap ? 'wrap' : ''}`}>
         {isQuiet && <p class="empty">{lines.state === 'loading' ? 'asking…' : 'No line matches in this time.'}</p>}
         <VirtualList
-          label="Log lines" class="tall" items={lines.lines} estimate={21} keyOf={(line) => line.id} follow focus={selected} onTop={lines.loadOlder}
+          label="Log lines" class="tall" items={lines.lines} estimate={21} keyOf={(line) => line.id} follow={open.size === 0} focus={selected} onTop={lines.loadOlder}
           render={(line) => (
             <LogLine line={line} words={words} pretty={pane.pretty} open={open.has(line.id)} selected={line.id === selected} onOpen={() => onOpen(line.id)} onField={onField} />
           )}
@@ -144,7 +144,7 @@ export function LogLines({ pane, window, onRun }: { pane: PaneState; window: Win
       <Toolbar pane={pane} lines={lines} canBeLive={Boolean(window.name)} />
       <Body pane={pane} lines={lines} onRun={onRun} />
       <p class="note" aria-live="polite">{count(lines.lines.length)} lines, newest last{lines.isAll ? '' : '; scroll up for older ones'}</p>
-      <Plan text={pane.text} language="logql" range={volume.data?.range} />
+      <Plan text={pane.text} language="logql" range={volume.data?.range} isFaulty={Boolean(lines.error)} />
     </section>
   );
 }

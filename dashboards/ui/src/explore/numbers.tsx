@@ -132,7 +132,7 @@ export function Numbers({ pane, window, onRun }: { pane: PaneState; window: Wind
       {state.data?.notes.map((note) => <p class="notice" key={note}>{note}</p>)}
       <ShapeBar pane={pane} />
       {state.data ? <Shown pane={pane} found={state.data} onRun={onRun} /> : !state.error && <p class="empty">asking…</p>}
-      <Plan text={pane.text} language={pane.language} stats={state.data?.stats} range={state.data?.range} />
+      <Plan text={pane.text} language={pane.language} stats={state.data?.stats} range={state.data?.range} isFaulty={!state.data} />
     </section>
   );
 }

@@ -28,7 +28,7 @@ export const LIMITS = [1000, 5000, 20_000, 100_000];
 
 export function readPane(params: URLSearchParams, suffix: '' | '2', fallback: string): PaneState {
   const get = (name: string) => params.get(name + suffix);
-  const text = get('q') ?? fallback;
+  const text = get('q') || fallback;
   const pinned = get('lang');
   const language: Language = pinned === 'promql' || pinned === 'logql' ? pinned : languageOf(text);
   const shape = get('show') as Shape;

@@ -17,19 +17,20 @@ const MAX_CHARS = 300;
 
 const VARIABLE = new RegExp(
   [
-    '\\d{4}-\\d\\d-\\d\\d[T ]\\d\\d:\\d\\d:\\d\\d[\\d.,]*(?:Z|[+-]\\d\\d:?\\d\\d)?', // instants
-    '[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}', // UUIDs
-    '"(?:[^"\\\\]|\\\\.)*"', // quoted words
-    '(?:\\d{1,3}\\.){3}\\d{1,3}(?::\\d+)?', // addresses
-    '\\b0x[0-9a-fA-F]+\\b',
-    '\\b(?=[0-9a-f]*\\d)[0-9a-f]{7,}\\b', // hashes
-    '[-+]?\\d+(?:[.:,]\\d+)*(?:ns|µs|us|ms|s|m|h|%|[kKMG]i?B|B)?', // numbers
-  ].join('|'),
+    /\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,]*(?:Z|[+-]\d\d:?\d\d)?/, // instants
+    /[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}/, // UUIDs
+    /"(?:[^"\\]|\\.)*"/, // quoted words
+    /(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?/, // addresses
+    /\b0x[0-9a-fA-F]+\b/,
+    /\b(?=[0-9a-f]*\d)[0-9a-f]{7,}\b/, // hashes
+    /[-+]?\d+(?:[.:,]\d+)*(?:ns|µs|us|ms|s|m|h|%|[kKMG]i?B|B)?/, // numbers
+  ].map(({ source }) => source).join('|'),
   'g',
 );
 
 export function patternOf(text: string): string {
-  const masked = text.slice(0, MAX_CHARS).replace(VARIABLE, '<_>');
+  // Quoted words without a digit are as a rule the same in every line of a kind.
+  const masked = text.slice(0, MAX_CHARS).replace(VARIABLE, (found) => (found.startsWith('"') && !/\d/.test(found) ? found : '<_>'));
   // Neighbours would be one capture to the server.
   return masked.replace(/<_>(?:<_>)+/g, '<_>') + (text.length > MAX_CHARS ? '<_>' : '');
 }
@@ -44,7 +45,7 @@ export class PatternCounts {
       let pattern = this.byText.get(text);
       if (!pattern) {
         if (this.byText.size >= MAX_PATTERNS) continue;
-        pattern = { text, lines: 0, spark: new Array<number>(SPARK_PARTS).fill(0), level: line.labels.level ?? '' };
+        pattern = { text, lines: 0, spark: Array.from({ length: SPARK_PARTS }, () => 0), level: line.labels.level ?? '' };
         this.byText.set(text, pattern);
       }
       pattern.lines += 1;

@@ -56,6 +56,8 @@ interface Props {
   language: Language;
   stats?: Stats;
   range?: Range;
+  /** What has a fault has no plan. */
+  isFaulty: boolean;
 }
 
 const cost = (stats: Stats): [string, string][] => [
@@ -70,12 +72,12 @@ const volumeText = (volume: Volume): [string, string][] => [
   ['bytes', bytes(volume.bytes)],
 ];
 
-export function Plan({ text, language, stats, range }: Props) {
+export function Plan({ text, language, stats, range, isFaulty }: Props) {
   const [open, setOpen] = useState(false);
   const [plan, setPlan] = useState<PlanNode>();
   const [volume, setVolume] = useState<Volume>();
   useEffect(() => {
-    if (!open) return;
+    if (!open || isFaulty) return;
     const control = new AbortController();
     setPlan(undefined);
     if (language === 'promql') parseQuery(text, control.signal).then(setPlan, () => {});
@@ -84,7 +86,7 @@ export function Plan({ text, language, stats, range }: Props) {
       volumeStats(selectorOf(logPart(text)), span, control.signal).then(setVolume, () => {});
     }
     return () => control.abort();
-  }, [open, text, language, range?.end]);
+  }, [open, text, language, range?.end, isFaulty]);
   const figures = language === 'promql' ? stats && cost(stats) : volume && volumeText(volume);
   return (
     <details class="plan" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>

@@ -6,7 +6,7 @@ import type { Series } from '../api/prometheus';
 import { VirtualList } from '../parts/list';
 import { count } from '../state/format';
 import { setParams } from '../state/route';
-import { logsFor, toggleMatcher } from './language';
+import { logsFor, toggleEverywhere, toggleMatcher } from './language';
 import type { PaneState } from './pane-state';
 
 type Order = 'name' | 'value';
@@ -37,7 +37,7 @@ function Row({ one, known, format, pane, onRun }: { one: Series; known: string[]
       <code>
         {name}
         {Object.entries(labels).map(([label, value]) => (
-          <button type="button" class="chip" key={label} title={`only ${label}="${value}"; with Alt: without it`} onClick={(event) => onRun(toggleMatcher(pane.text, label, value, !event.altKey))}>
+          <button type="button" class="chip" key={label} title={`only ${label}="${value}"; with Alt: without it`} onClick={(event) => onRun((pane.language === 'promql' ? toggleEverywhere : toggleMatcher)(pane.text, label, value, !event.altKey))}>
             <span>{label}</span>{value}
           </button>
         ))}

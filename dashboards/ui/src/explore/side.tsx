@@ -97,7 +97,7 @@ export function Patterns({ lines, onPattern }: { lines: Line[]; onPattern: (oper
   const found = useCounted(lines, () => new PatternCounts(from, to));
   return (
     <section aria-label="Patterns">
-      <h3>{found.length} patterns</h3>
+      <h3>{found.length === 1 ? 'One pattern' : `${found.length} patterns`}</h3>
       <ol class="patterns">
         {found.slice(0, SHOWN_PATTERNS).map((pattern) => (
           <li key={pattern.text}>

@@ -48,12 +48,16 @@ export function rowAt(offsets: Float64Array, y: number): number {
   return low;
 }
 
+const rowsOf = (box: HTMLElement | null): HTMLElement[] => [...(box?.querySelectorAll<HTMLElement>(':scope > div > [data-key]') ?? [])];
+
 export function VirtualList<T>(props: Props<T>) {
   const box = useRef<HTMLDivElement>(null);
   const heights = useRef(new Map<string | number, number>());
   const [view, setView] = useState({ top: 0, height: 600 });
   const [turn, setTurn] = useState(0);
   const atEnd = useRef(true);
+  const latest = useRef(props);
+  latest.current = props;
   /** The first row in view and how far it is scrolled out. */
   const anchor = useRef<{ key: string | number; into: number } | undefined>(undefined);
   const offsets = useMemo(() => offsetsOf(props, heights.current), [props.items, turn]);
@@ -76,13 +80,13 @@ export function VirtualList<T>(props: Props<T>) {
     if (element.scrollTop < MARGIN / 2) props.onTop?.();
   };
 
-  // Rows in the page tell their height.
-  useLayoutEffect(() => {
+  // Rows in the page tell their height, also when their content grows later.
+  const measure = () => {
     let changed = false;
-    for (const row of box.current!.querySelectorAll<HTMLElement>(':scope > div > [data-key]')) {
-      const item = props.items[Number(row.dataset.key)];
+    for (const row of rowsOf(box.current)) {
+      const item = latest.current.items[Number(row.dataset.key)];
       if (item === undefined) continue;
-      const key = props.keyOf(item, Number(row.dataset.key));
+      const key = latest.current.keyOf(item, Number(row.dataset.key));
       const height = row.offsetHeight;
       if (height > 0 && heights.current.get(key) !== height) {
         heights.current.set(key, height);
@@ -90,7 +94,13 @@ export function VirtualList<T>(props: Props<T>) {
       }
     }
     if (changed) setTurn((turn) => turn + 1);
-  });
+  };
+  useLayoutEffect(measure);
+  useEffect(() => {
+    const observer = new ResizeObserver(measure);
+    rowsOf(box.current).forEach((row) => observer.observe(row));
+    return () => observer.disconnect();
+  }, [first, last, props.items]);
   // What was in view stays in view when rows come or grow above it.
   useLayoutEffect(() => {
     const element = box.current!;

@@ -34,7 +34,7 @@ export function Menu({ label, button, children, onOpen, class: name }: Props) {
   };
   return (
     <div class={`menu ${name ?? ''}`} ref={box}>
-      <button type="button" aria-label={label} aria-expanded={open} aria-haspopup="true" onClick={toggle}>{button}</button>
+      <button type="button" title={label} aria-expanded={open} aria-haspopup="true" onClick={toggle}>{button}</button>
       {open && <div class="panel card" role="group" aria-label={label}>{children(() => setOpen(false))}</div>}
     </div>
   );

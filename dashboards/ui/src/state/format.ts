@@ -96,7 +96,7 @@ export function ago(ms: number, now = Date.now()): string {
 export function tick(at: number, spanS: number): string {
   const [, month, day, hour, minute, second] = fields(at * 1000);
   const time = `${pad(hour)}:${pad(minute)}`;
-  if (spanS <= 300) return `${time}:${pad(second)}`;
+  if (spanS < 600) return `${time}:${pad(second)}`;
   if (spanS > 86_400 && hour === 0 && minute === 0) return `${pad(month)}-${pad(day)}`;
   return spanS > 86_400 ? `${pad(month)}-${pad(day)} ${time}` : time;
 }

@@ -22,7 +22,7 @@ export function useLoad<T>(
     const again = () => {
       if (everyMs > 0 && !control.signal.aborted) timer = window.setTimeout(run, everyMs);
     };
-    let asked = false;
+    let [asked, answered] = [false, false];
     const run = () => {
       // Nobody looks: wait until somebody does.
       if (document.hidden && asked) return again();
@@ -30,8 +30,13 @@ export function useLoad<T>(
       setState((old) => ({ ...old, busy: true }));
       fetcher(control.signal)
         .then(
-          (data) => control.signal.aborted || setState({ data, busy: false }),
-          (error: Error) => control.signal.aborted || setState((old) => ({ data: old.data, error: error.message, busy: false })),
+          (data) => {
+            if (control.signal.aborted) return;
+            answered = true;
+            setState({ data, busy: false });
+          },
+          // What answered another question is no answer to this one.
+          (error: Error) => control.signal.aborted || setState((old) => ({ data: answered ? old.data : undefined, error: error.message, busy: false })),
         )
         .finally(again);
     };

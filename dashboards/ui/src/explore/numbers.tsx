@@ -16,7 +16,7 @@ import { Plan } from './plan';
 import { QueryBar } from './query-bar';
 import { SeriesTable } from './series-table';
 
-const MAX_DRAWN = 200;
+const MAX_DRAWN = 100;
 /** Rows of a heatmap and of the series it is made of. */
 const MAX_BUCKETS = 2000;
 const COMPARISONS = ['1h', '1d', '7d'];

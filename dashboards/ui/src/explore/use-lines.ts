@@ -56,7 +56,8 @@ async function loadPages(query: string, startNs: string, endNs: string, limit: n
   let [end, got] = [endNs, 0];
   let last: Line[] = [];
   while (got < limit) {
-    const size = Math.min(PAGE_LINES, limit - got);
+    // The line at which pages meet comes again.
+    const size = Math.min(PAGE_LINES, limit - got + Math.min(1, last.length));
     const page = await logLines(query, { start: startNs, end }, size, false, signal);
     if (signal.aborted) return false;
     const fresh = unknownOf(page, last);

@@ -24,7 +24,8 @@ groups:
     labels: {severity: critical}
     annotations: {summary: "Errors in {{ $labels.filename }}"}
 "#;
-const ROUTES: &str = "{route: {receiver: everyone, group_by: [alertname], group_wait: 0s}, receivers: [{name: everyone}]}\n";
+const ROUTES: &str =
+    "{route: {receiver: everyone, group_by: [alertname], group_wait: 0s}, receivers: [{name: everyone}]}\n";
 
 /// A configuration with alerts that fire, and a log to tail.
 fn prepare(dir: &Path) -> Vec<String> {
@@ -45,11 +46,11 @@ fn prepare(dir: &Path) -> Vec<String> {
     ]
 }
 
-#[test]
-fn the_page_shows_this_machine_its_lines_and_its_alerts() {
+/// Runs a script of a browser against a binary of its own; `front_end` is where its packages are and its build lies.
+fn walk(script: &str, front_end: &str, built: &str) {
     let has_chromium = Command::new("chromium").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !has_chromium || !root().join("dashboards/ui/dist/index.html").exists() {
-        assert!(!full(), "make test needs chromium and the built page");
+    if !has_chromium || !root().join(front_end).join(built).exists() {
+        assert!(!full(), "make test needs chromium and the built {front_end}");
         return;
     }
     let dir = temp_dir();
@@ -57,14 +58,24 @@ fn the_page_shows_this_machine_its_lines_and_its_alerts() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let binnacle = Binnacle::start(dir.path(), &arguments);
     let output = Command::new("node")
-        .arg(root().join("tests/end_to_end/page.mjs"))
+        .arg(root().join("tests/end_to_end").join(script))
         .env("BINNACLE_URL", binnacle.url("/"))
         .env("BINNACLE_LOG", dir.path().join("logs/web.log"))
         .env("BINNACLE_SHOTS", std::env::var_os("BINNACLE_TEST_SHOTS").unwrap_or_default())
-        .current_dir(root().join("dashboards/ui"))
+        .current_dir(root().join(front_end))
         .output()
         .expect("node runs");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     binnacle.stop();
+}
+
+#[test]
+fn the_page_shows_this_machine_its_lines_and_its_alerts() {
+    walk("page.mjs", "dashboards/ui", "dist/index.html");
+}
+
+#[test]
+fn the_grafana_plugin_asks_and_shows_metrics_lines_and_alerts() {
+    walk("page_plugin.mjs", "dashboards/grafana-plugin", "dist/module.js");
 }

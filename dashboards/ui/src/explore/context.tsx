@@ -4,18 +4,11 @@ import { useState } from 'preact/hooks';
 import { type Line, labelNames } from '../api/loki';
 import { clock } from '../state/format';
 import { useLoad } from '../state/load';
+import { originOf } from './context-origin';
 import { around } from './use-lines';
 
-/** Not part of where a line comes from. */
-const NOT_ORIGIN = new Set(['level', 'detected_level', 'truncated']);
 const FIRST = 6;
 const MORE = 20;
-
-/** The stream of a line; labels that a query's pipeline made are none of it. */
-export function originOf(labels: Record<string, string>, known: string[]): string {
-  const own = Object.entries(labels).filter(([name]) => known.includes(name) && !NOT_ORIGIN.has(name));
-  return `{${own.map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(', ')}}`;
-}
 
 export function Context({ line }: { line: Line }) {
   const [before, setBefore] = useState(FIRST);

@@ -9,7 +9,7 @@ import { EditorView, keymap, placeholder } from '@codemirror/view';
 import { PromQLExtension } from '@prometheus-io/codemirror-promql';
 import { tags } from '@lezer/highlight';
 import type { Language } from './language';
-import { logql } from './logql';
+import { type LabelSource, logql } from './logql';
 
 export interface Editor {
   setText: (text: string) => void;
@@ -25,6 +25,10 @@ interface Options {
   text: string;
   language: Language;
   label: string;
+  /** Where Prometheus' API is, for completion: `/api/v1`. */
+  promqlPath: string;
+  /** Labels of lines, for completion. */
+  lines: LabelSource;
   onChange: (text: string) => void;
   onRun: () => void;
 }
@@ -38,16 +42,15 @@ const COLOURS = HighlightStyle.define([
   { tag: tags.comment, color: 'var(--muted)', fontStyle: 'italic' },
 ]);
 
-function promql() {
-  const prefix = new URL('api/v1', location.href.split('#')[0]).pathname;
+function promql(apiPrefix: string) {
   return new PromQLExtension()
-    .setComplete({ remote: { url: '', apiPrefix: prefix, httpMethod: 'GET', cache: { maxAge: 60_000 }, httpErrorHandler: () => {} } })
+    .setComplete({ remote: { url: '', apiPrefix, httpMethod: 'GET', cache: { maxAge: 60_000 }, httpErrorHandler: () => {} } })
     .asExtension();
 }
 
 export function openEditor(options: Options): Editor {
   const language = new Compartment();
-  const extensionOf = (name: Language) => (name === 'promql' ? promql() : logql());
+  const extensionOf = (name: Language) => (name === 'promql' ? promql(options.promqlPath) : logql(options.lines));
   let isOurs = false;
   const run = () => {
     options.onRun();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Line } from '../api/loki';
-import { originOf } from './context';
+import { originOf } from './context-origin';
 import { write } from './export';
 import { FieldCounts, fieldsOf, topValues } from './fields';
 import { remembered } from './history';

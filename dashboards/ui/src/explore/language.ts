@@ -84,6 +84,15 @@ export function toggleMatcher(text: string, name: string, value: string, isEqual
   return `${text.slice(0, open)}{${toggled(text.slice(open + 1, close), name, value, isEqual)}}${text.slice(close + 1)}`;
 }
 
+/** A matcher of any kind in every selector (PromQL) or the first (LogQL), unless it is there. */
+export function withMatcher(text: string, language: Language, matcher: string): string {
+  const places = language === 'promql' ? selectorsOf(text) : [braces(text)].flatMap((place) => (place ? [{ from: place[0], to: place[1] + 1, inner: text.slice(place[0] + 1, place[1]) }] : []));
+  return places.reduceRight((text, { from, to, inner }) => {
+    const all = splitMatchers(inner);
+    return all.includes(matcher) ? text : `${text.slice(0, from)}{${[...all, matcher].join(', ')}}${text.slice(to)}`;
+  }, text);
+}
+
 function splitMatchers(inner: string): string[] {
   const code = blanked(inner);
   const parts: string[] = [];

@@ -2,7 +2,6 @@
 
 import { type Completion, type CompletionContext, type CompletionResult } from '@codemirror/autocomplete';
 import { LanguageSupport, StreamLanguage, type StringStream } from '@codemirror/language';
-import { labelNames, labelValues } from '../api/loki';
 import { RANGE_FUNCTIONS, blanked } from './language';
 
 const AGGREGATIONS = ['sum', 'avg', 'min', 'max', 'count', 'stddev', 'stdvar', 'topk', 'bottomk', 'sort', 'sort_desc'];
@@ -59,26 +58,40 @@ export function placeOf(before: string): Place {
   return { kind: 'call', from };
 }
 
-const known = new Map<string, { at: number; found: Promise<string[]> }>();
-const KEPT_MS = 30_000;
+/** Where real names and values come from. */
+export interface LabelSource {
+  names: () => Promise<string[]>;
+  values: (name: string, selector?: string) => Promise<string[]>;
+}
 
-function cached(key: string, load: () => Promise<string[]>): Promise<string[]> {
-  const old = known.get(key);
-  if (old && Date.now() - old.at < KEPT_MS) return old.found;
-  if (known.size > 200) known.clear();
-  const found = load().catch(() => []);
-  known.set(key, { at: Date.now(), found });
-  return found;
+const KEPT_MS = 30_000;
+const MAX_KEPT = 200;
+
+/** The same source, not asked for the same again while one types. */
+function remembering(source: LabelSource): LabelSource {
+  const known = new Map<string, { at: number; found: Promise<string[]> }>();
+  const cached = (key: string, load: () => Promise<string[]>): Promise<string[]> => {
+    const old = known.get(key);
+    if (old && Date.now() - old.at < KEPT_MS) return old.found;
+    if (known.size > MAX_KEPT) known.clear();
+    const found = load().catch(() => []);
+    known.set(key, { at: Date.now(), found });
+    return found;
+  };
+  return {
+    names: () => cached('', source.names),
+    values: (name, selector) => cached(`${name} ${selector ?? ''}`, () => source.values(name, selector)),
+  };
 }
 
 const option = (label: string, type: string, detail?: string, apply?: string): Completion => ({ label, type, detail, apply });
 
-async function options(place: Place, before: string): Promise<Completion[]> {
+async function options(place: Place, before: string, source: LabelSource): Promise<Completion[]> {
   switch (place.kind) {
     case 'name':
-      return (await cached('names', labelNames)).map((name) => option(name, 'property', undefined, `${name}="`));
+      return (await source.names()).map((name) => option(name, 'property', undefined, `${name}="`));
     case 'value': {
-      const values = await cached(`${place.name} ${place.selector}`, () => labelValues(place.name, place.selector || undefined));
+      const values = await source.values(place.name, place.selector || undefined);
       return values.map((value) => option(value, 'text', undefined, `${value.replace(/["\\]/g, '\\$&')}"`));
     }
     case 'stage': {
@@ -95,15 +108,16 @@ async function options(place: Place, before: string): Promise<Completion[]> {
   }
 }
 
-async function complete(context: CompletionContext): Promise<CompletionResult | null> {
+async function complete(context: CompletionContext, source: LabelSource): Promise<CompletionResult | null> {
   const before = context.state.doc.sliceString(0, context.pos);
   const place = placeOf(before);
   const isTyping = /[\w{"|=~,]$/.test(before);
   if (!context.explicit && !isTyping) return null;
-  return { from: place.from, options: await options(place, before), validFor: place.kind === 'value' ? /^[^"]*$/ : /^\w*$/ };
+  return { from: place.from, options: await options(place, before, source), validFor: place.kind === 'value' ? /^[^"]*$/ : /^\w*$/ };
 }
 
-export function logql(): LanguageSupport {
+export function logql(labels: LabelSource): LanguageSupport {
+  const source = remembering(labels);
   const language = StreamLanguage.define({ name: 'logql', token, languageData: { closeBrackets: { brackets: ['(', '{', '[', '"', '`'] } } });
-  return new LanguageSupport(language, language.data.of({ autocomplete: complete }));
+  return new LanguageSupport(language, language.data.of({ autocomplete: (context: CompletionContext) => complete(context, source) }));
 }

@@ -1,6 +1,7 @@
 // The bar above a pane: the editor, its language, history, and what the query costs.
 
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { labelNames, labelValues } from '../api/loki';
 import { Menu } from '../parts/menu';
 import type { Editor } from './editor';
 import { addToHistory, readHistory, toggleStar } from './history';
@@ -35,6 +36,8 @@ function useEditor(props: Props, text: { current: string }, run: () => void, set
         text: text.current,
         language: props.language,
         label: props.label,
+        promqlPath: new URL('api/v1', location.href.split('#')[0]).pathname,
+        lines: { names: labelNames, values: labelValues },
         onChange: (text) => latest.current.setText(text),
         onRun: () => latest.current.run(),
       });

@@ -156,7 +156,7 @@ const CALLS: &[Call] = &[
 fn fill_in(value: &str, now_s: i64) -> String {
     match value {
         "START" => (now_s - 300).to_string(),
-        "END" => (now_s + 1).to_string(),
+        "END" => (now_s + 15).to_string(),
         "STARTNS" => format!("{}000000000", now_s - 300),
         "ENDNS" => format!("{}000000000", now_s + 1),
         other => other.to_owned(),

@@ -40,12 +40,19 @@ interface Props {
 
 const shade = (colour: string, alpha: string) => colour + alpha;
 
-function lineOf(one: Drawn, colour: string, props: Props): uPlot.Series {
+/** A colour laid over the paper: areas that cover one another must not shine through. */
+function over(colour: string, paper: string, share: number): string {
+  const parts = (hex: string) => [1, 3, 5].map((i) => Number.parseInt(hex.slice(i, i + 2), 16));
+  const [top, under] = [parts(colour), parts(paper.length === 4 ? `#${[...paper.slice(1)].map((c) => c + c).join('')}` : paper)];
+  return `#${top.map((value, i) => Math.round(value * share + under[i]! * (1 - share)).toString(16).padStart(2, '0')).join('')}`;
+}
+
+function lineOf(one: Drawn, colour: string, props: Props, paper: string): uPlot.Series {
   const isFilled = props.stacked || props.bars;
   return {
     label: one.name,
     stroke: one.faded ? shade(colour, '88') : colour,
-    fill: one.faded ? undefined : shade(colour, isFilled ? (props.bars ? 'dd' : '99') : props.series.length > 8 ? '00' : '14'),
+    fill: one.faded ? undefined : isFilled ? over(colour, paper, props.bars ? 0.9 : 0.6) : shade(colour, props.series.length > 8 ? '00' : '14'),
     width: props.bars ? 0 : one.faded ? 1 : 1.5,
     dash: one.faded ? [5, 4] : undefined,
     paths: props.bars ? uPlot.paths.bars!({ size: [0.86, 60], align: -1 }) : undefined,
@@ -120,7 +127,7 @@ function settings(props: Props, drawn: Drawn[], colours: string[], css: CSSStyle
       { ...axis, space: 76, size: 26, values: (_, ticks) => ticks.map((at) => tick(at, span)) },
       { ...axis, size: 62, space: 34, values: (_, ticks) => ticks.map(props.format), ...(isBytes ? { incrs: BINARY_STEPS } : {}) },
     ],
-    series: [{}, ...drawn.map((one, i) => lineOf(one, colours[i]!, props))],
+    series: [{}, ...drawn.map((one, i) => lineOf(one, colours[i]!, props, css.getPropertyValue('--card').trim()))],
     plugins: props.threshold === undefined ? [] : [thresholdPlugin(props.threshold, css.getPropertyValue('--bad'))],
   };
 }

@@ -137,6 +137,39 @@ const CALLS: &[Call] = &[
         ],
         &["/data/result/0/stream/app"],
     ),
+    // Drilldown: how much there is of what, and what lines are made of.
+    get(
+        "/loki/api/v1/index/volume",
+        &[("query", r#"{app="web"}"#), ("start", "STARTNS"), ("end", "ENDNS"), ("limit", "5000")],
+        &["/data/result/0/value"],
+    ),
+    get(
+        "/loki/api/v1/index/volume_range",
+        &[("query", r#"{app="web"}"#), ("start", "STARTNS"), ("end", "ENDNS"), ("limit", "5000"), ("step", "15")],
+        &["/data/result/0/values"],
+    ),
+    get(
+        "/loki/api/v1/detected_labels",
+        &[("query", r#"{app="web"}"#), ("start", "STARTNS"), ("end", "ENDNS")],
+        &["/detectedLabels/0/label"],
+    ),
+    get(
+        "/loki/api/v1/detected_fields",
+        &[
+            ("query", r#"{app="web"}"#),
+            ("start", "STARTNS"),
+            ("end", "ENDNS"),
+            ("line_limit", "1000"),
+            ("limit", "1000"),
+        ],
+        &["/limit"],
+    ),
+    get(
+        "/loki/api/v1/patterns",
+        &[("query", r#"{app="web"}"#), ("start", "STARTNS"), ("end", "ENDNS"), ("step", "15s")],
+        &["/status"],
+    ),
+    get("/loki/api/v1/format_query", &[("query", r#"{app="web"}|="x""#)], &["/data"]),
     // Alertmanager, which Grafana's alert list and silences read.
     get("/api/v2/status", &[], &["/config/original", "/versionInfo/version"]),
     get("/api/v2/receivers", &[], &["/0/name"]),

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { entryText } from './history';
 import { matchersOf, parseLabels, parseMatchers, writeMatchers } from './matchers';
+import { pathOf } from './routing';
 import { silenceOf } from './silences';
 import { comparisonOf, stretches } from './why';
 
@@ -21,6 +23,24 @@ describe('matchers', () => {
     const labels = { alertname: 'Down "x"', job: 'y' };
     expect(parseLabels(writeMatchers(matchersOf(labels)))).toEqual(labels);
     expect(parseLabels('a=~"b"')).toBeUndefined();
+  });
+});
+
+describe('routing', () => {
+  it('names routes as the server does', () => {
+    const root = pathOf({ receiver: 'all' });
+    expect([root, pathOf({ receiver: 'team', matchers: ['severity="page"', 'job=~"a.*"'] }, root)]).toEqual(['{}', '{}/{severity="page",job=~"a.*"}']);
+  });
+});
+
+describe('history', () => {
+  const check = (entry: object, expected: string) => expect(entryText({ id: '1', at: '', ...entry } as Parameters<typeof entryText>[0])).toBe(expected);
+  it('says what happened in a line', () => {
+    check({ kind: 'alert_firing', annotations: { summary: 'down' } }, 'down');
+    check({ kind: 'notified', receiver: 'team', integration: 'webhook[0]', firing: ['a', 'b'], resolved: ['c'] }, 'team by webhook[0]: 2 firing, 1 ended');
+    check({ kind: 'notification_failed', receiver: 'team', integration: 'email[0]', firing: ['a'], error: 'no route' }, 'team by email[0]: 1 firing; no route');
+    check({ kind: 'acknowledged', owner: 'ann', note: 'on it' }, 'ann: on it');
+    check({ kind: 'silence_created', silence: { createdBy: 'ann', comment: 'work', matchers: matchersOf({ a: 'b' }) } }, 'ann: work {a="b"}');
   });
 });
 

@@ -16,7 +16,7 @@ const timing = (route: Route): string =>
   ].filter(Boolean).join(' · ');
 
 /** How the server names a route: its own matchers behind its parents'. */
-const pathOf = (route: Route, above?: string): string => {
+export const pathOf = (route: Route, above?: string): string => {
   const own = `{${(route.matchers ?? []).join(',')}}`;
   return above === undefined ? own : `${above}/${own}`;
 };

@@ -40,10 +40,17 @@ interface Props {
 
 const shade = (colour: string, alpha: string) => colour + alpha;
 
+/** A colour as `#rrggbb`: a canvas says all of them so. */
+function sixDigits(colour: string): string {
+  const ink = document.createElement('canvas').getContext('2d')!;
+  ink.fillStyle = colour;
+  return ink.fillStyle;
+}
+
 /** A colour laid over the paper: areas that cover one another must not shine through. */
 function over(colour: string, paper: string, share: number): string {
   const parts = (hex: string) => [1, 3, 5].map((i) => Number.parseInt(hex.slice(i, i + 2), 16));
-  const [top, under] = [parts(colour), parts(paper.length === 4 ? `#${[...paper.slice(1)].map((c) => c + c).join('')}` : paper)];
+  const [top, under] = [parts(colour), parts(paper)];
   return `#${top.map((value, i) => Math.round(value * share + under[i]! * (1 - share)).toString(16).padStart(2, '0')).join('')}`;
 }
 
@@ -107,6 +114,7 @@ function settings(props: Props, drawn: Drawn[], colours: string[], css: CSSStyle
     font: '11px system-ui, sans-serif',
   };
   const span = props.range.end - props.range.start;
+  const paper = sixDigits(css.getPropertyValue('--card'));
   return {
     width,
     height: props.height ?? 190,
@@ -127,7 +135,7 @@ function settings(props: Props, drawn: Drawn[], colours: string[], css: CSSStyle
       { ...axis, space: 76, size: 26, values: (_, ticks) => ticks.map((at) => tick(at, span)) },
       { ...axis, size: 62, space: 34, values: (_, ticks) => ticks.map(props.format), ...(isBytes ? { incrs: BINARY_STEPS } : {}) },
     ],
-    series: [{}, ...drawn.map((one, i) => lineOf(one, colours[i]!, props, css.getPropertyValue('--card').trim()))],
+    series: [{}, ...drawn.map((one, i) => lineOf(one, colours[i]!, props, paper))],
     plugins: props.threshold === undefined ? [] : [thresholdPlugin(props.threshold, css.getPropertyValue('--bad'))],
   };
 }

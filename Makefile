@@ -1,12 +1,12 @@
 # The two commands: `make run` and `make test`. Both install what they need and say what they do.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: run test bench fuzz ui lint tools-ui tools-test
+.PHONY: run test bench fuzz ui plugin lint tools-ui tools-test
 
 run: ui ## build and start Binnacle on this machine: http://127.0.0.1:9090
 	cargo run --release --bin binnacle
 
-test: ui tools-test ## everything: cargo tests, UI tests, the tests that need Kafka and a browser
+test: ui plugin tools-test ## everything: cargo tests, UI tests, the tests that need Kafka and a browser
 	tests/setup/all.sh
 
 bench: ## figures for this machine
@@ -18,6 +18,9 @@ fuzz: ## every parser and decoder with random input, FUZZ_SECONDS (60) each
 
 ui: tools-ui ## the web page, embedded in the binary
 	cd dashboards/ui && npm ci --no-fund --no-audit --loglevel=error && npm run --silent build
+
+plugin: ui ## the Grafana plugin, in dashboards/grafana-plugin/dist
+	cd dashboards/grafana-plugin && npm ci --no-fund --no-audit --loglevel=error && npm run --silent build
 
 tools-ui:
 	tests/setup/install.sh cc make node

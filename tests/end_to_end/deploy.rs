@@ -92,20 +92,50 @@ fn the_image_runs_the_binary_with_its_flags() {
     assert!(arguments.iter().any(|argument| argument.ends_with(&format!(":{port}"))));
 }
 
-/// Grafana's variables, as it would fill them in.
-fn fill_in(expr: &str) -> String {
-    expr.replace("$__rate_interval", "1m").replace("$instance", "node-1")
+/// Rule files below `deploy/rules`, or their tests.
+fn rule_files(directory: &str) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(root().join(directory)).expect("readable");
+    let mut files: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()).collect();
+    files.sort();
+    assert_eq!(files.len(), 3, "{directory}");
+    files
 }
 
 #[test]
-fn the_node_dashboards_expressions_are_promql() {
-    let text = fs::read_to_string(root().join("dashboards/grafana/node.json")).expect("readable");
-    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
-    let panels = dashboard["panels"].as_array().expect("panels");
-    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets"));
-    let exprs: Vec<&str> = targets.map(|target| target["expr"].as_str().expect("an expression")).collect();
-    assert!(exprs.len() >= 15, "{}", exprs.len());
-    for expr in exprs {
-        query::promql::parse(&fill_in(expr)).unwrap_or_else(|error| panic!("{expr}: {error}"));
+fn rules_pass_their_tests() {
+    let files = rule_files("deploy/rules/tests");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_binnacle")).args(["test", "rules"]).args(files).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn every_alert_says_what_happened_how_bad_it_is_and_what_to_do() {
+    let mut names = BTreeSet::new();
+    for file in rule_files("deploy/rules") {
+        let text = fs::read_to_string(&file).expect("readable");
+        let groups: Value = serde_saphyr::from_str(&text).expect("YAML");
+        for rule in groups["groups"]
+            .as_array()
+            .expect("groups")
+            .iter()
+            .flat_map(|group| group["rules"].as_array().expect("rules"))
+        {
+            let Some(name) = rule["alert"].as_str() else { continue };
+            assert!(names.insert(name.to_owned()), "{name} is there twice");
+            assert!(
+                ["critical", "warning", "info"].contains(&rule["labels"]["severity"].as_str().unwrap_or("")),
+                "{name}"
+            );
+            for annotation in ["summary", "runbook"] {
+                assert!(
+                    rule["annotations"][annotation].as_str().is_some_and(|text| text.len() > 10),
+                    "{name}: {annotation}"
+                );
+            }
+        }
     }
+    assert!(names.len() >= 30, "{}", names.len());
 }

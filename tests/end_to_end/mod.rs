@@ -2,10 +2,12 @@
 
 mod alerting;
 mod bad_input;
+mod dashboards;
 mod deploy;
 mod differential;
 mod expressions;
 mod first_start;
+mod grafana;
 mod harness;
 mod intake;
 mod kafka;

@@ -5,6 +5,8 @@ cd "$(dirname "$0")/../.."
 
 echo "== UI tests"
 (cd dashboards/ui && npm test --silent)
+(cd dashboards/grafana-plugin && npm test --silent)
+node dashboards/grafana/build.mjs --check
 
 echo "== Kafka"
 kafka_dir=$(mktemp -d)

@@ -1,25 +1,25 @@
-// The frame: navigation, the range, the theme, and the view that the URL names.
+// The frame: navigation, the time, zone and theme, the shortcuts, and the view that the URL names.
 
 import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
+import { Alerts } from './alerts/view';
+import { Explore } from './explore/view';
+import { Home } from './home/view';
 import icon from './icon.svg';
-import { RANGES } from './range';
-import { formatRoute, setParams, useRoute } from './route';
-import './style.css';
-import { Alerts } from './views/alerts';
-import { Explore } from './views/explore';
-import { Home } from './views/home';
-import { Logs } from './views/logs';
-import { Status } from './views/status';
+import { Shortcuts, useShortcuts } from './shortcuts';
+import { linkTo, useRoute } from './state/route';
+import { useZone, windowOf } from './state/time';
+import { Status } from './status/view';
+import './style/base.css';
+import './style/views.css';
+import { TimePicker } from './time-picker';
 
-const VIEWS: [string, string][] = [['home', 'Home'], ['explore', 'Metrics'], ['logs', 'Logs'], ['alerts', 'Alerts'], ['status', 'Status']];
+const VIEWS: [string, string][] = [['home', 'Home'], ['explore', 'Explore'], ['alerts', 'Alerts'], ['status', 'Status']];
 
-function useTheme(): [string, () => void] {
+function useThemeChoice(): [string, () => void] {
   const preferred = matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light';
   const [theme, setTheme] = useState(localStorage.getItem('theme') ?? preferred);
-  useEffect(() => {
-    document.documentElement.dataset.theme = theme;
-  }, [theme]);
+  document.documentElement.dataset.theme = theme;
   const toggle = () => {
     const next = theme === 'dark' ? 'light' : 'dark';
     localStorage.setItem('theme', next);
@@ -30,30 +30,37 @@ function useTheme(): [string, () => void] {
 
 function App() {
   const { view, params } = useRoute();
-  const [theme, toggleTheme] = useTheme();
-  const range = params.get('range') ?? '15m';
-  const q = params.get('q');
+  const [theme, toggleTheme] = useThemeChoice();
+  const [zone, toggleZone] = useZone();
+  const [turn, setTurn] = useState(0);
+  const [isHelpOpen, setHelpOpen] = useState(false);
+  const window = windowOf(params);
+  const refresh = () => setTurn((turn) => turn + 1);
+  useShortcuts({ window, refresh, toggleTheme, toggleZone, help: () => setHelpOpen(true) });
+  useEffect(() => scrollTo(0, 0), [view, params.get('tab')]);
   return (
     <>
+      <a class="skip" href="#main" onClick={(event) => (event.preventDefault(), document.getElementById('main')?.focus())}>To the content</a>
       <header class="top">
-        <a class="brand" href="#/home"><img src={icon} alt="" width={26} height={26} /> Binnacle</a>
-        <nav aria-label="Views">
+        <a class="brand" href={linkTo('home')}><img src={icon} alt="" width={26} height={26} /> <span>Binnacle</span></a>
+        <nav class="views" aria-label="Views">
           {VIEWS.map(([id, title]) => (
-            <a key={id} href={formatRoute(id, { range: params.get('range') ?? undefined })} aria-current={view === id ? 'page' : undefined}>{title}</a>
+            <a key={id} href={linkTo(id)} aria-current={view === id ? 'page' : undefined}>{title}</a>
           ))}
         </nav>
-        <select value={range} onChange={(event) => setParams({ range: event.currentTarget.value })} aria-label="Time range">
-          {Object.keys(RANGES).map((name) => <option key={name} value={name}>last {name}</option>)}
-        </select>
-        <button class="theme" onClick={toggleTheme} aria-label={`Switch to ${theme === 'dark' ? 'light' : 'dark'} theme`}>{theme === 'dark' ? '☀' : '☾'}</button>
+        <TimePicker window={window} onRefresh={refresh} />
+        <button type="button" class="zone" onClick={toggleZone} title="Time zone (z)">{zone === 'utc' ? 'UTC' : 'Local'}</button>
+        <button type="button" class="icon" onClick={toggleTheme} aria-label={`Switch to ${theme === 'dark' ? 'light' : 'dark'} theme`}>{theme === 'dark' ? '☀' : '☾'}</button>
+        <button type="button" class="icon help" onClick={() => setHelpOpen(true)} aria-label="Keyboard shortcuts">?</button>
       </header>
-      <main>
-        {view === 'home' && <Home range={range} />}
-        {view === 'explore' && <Explore key={q} range={range} q={q} />}
-        {view === 'logs' && <Logs range={range} q={q} search={params.get('search')} live={params.get('live') !== 'off'} />}
-        {view === 'alerts' && <Alerts />}
-        {view === 'status' && <Status />}
+      <main id="main" tabIndex={-1} key={`${zone}${turn}`}>
+        {view === 'home' && <Home window={window} />}
+        {view === 'explore' && <Explore params={params} window={window} />}
+        {view === 'alerts' && <Alerts params={params} window={window} />}
+        {view === 'status' && <Status params={params} />}
+        {!VIEWS.some(([id]) => id === view) && <p class="empty">There is no view “{view}”. <a href={linkTo('home')}>Home</a></p>}
       </main>
+      {isHelpOpen && <Shortcuts onClose={() => setHelpOpen(false)} />}
     </>
   );
 }

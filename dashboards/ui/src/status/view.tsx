@@ -1,0 +1,27 @@
+// Status: what is scraped and tailed, what is stored, what runs, with which configuration.
+
+import { Tabs } from '../parts/tabs';
+import { Agent } from './agent';
+import { CardinalityExplorer } from './cardinality';
+import { Configuration } from './configuration';
+import { Overview } from './overview';
+import { Storage } from './storage';
+import { TargetList } from './targets';
+
+const TABS: [string, string][] = [['overview', 'Overview'], ['targets', 'Targets'], ['agent', 'Log files'], ['cardinality', 'Cardinality'], ['storage', 'Storage'], ['config', 'Configuration']];
+
+export function Status({ params }: { params: URLSearchParams }) {
+  const tab = params.get('tab') ?? 'overview';
+  return (
+    <>
+      <header class="title"><h1>Status</h1></header>
+      <Tabs view="status" active={tab} tabs={TABS} />
+      {tab === 'overview' && <Overview />}
+      {tab === 'targets' && <TargetList find={params.get('find') ?? ''} open={params.get('target') ?? undefined} />}
+      {tab === 'agent' && <Agent />}
+      {tab === 'cardinality' && <CardinalityExplorer metric={params.get('metric') ?? undefined} />}
+      {tab === 'storage' && <Storage />}
+      {tab === 'config' && <Configuration />}
+    </>
+  );
+}

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
 
 /// Runs parts until they are told to stop.
 fn serve(args: Vec<String>) -> anyhow::Result<()> {
+    let args = cli::under_its_name(args);
     let cli = Cli::parse_from(&args);
     let format = match cli.log_format {
         cli::LogFormat::Text => LogFormat::Text,

@@ -201,12 +201,7 @@ async fn open(settings: Settings) -> anyhow::Result<Shared> {
             indexer = Some(Indexer::open(indexer_options(&settings), bus.clone(), disk.clone(), &metrics)?);
         }
         if parts.alertmanager {
-            let options = alertmanager::Options {
-                dir: settings.data("alertmanager"),
-                config_path: settings.alertmanager_config.clone(),
-                external_url: settings.external_url(),
-                accept_loss: settings.cli.accept_loss,
-            };
+            let options = router_options(&settings);
             alertmanager = Some(Alertmanager::open(options, bus.clone(), disk, &metrics).await?);
         }
     }
@@ -297,6 +292,28 @@ fn tsdb_options(settings: &Settings) -> tsdb::Options {
         lookback_ms: settings.cli.lookback.0,
         evaluation_interval_ms: settings.config.global.evaluation_interval.0,
         accept_loss: settings.cli.accept_loss,
+    }
+}
+
+fn router_options(settings: &Settings) -> alertmanager::Options {
+    let flags = &settings.cli.router;
+    let limit = |wanted: i64| usize::try_from(wanted).unwrap_or(0);
+    let is_alone = settings.cli.role == Some(Role::Alertmanager);
+    let name = Some(flags.cluster_name.clone()).filter(|name| !name.is_empty());
+    alertmanager::Options {
+        config_path: settings.alertmanager_config.clone(),
+        accept_loss: settings.cli.accept_loss,
+        retention_ms: flags.retention.0,
+        silence_limits: alertmanager::SilenceLimits {
+            count: limit(flags.max_silences),
+            size_bytes: limit(flags.max_silence_bytes),
+        },
+        alerts_per_name: limit(flags.alerts_per_name),
+        start_delay: flags.start_delay.as_std(),
+        mode: alertmanager::MatcherMode::of_features(&flags.features),
+        cluster_address: Some(flags.cluster_address.clone()).filter(|address| is_alone && !address.is_empty()),
+        cluster_name: name.unwrap_or_else(|| settings.node.clone()),
+        ..alertmanager::Options::new(settings.data("alertmanager"), settings.external_url())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a notification says, for templates and for the webhook.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use model::{Alert, Labels, format_rfc3339_ms};
@@ -25,7 +26,9 @@ pub struct Notice {
     pub external_url: String,
     /// Why now.
     pub reason: &'static str,
-    /// Firing ones first, each kind by start.
+    /// The same for every attempt at this notification.
+    pub idempotency_key: String,
+    /// In the order of [`order`].
     pub alerts: Vec<Alert>,
     /// What the integration remembered of the group the last time.
     pub memory: Memory,
@@ -77,6 +80,25 @@ impl Notice {
             ("ExternalURL", self.external_url.as_str().into()),
         ])
     }
+}
+
+/// Alertmanager's order of alerts: by job and instance, then label sets with fewer labels first.
+pub fn order(a: &Alert, b: &Alert) -> Ordering {
+    for name in ["job", "instance"] {
+        match (a.labels.get(name), b.labels.get(name)) {
+            (None, None) => {}
+            (None, Some(_)) => return Ordering::Greater,
+            (Some(_), None) => return Ordering::Less,
+            (Some(a), Some(b)) if a != b => return a.cmp(b),
+            _ => {}
+        }
+    }
+    let by_labels = || {
+        let pairs = a.labels.iter().zip(&b.labels);
+        // Who lacks a name comes first.
+        pairs.map(|(a, b)| b.name.cmp(&a.name).then(a.value.cmp(&b.value))).find(|order| order.is_ne())
+    };
+    a.labels.len().cmp(&b.labels.len()).then_with(|| by_labels().unwrap_or(Ordering::Equal))
 }
 
 /// The labels that all sets have with one value.
@@ -263,6 +285,7 @@ pub(super) mod tests {
             route_labels: BTreeMap::new(),
             external_url: "http://b".to_owned(),
             reason: "first notification",
+            idempotency_key: "k1".to_owned(),
             alerts: vec![alert("a<1>", 900_000), alert("b", 50_000)],
             memory: Memory::new(),
             now_ms: 100_000,

@@ -291,7 +291,13 @@ mod tests {
     fn flags_of_others_do_not_stop_the_start() {
         let flags = ["binnacle", "tsdb", "--web.enable-lifecycle", "--enable-feature=a,b", "--storage.tsdb.path=/d"];
         assert_eq!(Cli::parse_from(flags).storage_path, PathBuf::from("/d"));
-        let flags = ["/bin/alertmanager", "--cluster.peer=a", "--cluster.peer=b", "--cluster.listen-address=", "--data.retention=1h"];
+        let flags = [
+            "/bin/alertmanager",
+            "--cluster.peer=a",
+            "--cluster.peer=b",
+            "--cluster.listen-address=",
+            "--data.retention=1h",
+        ];
         let args = under_its_name(flags.map(str::to_owned).to_vec());
         let cli = Cli::parse_from(args);
         assert_eq!((cli.role, cli.listen_address.as_str()), (Some(Role::Alertmanager), ":9093"));

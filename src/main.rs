@@ -26,6 +26,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
+    if let Some(args) = tools::amtool::wanted(&args) {
+        return tools::amtool::run(args);
+    }
     if let Some(args) = tools::wanted(&args) {
         return tools::run(args);
     }

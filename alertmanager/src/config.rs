@@ -37,6 +37,9 @@ pub struct Config {
     pub inhibit_rules: Vec<InhibitRule>,
     pub time_intervals: HashMap<String, Vec<TimeInterval>>,
     pub templates: Templates,
+    /// How many patterns of template files there are.
+    pub template_patterns: usize,
+    pub has_global: bool,
     pub resolve_timeout_ms: i64,
     /// The text as loaded, for `/api/v2/status`.
     pub original: String,
@@ -147,12 +150,14 @@ impl Config {
             tracing::warn!("alertmanager configuration: {name} is accepted but does nothing yet");
         }
         let intervals = time_intervals(raw.mute_time_intervals.into_iter().chain(raw.time_intervals))?;
+        let has_global = raw.global.is_some();
         let global = raw.global.unwrap_or_default().check(base.to_owned())?;
         let receiver_labels = raw.receivers.iter().map(|raw| (raw.name.clone(), raw.labels())).collect();
         let receivers = receivers(raw.receivers, &global)?;
         let root = root(raw.route.ok_or("no routes provided")?, mode)?;
         check_names(&root, &receivers, &intervals)?;
-        let inhibit_rules = raw.inhibit_rules.into_iter().map(|raw| inhibit_rule(raw, mode)).collect::<Result<_, _>>()?;
+        let inhibit_rules =
+            raw.inhibit_rules.into_iter().map(|raw| inhibit_rule(raw, mode)).collect::<Result<_, _>>()?;
         let resolve_timeout_ms = global.resolve_timeout.0;
         let templates = templates(&raw.templates, base)?;
         let mut has_continue = false;
@@ -165,10 +170,22 @@ impl Config {
             inhibit_rules,
             time_intervals: intervals,
             templates,
+            template_patterns: raw.templates.len(),
+            has_global,
             resolve_timeout_ms,
             original: text.to_owned(),
         })
     }
+}
+
+/// Only the routes of a text: what a server shows of its configuration has its secrets masked.
+pub fn routes_only(text: &str, mode: MatcherMode) -> Result<Route, String> {
+    #[derive(Deserialize)]
+    struct Routes {
+        route: Option<RawRoute>,
+    }
+    let raw: Routes = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    root(raw.route.ok_or("no routes provided")?, mode)
 }
 
 fn fail(path: &Path, message: String) -> ConfigError {
@@ -326,7 +343,7 @@ fn templates(patterns: &[String], base: &Path) -> Result<Templates, String> {
     let mut templates = default_templates();
     for pattern in patterns {
         let pattern = base.join(pattern);
-        for path in files(&pattern)? {
+        for path in template_files(&pattern)? {
             let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             templates.parse(&path.display().to_string(), &text).map_err(|error| error.to_string())?;
         }
@@ -335,7 +352,7 @@ fn templates(patterns: &[String], base: &Path) -> Result<Templates, String> {
 }
 
 /// The files behind a pattern; `*` may stand in the last element.
-fn files(pattern: &Path) -> Result<Vec<PathBuf>, String> {
+pub fn template_files(pattern: &Path) -> Result<Vec<PathBuf>, String> {
     let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or("");
     let Some((start, end)) = name.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
     let dir = pattern.parent().unwrap_or(Path::new("."));

@@ -142,7 +142,8 @@ mod tests {
     fn what_may_have_been_told_is_resolved_too() {
         let line = Line { group_key: String::new(), receiver: String::new(), integration: String::new() };
         let (key, reason, group_labels) = (String::new(), String::new(), Labels::default());
-        let pending = Attempt { line, key, reason, group_labels, firing: set(&[1]), resolved: set(&[]), is_quiet: false };
+        let pending =
+            Attempt { line, key, reason, group_labels, firing: set(&[1]), resolved: set(&[]), is_quiet: false };
         let told = Told { last: None, pending: Some(pending) };
         assert_eq!(needs_update(&told, &set(&[]), &set(&[1]), true, 1000, 0), Some(ALL_RESOLVED));
         assert_eq!(needs_update(&told, &set(&[1]), &set(&[]), true, 1000, 0), Some(FIRST));

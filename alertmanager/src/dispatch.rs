@@ -95,7 +95,8 @@ impl Dispatcher {
     /// The group of a flush, also where a reload has moved its route.
     fn find(&self, flush: &Flush) -> Option<GroupRef> {
         let all = (flush.labels.clone(), 0)..=(flush.labels.clone(), usize::MAX);
-        let same = |options: &RouteOptions| options.key == flush.options.key && options.receiver == flush.options.receiver;
+        let same =
+            |options: &RouteOptions| options.key == flush.options.key && options.receiver == flush.options.receiver;
         let mut found = self.groups.range(all).filter(|(_, group)| same(&group.options)).map(|(id, _)| id);
         let first = found.next()?;
         Some([first].into_iter().chain(found).find(|id| id.1 == flush.options.place).unwrap_or(first).clone())
@@ -180,7 +181,12 @@ mod tests {
         (alert.fingerprint(), Arc::new(alert))
     }
 
-    fn insert(dispatcher: &mut Dispatcher, root: &Route, (fingerprint, alert): &(Fingerprint, Arc<Alert>), now_ms: i64) {
+    fn insert(
+        dispatcher: &mut Dispatcher,
+        root: &Route,
+        (fingerprint, alert): &(Fingerprint, Arc<Alert>),
+        now_ms: i64,
+    ) {
         dispatcher.insert(root, *fingerprint, alert, now_ms);
     }
 

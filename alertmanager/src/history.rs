@@ -300,7 +300,9 @@ impl History {
         let path = segment_path(&self.dir, segment.first);
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(if self.disk.exists(&path) { self.disk.append(&path)? } else { self.disk.create(&path)? }),
+            none => {
+                none.insert(if self.disk.exists(&path) { self.disk.append(&path)? } else { self.disk.create(&path)? })
+            }
         };
         file.append(self.buffer.as_bytes())?;
         self.buffer.clear();

@@ -68,9 +68,8 @@ impl<T: PartialEq> MatchIndex<T> {
     /// The lists that may match; whether they do is for the caller to see.
     pub fn candidates<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = &'a T> {
         let filed = labels.iter().filter_map(|label| Some((label, self.by_name.get(&*label.name)?)));
-        let found = filed.flat_map(|(label, filed)| {
-            filed.by_value.get(&*label.value).into_iter().flatten().chain(&filed.any_value)
-        });
+        let found = filed
+            .flat_map(|(label, filed)| filed.by_value.get(&*label.value).into_iter().flatten().chain(&filed.any_value));
         found.chain(&self.rest)
     }
 }

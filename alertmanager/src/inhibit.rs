@@ -49,7 +49,10 @@ pub struct Inhibitor {
 }
 
 impl Inhibitor {
-    pub fn new<'a>(rules: &[InhibitRule], alerts: impl Iterator<Item = (&'a Fingerprint, &'a Arc<Alert>)>) -> Inhibitor {
+    pub fn new<'a>(
+        rules: &[InhibitRule],
+        alerts: impl Iterator<Item = (&'a Fingerprint, &'a Arc<Alert>)>,
+    ) -> Inhibitor {
         let mut inhibitor = Inhibitor { rules: rules.to_vec(), ..Inhibitor::default() };
         inhibitor.sources.resize_with(rules.len(), HashMap::new);
         for (i, rule) in rules.iter().enumerate() {

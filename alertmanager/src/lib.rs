@@ -31,8 +31,10 @@ mod silence;
 mod snapshot;
 mod state;
 mod time_interval;
+pub mod tool;
 
 pub use config::{Config, ConfigError};
 pub use matchers::MatcherMode;
+pub use route::{Route, RouteOptions};
 pub use service::{Alertmanager, AlertmanagerError, Options};
 pub use silence::SilenceLimits;

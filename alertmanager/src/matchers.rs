@@ -252,39 +252,36 @@ fn word(token: Option<&Token>, what: &str, is_braced: bool) -> Result<String, St
     }
 }
 
-/// Go's escapes resolved.
+/// Go's escapes resolved; what they spell must be UTF-8.
 fn unquote(text: &str) -> Option<String> {
-    let mut value = String::new();
+    let mut value = Vec::new();
     let mut chars = text.chars();
+    let push = |value: &mut Vec<u8>, c: char| value.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     while let Some(c) = chars.next() {
-        if c == '\n' {
-            return None;
+        match c {
+            '\n' => return None,
+            '\\' => match chars.next()? {
+                'a' => value.push(7),
+                'b' => value.push(8),
+                'f' => value.push(12),
+                'n' => value.push(b'\n'),
+                'r' => value.push(b'\r'),
+                't' => value.push(b'\t'),
+                'v' => value.push(11),
+                c @ ('\\' | '"') => push(&mut value, c),
+                'u' => push(&mut value, char::from_u32(take_number(&mut chars, 4, 16)?)?),
+                'U' => push(&mut value, char::from_u32(take_number(&mut chars, 8, 16)?)?),
+                'x' => value.push(u8::try_from(take_number(&mut chars, 2, 16)?).ok()?),
+                first @ '0'..='7' => {
+                    let rest = take_number(&mut chars, 2, 8)?;
+                    value.push(u8::try_from(first.to_digit(8)? * 64 + rest).ok()?);
+                }
+                _ => return None,
+            },
+            c => push(&mut value, c),
         }
-        if c != '\\' {
-            value.push(c);
-            continue;
-        }
-        value.push(match chars.next()? {
-            'a' => '\x07',
-            'b' => '\x08',
-            'f' => '\x0c',
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
-            'v' => '\x0b',
-            c @ ('\\' | '"') => c,
-            'u' => char::from_u32(take_number(&mut chars, 4, 16)?)?,
-            'U' => char::from_u32(take_number(&mut chars, 8, 16)?)?,
-            // A byte, which must be a character by itself here.
-            'x' => char::from_u32(take_number(&mut chars, 2, 16)?).filter(char::is_ascii)?,
-            first @ '0'..='7' => {
-                let rest = take_number(&mut chars, 2, 8)?;
-                char::from_u32(first.to_digit(8)? * 64 + rest).filter(char::is_ascii)?
-            }
-            _ => return None,
-        });
     }
-    Some(value)
+    String::from_utf8(value).ok()
 }
 
 fn take_number(chars: &mut std::str::Chars, digits: usize, radix: u32) -> Option<u32> {
@@ -325,7 +322,8 @@ mod tests {
         let check = |text, expected| check(MatcherMode::Utf8, text, expected);
         check(r#"{a=~"b|c", d!=e ,"f g"!~"h,i"}"#, Ok(r#"a=~"b|c" d!="e" "f g"!~"h,i""#));
         check("ä=ö,", Ok(r#""ä"="ö""#));
-        check(r#"a="\u00e4\x41\101\t""#, Ok("a=\"äAA\\t\""));
+        check(r#"a="\u00e4\xc3\xa4\101\t""#, Ok("a=\"ääA\\t\""));
+        check(r#"a="\xc3""#, Err(r#"2:8: "\xc3": invalid input"#));
         check("", Ok(""));
         check("{}", Ok(""));
         check("{a=b", Err("0:4: end of input: expected close brace"));

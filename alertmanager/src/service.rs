@@ -205,7 +205,8 @@ impl Alertmanager {
         let config = Arc::new(load(&options)?);
         let lock = lock(disk.as_ref(), &options.dir)?;
         let path = snapshot_path(&options.dir);
-        let fail = |error: std::io::Error| AlertmanagerError::Snapshot { path: path.clone(), message: error.to_string() };
+        let fail =
+            |error: std::io::Error| AlertmanagerError::Snapshot { path: path.clone(), message: error.to_string() };
         let (header, state) = snapshot::read(disk.as_ref(), &path).map_err(fail)?.unwrap_or_default();
         let dir = options.dir.join("history");
         let history = History::open(disk.clone(), dir, header.history_end, options.retention_ms).map_err(fail)?;
@@ -414,7 +415,8 @@ impl Alertmanager {
     pub fn save(&self) -> Result<(), AlertmanagerError> {
         let mut saved = self.saving.lock();
         let path = snapshot_path(&self.options.dir);
-        let fail = |error: std::io::Error| AlertmanagerError::Snapshot { path: path.clone(), message: error.to_string() };
+        let fail =
+            |error: std::io::Error| AlertmanagerError::Snapshot { path: path.clone(), message: error.to_string() };
         let image = {
             let mut core = self.core.lock();
             let next_offset = *self.applied.borrow();

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::index::MatchIndex;
+use crate::matchers::MatcherMode;
 use crate::time_interval::TimeInterval;
 
 /// A matcher as the API has it.
@@ -39,9 +40,6 @@ impl ApiMatcher {
     }
 
     fn compile(&self) -> Result<Matcher, String> {
-        if self.name.is_empty() {
-            return Err("invalid label name \"\"".to_owned());
-        }
         let compiled = Matcher::new(self.name.clone(), self.op(), self.value.clone());
         compiled.map_err(|error| format!("invalid regular expression {:?}: {}", self.value, error.reason))
     }
@@ -147,6 +145,16 @@ impl Compiled {
         }
         shown
     }
+}
+
+/// The first name among sets of matchers that a label cannot have, worded as Alertmanager does.
+pub fn check_names(sets: &[Vec<ApiMatcher>], mode: MatcherMode) -> Result<(), String> {
+    for (set, matchers) in sets.iter().enumerate() {
+        if let Some(i) = matchers.iter().position(|matcher| !mode.is_valid_name(&matcher.name)) {
+            return Err(format!("invalid label matcher {i} in set {set}: invalid label name {:?}", matchers[i].name));
+        }
+    }
+    Ok(())
 }
 
 /// How much may be kept; 0 is no limit of the user's own.

@@ -4,7 +4,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use model::{Alert, Labels, now_ms, parse_rfc3339_ns};
+use chrono::DateTime;
+use model::{Alert, Labels, now_ms};
 use serde::Deserialize;
 use service::http::Params;
 
@@ -56,13 +57,15 @@ fn check_names(mode: MatcherMode, labels: &Labels) -> Result<(), String> {
     }
 }
 
+/// Go's zero time, 0001-01-01T00:00:00Z.
+const GO_ZERO_MS: i64 = -62_135_596_800_000;
+
 /// RFC 3339; empty and Go's zero time mean "not sent".
 fn instant(field: &str, text: &Option<String>) -> Result<Option<i64>, String> {
-    let Some(text) = text.as_deref().filter(|text| !text.is_empty() && !text.starts_with("0001-01-01T00:00:00")) else {
-        return Ok(None);
-    };
-    let ns = parse_rfc3339_ns(text).ok_or_else(|| format!("{field}: {text:?} is no RFC 3339 time"))?;
-    Ok(Some(ns.div_euclid(model::NS_PER_MS)))
+    let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
+    // Of any year: clients send years in which nanoseconds do not fit into 64 bits.
+    let at = DateTime::parse_from_rfc3339(text).map_err(|_| format!("{field}: {text:?} is no RFC 3339 time"))?;
+    Ok(Some(at.timestamp_millis()).filter(|ms| *ms != GO_ZERO_MS))
 }
 
 /// Takes what is valid, even when the answer is 400 for the rest.
@@ -131,6 +134,8 @@ mod tests {
             r#"{"labels":{"a":"b"},"startsAt":"1970-01-01T00:20:00Z","endsAt":"1970-01-01T00:00:01Z"}"#,
             Err("start time must be before end time"),
         );
+        let odd = r#"{"labels":{"a":"b"},"startsAt":"0001-01-01T00:00:01.000Z"}"#;
+        check(odd, Ok((GO_ZERO_MS + 1_000, 1_005_000, true)));
         check(r#"{"labels":{"a":""}}"#, Err("at least one label pair required"));
         check(r#"{"labels":{"":"b"}}"#, Err("invalid label set: invalid name \"\""));
         check(r#"{"labels":{"a":"b"},"annotations":{"":"b"}}"#, Err("invalid annotations: invalid name \"\""));

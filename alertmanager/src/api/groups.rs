@@ -119,8 +119,9 @@ impl Page {
     }
 
     fn rows(&self, app: &App, filter: &Filter, candidates: Vec<Candidate>, now_ms: i64) -> Vec<Row> {
-        let wanted =
-            candidates.into_iter().filter(|(_, alert)| !alert.is_resolved_at(now_ms) && filter.takes_labels(&alert.labels));
+        let wanted = candidates
+            .into_iter()
+            .filter(|(_, alert)| !alert.is_resolved_at(now_ms) && filter.takes_labels(&alert.labels));
         filter.rows(app, wanted.collect(), now_ms)
     }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::rows::{Candidate, Filter, in_background};
 use super::{App, Failure, body, matchers_of, wants};
-use crate::silence::{ApiMatcher, Compiled, PlanError, Silence, SilenceState, compile_sets, expire};
+use crate::silence::{ApiMatcher, Compiled, PlanError, Silence, SilenceState, check_names, compile_sets, expire};
 use crate::state::Event;
 
 /// A preview shows no more alerts.
@@ -84,6 +84,8 @@ impl PostedSilence {
 pub async fn post(State(app): State<App>, bytes: Bytes) -> Result<Json<Value>, Failure> {
     let now_ms = now_ms();
     let wanted = body::<PostedSilence>(&bytes)?.read(now_ms)?;
+    check_names(&wanted.matcher_sets, app.options.mode)
+        .map_err(|error| Failure::bad(format!("invalid silence: {error}")))?;
     let limits = app.options.silence_limits;
     let plan = app.core.lock().state.silences.plan(wanted, limits, now_ms, Uuid::new_v4().to_string());
     let writes = plan.map_err(|error| match error {
@@ -153,7 +155,8 @@ pub async fn preview(State(app): State<App>, bytes: Bytes) -> Result<Json<Value>
         let count = found.len();
         found.sort_unstable_by_key(|(fingerprint, _)| *fingerprint);
         found.truncate(MAX_PREVIEW);
-        Filter::parse(&app, &Params::default()).map(|filter| json!({"count": count, "alerts": filter.rows(&app, found, now_ms)}))
+        Filter::parse(&app, &Params::default())
+            .map(|filter| json!({"count": count, "alerts": filter.rows(&app, found, now_ms)}))
     });
     Ok(Json(found.await??))
 }

@@ -68,7 +68,7 @@ use futures::future::BoxFuture;
 use serde::Deserialize;
 use template::Templates;
 
-pub use data::{Notice, order};
+pub use data::{Notice, data_of_json, order};
 pub use global::Global;
 use http::Http;
 use render::Render;

@@ -125,10 +125,7 @@ async fn nothing_is_lost_or_told_twice_over_kill_9() {
     let alert = json!([{"labels": {"alertname": "Down"}}]);
     assert_eq!(running.call("POST", "/api/v2/alerts", alert).await.0, 200);
     until("the notification", || told.lock().len() == 1).await;
-    until("its log entry", || {
-        running.app.core.lock().state.log.values().any(|told| told.last.is_some())
-    })
-    .await;
+    until("its log entry", || running.app.core.lock().state.log.values().any(|told| told.last.is_some())).await;
     let silence = json!({"matchers": [{"name": "x", "value": "y", "isRegex": false}], "createdBy": "me", "comment": "c",
         "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2126-01-01T00:00:00Z"});
     let (_, created) = running.call("POST", "/api/v2/silences", silence).await;

@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: agent → bus → stores → rules → router. What flows back are acknowledgements and pressure.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,8 +66,10 @@ impl Process {
         if shared.settings.parts.agent {
             process.start_agent(&address)?;
         }
-        // The one line that tools wait for; never coloured, whatever the log's format.
-        eprintln!("Listening on http://{address} address={address}");
+        // The one line that tools wait for; never coloured, whatever the log's format, and written at once: some read
+        // while it is being written.
+        let line = format!("Listening on http://{address} address={address}\n");
+        std::io::stderr().write_all(line.as_bytes()).context("stderr")?;
         Ok(process)
     }
 

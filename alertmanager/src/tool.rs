@@ -89,6 +89,11 @@ pub fn flags_of_file(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(values.into_iter().map(|(name, value)| (name, word(value))).collect())
 }
 
+/// RFC 3339 of any year as milliseconds: clients send years in which nanoseconds do not fit into 64 bits.
+pub fn parse_time_ms(text: &str) -> Option<i64> {
+    chrono::DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis())
+}
+
 /// A time by one of Go's layouts, in UTC.
 pub fn format_time(ms: i64, layout: &str) -> String {
     TimeValue::from_ms(ms).format(layout)

@@ -4,7 +4,6 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use chrono::DateTime;
 use model::{Alert, Labels, now_ms};
 use serde::Deserialize;
 use service::http::Params;
@@ -12,6 +11,7 @@ use service::http::Params;
 use super::rows::{Candidate, Filter, Row, in_background, stream};
 use super::{App, Failure};
 use crate::matchers::MatcherMode;
+use crate::tool::parse_time_ms;
 
 /// An alert as it is posted.
 #[derive(Debug, Default, Deserialize)]
@@ -63,9 +63,8 @@ const GO_ZERO_MS: i64 = -62_135_596_800_000;
 /// RFC 3339; empty and Go's zero time mean "not sent".
 fn instant(field: &str, text: &Option<String>) -> Result<Option<i64>, String> {
     let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
-    // Of any year: clients send years in which nanoseconds do not fit into 64 bits.
-    let at = DateTime::parse_from_rfc3339(text).map_err(|_| format!("{field}: {text:?} is no RFC 3339 time"))?;
-    Ok(Some(at.timestamp_millis()).filter(|ms| *ms != GO_ZERO_MS))
+    let at_ms = parse_time_ms(text).ok_or_else(|| format!("{field}: {text:?} is no RFC 3339 time"))?;
+    Ok(Some(at_ms).filter(|ms| *ms != GO_ZERO_MS))
 }
 
 /// Takes what is valid, even when the answer is 400 for the rest.

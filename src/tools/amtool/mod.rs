@@ -20,7 +20,7 @@ use server::Server;
 use show::{Dates, Format};
 
 #[derive(Debug, Parser)]
-#[command(name = "amtool", version, about = "View and modify the current state of the alert router")]
+#[command(name = "amtool", about = "View and modify the current state of the alert router")]
 struct Amtool {
     #[command(subcommand)]
     command: Command,
@@ -142,6 +142,10 @@ pub fn wanted(args: &[String]) -> Option<Vec<String>> {
 }
 
 pub fn run(args: Vec<String>) -> ExitCode {
+    if args.iter().skip(1).any(|arg| arg == "--version") {
+        println!("amtool, version {} (binnacle)", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
     let Amtool { command, common } = match Amtool::try_parse_from(args) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -201,8 +205,7 @@ fn pairs(words: &[String], what: &str, first_is_name: bool) -> anyhow::Result<BT
 
 /// RFC 3339 as milliseconds.
 fn instant(text: &str) -> anyhow::Result<i64> {
-    let ns = model::parse_rfc3339_ns(text).with_context(|| format!("cannot parse {text:?} as an RFC 3339 time"))?;
-    Ok(ns.div_euclid(model::NS_PER_MS))
+    alertmanager::tool::parse_time_ms(text).with_context(|| format!("cannot parse {text:?} as an RFC 3339 time"))
 }
 
 #[cfg(test)]

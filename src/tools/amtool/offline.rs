@@ -164,7 +164,9 @@ fn tree(root: &Route) -> String {
 }
 
 fn test(root: &Route, verify: Option<String>, with_tree: bool, words: &[String]) -> anyhow::Result<ExitCode> {
-    let labels = Labels::from_pairs(pairs(words, "Labels", false)?);
+    let labels = pairs(words, "Labels", false);
+    let labels = labels.map_err(|error| anyhow!("Failed to parse labels: {error}\n"))?;
+    let labels = Labels::from_pairs(labels);
     if with_tree {
         let mut out = String::new();
         Branch::matching(root, &labels).draw("", true, &mut out);

@@ -101,6 +101,7 @@ struct RawInhibitRule {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NamedInterval {
+    #[serde(default)]
     name: String,
     #[serde(default)]
     time_intervals: Vec<TimeInterval>,
@@ -195,6 +196,9 @@ fn fail(path: &Path, message: String) -> ConfigError {
 fn time_intervals(named: impl Iterator<Item = NamedInterval>) -> Result<HashMap<String, Vec<TimeInterval>>, String> {
     let mut intervals = HashMap::new();
     for interval in named {
+        if interval.name.is_empty() {
+            return Err("missing name in time interval".to_owned());
+        }
         if intervals.insert(interval.name.clone(), interval.time_intervals).is_some() {
             return Err(format!("time interval {:?} is not unique", interval.name));
         }
@@ -222,8 +226,17 @@ fn root(raw: RawRoute, mode: MatcherMode) -> Result<Route, String> {
     if raw.receiver.as_ref().is_none_or(String::is_empty) {
         return Err("root route must specify a default receiver".to_owned());
     }
-    if has_matchers || raw.go_on || !raw.mute_time_intervals.is_empty() || !raw.active_time_intervals.is_empty() {
-        return Err("root route must not have any matchers, 'continue' or time intervals".to_owned());
+    if has_matchers {
+        return Err("root route must not have any matchers".to_owned());
+    }
+    if !raw.mute_time_intervals.is_empty() {
+        return Err("root route must not have any mute time intervals".to_owned());
+    }
+    if !raw.active_time_intervals.is_empty() {
+        return Err("root route must not have any active time intervals".to_owned());
+    }
+    if raw.go_on {
+        return Err("cannot have continue in root route".to_owned());
     }
     let defaults = RouteOptions {
         place: 0,
@@ -259,7 +272,7 @@ fn route(raw: RawRoute, parent_key: &str, parent: &RouteOptions, reading: &mut R
         receiver: raw.receiver.filter(|name| !name.is_empty()).unwrap_or_else(|| parent.receiver.clone()),
         group_by: match raw.group_by {
             None => parent.group_by.clone(),
-            Some(names) => group_by(names)?,
+            Some(names) => group_by(names, reading.mode)?,
         },
         group_wait_ms: ms(raw.group_wait, parent.group_wait_ms),
         group_interval_ms: ms(raw.group_interval, parent.group_interval_ms),
@@ -268,8 +281,11 @@ fn route(raw: RawRoute, parent_key: &str, parent: &RouteOptions, reading: &mut R
         active_time_intervals: raw.active_time_intervals,
         labels: parent.labels.iter().map(|(name, text)| (name.clone(), text.clone())).chain(raw.labels).collect(),
     };
-    if options.group_interval_ms <= 0 || options.repeat_interval_ms <= 0 {
-        return Err("group_interval and repeat_interval cannot be zero".to_owned());
+    if options.group_interval_ms <= 0 {
+        return Err("group_interval cannot be zero".to_owned());
+    }
+    if options.repeat_interval_ms <= 0 {
+        return Err("repeat_interval cannot be zero".to_owned());
     }
     let children = raw.routes.into_iter().map(|child| route(child, &options.key, &options, reading));
     let children = children.collect::<Result<_, _>>()?;
@@ -278,16 +294,20 @@ fn route(raw: RawRoute, parent_key: &str, parent: &RouteOptions, reading: &mut R
     Ok(Route { matchers, go_on: raw.go_on, options: Arc::new(options), children })
 }
 
-fn group_by(names: Vec<String>) -> Result<Option<Vec<String>>, String> {
-    if names.iter().any(|name| name == "...") {
+fn group_by(names: Vec<String>, mode: MatcherMode) -> Result<Option<Vec<String>>, String> {
+    let is_all = |name: &String| name == "...";
+    if let Some(name) = names.iter().find(|name| !is_all(name) && !mode.is_valid_name(name)) {
+        return Err(format!("invalid label name {name:?} in group_by list"));
+    }
+    if names.iter().any(is_all) {
         return match names.len() {
             1 => Ok(None),
             _ => Err("cannot have wildcard group_by (`...`) and other labels at the same time".to_owned()),
         };
     }
-    let unique: HashSet<&String> = names.iter().collect();
-    if unique.len() != names.len() {
-        return Err("duplicated label in group_by".to_owned());
+    let mut seen = HashSet::new();
+    if let Some(name) = names.iter().find(|name| !seen.insert(*name)) {
+        return Err(format!("duplicated label {name:?} in group_by"));
     }
     Ok(Some(names))
 }
@@ -315,6 +335,9 @@ fn inhibit_rule(raw: RawInhibitRule, mode: MatcherMode) -> Result<InhibitRule, S
     let target = matchers(&raw.target_match, &raw.target_match_re, &raw.target_matchers, mode);
     let name = raw.name;
     let named = |message: String| format!("inhibit rule {name:?}: {message}");
+    if let Some(label) = raw.equal.iter().find(|label| !mode.is_valid_name(label)) {
+        return Err(named(format!("invalid label name {label:?} in equal list")));
+    }
     Ok(InhibitRule { source: source.map_err(named)?, target: target.map_err(named)?, equal: raw.equal })
 }
 
@@ -354,7 +377,14 @@ fn templates(patterns: &[String], base: &Path) -> Result<Templates, String> {
 /// The files behind a pattern; `*` may stand in the last element.
 pub fn template_files(pattern: &Path) -> Result<Vec<PathBuf>, String> {
     let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or("");
-    let Some((start, end)) = name.split_once('*') else { return Ok(vec![pattern.to_owned()]) };
+    let Some((start, end)) = name.split_once('*') else {
+        // As in Alertmanager a pattern may match nothing, also one without a star.
+        if !pattern.exists() {
+            tracing::warn!(path = %pattern.display(), "there is no such template file");
+            return Ok(Vec::new());
+        }
+        return Ok(vec![pattern.to_owned()]);
+    };
     let dir = pattern.parent().unwrap_or(Path::new("."));
     // A pattern may match nothing, also because its directory is not there.
     let entries = match std::fs::read_dir(dir) {
@@ -410,8 +440,33 @@ mod tests {
             Err("undefined time interval"),
         );
         check("templates: [/nowhere/*.tmpl]\nroute: {receiver: x}\nreceivers: [{name: x}]", Ok(()));
-        check("templates: [/nowhere.tmpl]\nroute: {receiver: x}\nreceivers: [{name: x}]", Err("/nowhere.tmpl: "));
         check("global: {slack_api_url: 'http://x'}\nroute: {receiver: x}\nreceivers: [{name: x}]", Ok(()));
+    }
+
+    /// Files of our own; the first line of a bad one says what its error must hold.
+    #[test]
+    fn the_corpus() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+        let read = |kind: &str| {
+            let names =
+                std::fs::read_dir(dir.join(kind)).expect("a directory").map(|entry| entry.expect("an entry").path());
+            let files: Vec<_> = names.map(|path| (std::fs::read_to_string(&path).expect("readable"), path)).collect();
+            assert!(files.len() > 5, "{kind}");
+            files
+        };
+        let parse = |text: &str| Config::parse(text, Path::new("."), MatcherMode::Fallback).map(drop);
+        for (text, path) in read("good") {
+            assert_eq!(parse(&text), Ok(()), "{}", path.display());
+        }
+        let mut wrong = Vec::new();
+        for (text, path) in read("bad") {
+            let expected = text.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a first line");
+            match parse(&text) {
+                Err(error) if error.contains(expected) => {}
+                got => wrong.push(format!("{}: {got:?} instead of {expected:?}", path.display())),
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[test]

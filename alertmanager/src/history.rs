@@ -403,8 +403,8 @@ mod tests {
 
     fn ids(history: &mut History, query: &Query) -> (Vec<String>, Option<Id>) {
         let (found, next) = history.snapshot(query).run(query).expect("readable");
-        let id = |entry: &Box<RawValue>| serde_json::from_str::<Head>(entry.get()).expect("an entry").id;
-        (found.iter().map(id).collect(), next)
+        let id = |entry: Box<RawValue>| serde_json::from_str::<Head>(entry.get()).expect("an entry").id;
+        (found.into_iter().map(id).collect(), next)
     }
 
     fn all() -> Query {

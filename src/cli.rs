@@ -23,9 +23,12 @@ pub struct Cli {
     /// Where data is kept.
     #[arg(long = "storage.path", alias = "storage.tsdb.path", default_value = "./data")]
     pub storage_path: PathBuf,
-    /// Address of the page and of all APIs; port 0 takes any free one.
+    /// Address of the page and of all APIs; port 0 takes any free one (under `alertmanager`: `:9093`).
     #[arg(long = "web.listen-address", default_value = "127.0.0.1:9090")]
     pub listen_address: String,
+    /// Prefix of all paths.
+    #[arg(long = "web.route-prefix", default_value = "/")]
+    pub route_prefix: String,
     /// The address under which people reach this process, for links in notifications.
     #[arg(long = "web.external-url")]
     pub external_url: Option<String>,
@@ -92,6 +95,9 @@ pub struct Cli {
     #[arg(long = "path.cgroupfs", default_value = "/sys/fs/cgroup")]
     pub cgroupfs: PathBuf,
 
+    #[command(flatten)]
+    pub router: RouterFlags,
+
     /// What Prometheus' flags ask for and what is so here anyway, or does nothing.
     #[command(flatten)]
     pub prometheus: PrometheusFlags,
@@ -118,8 +124,6 @@ pub struct PrometheusFlags {
     no_lockfile: bool,
     #[arg(long = "storage.tsdb.wal-compression", hide = true)]
     wal_compression: bool,
-    #[arg(long = "enable-feature", hide = true)]
-    features: Vec<String>,
     #[arg(long = "web.console.templates", hide = true)]
     console_templates: Option<String>,
     #[arg(long = "web.console.libraries", hide = true)]
@@ -142,6 +146,98 @@ pub struct PrometheusFlags {
     grace_period: Option<String>,
     #[arg(long = "rules.alert.resend-delay", hide = true)]
     resend_delay: Option<String>,
+}
+
+/// Alertmanager's flags.
+#[derive(Debug, Default, clap::Args)]
+pub struct RouterFlags {
+    /// How long expired silences, the notification log and history are kept.
+    #[arg(long = "data.retention", value_parser = duration, default_value = "120h")]
+    pub retention: DurationMs,
+    /// Silences kept, expired ones included; 0 sets no limit.
+    #[arg(long = "silences.max-silences", default_value_t = 0, allow_negative_numbers = true)]
+    pub max_silences: i64,
+    /// Bytes of a silence; 0 sets no limit.
+    #[arg(long = "silences.max-silence-size-bytes", default_value_t = 0, allow_negative_numbers = true)]
+    pub max_silence_bytes: i64,
+    /// Alerts of one name that may fire at once; 0 sets no limit.
+    #[arg(long = "alerts.per-alertname-limit", default_value_t = 0, allow_negative_numbers = true)]
+    pub alerts_per_name: i64,
+    /// No notification is sent before this has passed since the start.
+    #[arg(long = "dispatch.start-delay", value_parser = duration, default_value = "0s")]
+    pub start_delay: DurationMs,
+    /// Experimental features by Prometheus' and Alertmanager's names, separated by commas; `classic-mode` and
+    /// `utf8-strict-mode` choose how matchers are read.
+    #[arg(long = "enable-feature", value_delimiter = ',')]
+    pub features: Vec<String>,
+    /// There is no gossip; empty says that clients must not expect any peer.
+    #[arg(long = "cluster.listen-address", default_value = "0.0.0.0:9094", hide = true)]
+    pub cluster_address: String,
+    #[arg(long = "cluster.peer-name", default_value = "", hide = true)]
+    pub cluster_name: String,
+    #[command(flatten)]
+    idle: IdleRouterFlags,
+}
+
+/// Flags of Alertmanager that a unit file or a chart may carry: accepted, and without effect.
+#[derive(Debug, Default, clap::Args)]
+struct IdleRouterFlags {
+    #[arg(long = "data.maintenance-interval", hide = true)]
+    maintenance_interval: Option<String>,
+    #[arg(long = "alerts.gc-interval", hide = true)]
+    gc_interval: Option<String>,
+    #[arg(long = "dispatch.maintenance-interval", hide = true)]
+    dispatch_maintenance: Option<String>,
+    #[arg(long = "log.silences", hide = true)]
+    log_silences: bool,
+    #[arg(long = "web.get-concurrency", hide = true, allow_negative_numbers = true)]
+    get_concurrency: Option<String>,
+    #[arg(long = "web.timeout", hide = true)]
+    web_timeout: Option<String>,
+    #[arg(long = "auto-gomemlimit.ratio", hide = true)]
+    memory_ratio: Option<String>,
+    #[arg(long = "cluster.advertise-address", hide = true)]
+    advertise_address: Option<String>,
+    #[arg(long = "cluster.peer", hide = true)]
+    peers: Vec<String>,
+    #[arg(long = "cluster.peer-timeout", hide = true)]
+    peer_timeout: Option<String>,
+    #[arg(long = "cluster.peers-resolve-timeout", hide = true)]
+    resolve_timeout: Option<String>,
+    #[arg(long = "cluster.gossip-interval", hide = true)]
+    gossip_interval: Option<String>,
+    #[arg(long = "cluster.pushpull-interval", hide = true)]
+    pushpull_interval: Option<String>,
+    #[arg(long = "cluster.tcp-timeout", hide = true)]
+    tcp_timeout: Option<String>,
+    #[arg(long = "cluster.probe-timeout", hide = true)]
+    probe_timeout: Option<String>,
+    #[arg(long = "cluster.probe-interval", hide = true)]
+    probe_interval: Option<String>,
+    #[arg(long = "cluster.settle-timeout", hide = true)]
+    settle_timeout: Option<String>,
+    #[arg(long = "cluster.reconnect-interval", hide = true)]
+    reconnect_interval: Option<String>,
+    #[arg(long = "cluster.reconnect-timeout", hide = true)]
+    reconnect_timeout: Option<String>,
+    #[arg(long = "cluster.allow-insecure-public-advertise-address-discovery", hide = true)]
+    insecure_advertise: bool,
+    #[arg(long = "cluster.label", hide = true)]
+    label: Option<String>,
+}
+
+/// What a link's name means: `alertmanager` is that role, with Alertmanager's defaults where ours differ.
+pub fn under_its_name(mut args: Vec<String>) -> Vec<String> {
+    let name = args.first().and_then(|name| name.rsplit('/').next()).unwrap_or("");
+    if name == "alertmanager" {
+        args.insert(1, name.to_owned());
+    }
+    let is_router = args.get(1).is_some_and(|word| word == "alertmanager");
+    let has = |flag: &str| args.iter().any(|arg| arg == flag || arg.starts_with(&format!("{flag}=")));
+    if is_router && !has("--web.listen-address") {
+        args.push("--web.listen-address=:9093".to_owned());
+    }
+    args
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -192,10 +288,22 @@ mod tests {
     }
 
     #[test]
-    fn prometheus_flags_do_not_stop_the_start() {
+    fn flags_of_others_do_not_stop_the_start() {
         let flags = ["binnacle", "tsdb", "--web.enable-lifecycle", "--enable-feature=a,b", "--storage.tsdb.path=/d"];
         assert_eq!(Cli::parse_from(flags).storage_path, PathBuf::from("/d"));
+        let flags = [
+            "/bin/alertmanager",
+            "--cluster.peer=a",
+            "--cluster.peer=b",
+            "--cluster.listen-address=",
+            "--data.retention=1h",
+        ];
+        let args = under_its_name(flags.map(str::to_owned).to_vec());
+        let cli = Cli::parse_from(args);
+        assert_eq!((cli.role, cli.listen_address.as_str()), (Some(Role::Alertmanager), ":9093"));
+        assert_eq!((cli.router.retention, cli.router.cluster_address.as_str()), (DurationMs(3_600_000), ""));
         // What protects a server must not be passed over.
+        assert!(Cli::try_parse_from(["binnacle", "alertmanager", "--cluster.tls-config=x"]).is_err());
         assert!(Cli::try_parse_from(["binnacle", "--web.config.file=x"]).is_err());
     }
 }

@@ -26,6 +26,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
+    if let Some(args) = tools::amtool::wanted(&args) {
+        return tools::amtool::run(args);
+    }
     if let Some(args) = tools::wanted(&args) {
         return tools::run(args);
     }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
 
 /// Runs parts until they are told to stop.
 fn serve(args: Vec<String>) -> anyhow::Result<()> {
+    let args = cli::under_its_name(args);
     let cli = Cli::parse_from(&args);
     let format = match cli.log_format {
         cli::LogFormat::Text => LogFormat::Text,

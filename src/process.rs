@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: agent → bus → stores → rules → router. What flows back are acknowledgements and pressure.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,8 +66,10 @@ impl Process {
         if shared.settings.parts.agent {
             process.start_agent(&address)?;
         }
-        // The one line that tools wait for; never coloured, whatever the log's format.
-        eprintln!("Listening on http://{address} address={address}");
+        // The one line that tools wait for; never coloured, whatever the log's format, and written at once: some read
+        // while it is being written.
+        let line = format!("Listening on http://{address} address={address}\n");
+        std::io::stderr().write_all(line.as_bytes()).context("stderr")?;
         Ok(process)
     }
 
@@ -201,12 +204,7 @@ async fn open(settings: Settings) -> anyhow::Result<Shared> {
             indexer = Some(Indexer::open(indexer_options(&settings), bus.clone(), disk.clone(), &metrics)?);
         }
         if parts.alertmanager {
-            let options = alertmanager::Options {
-                dir: settings.data("alertmanager"),
-                config_path: settings.alertmanager_config.clone(),
-                external_url: settings.external_url(),
-                accept_loss: settings.cli.accept_loss,
-            };
+            let options = router_options(&settings);
             alertmanager = Some(Alertmanager::open(options, bus.clone(), disk, &metrics).await?);
         }
     }
@@ -311,6 +309,28 @@ fn logs_of(indexer: &Arc<Indexer>) -> tsdb::Logs {
         Box::pin(async move { indexer.wait_applied().await }) as _
     };
     tsdb::Logs { lines: indexer.lines(), caught_up: Box::new(caught_up) }
+}
+
+fn router_options(settings: &Settings) -> alertmanager::Options {
+    let flags = &settings.cli.router;
+    let limit = |wanted: i64| usize::try_from(wanted).unwrap_or(0);
+    let is_alone = settings.cli.role == Some(Role::Alertmanager);
+    let name = Some(flags.cluster_name.clone()).filter(|name| !name.is_empty());
+    alertmanager::Options {
+        config_path: settings.alertmanager_config.clone(),
+        accept_loss: settings.cli.accept_loss,
+        retention_ms: flags.retention.0,
+        silence_limits: alertmanager::SilenceLimits {
+            count: limit(flags.max_silences),
+            size_bytes: limit(flags.max_silence_bytes),
+        },
+        alerts_per_name: limit(flags.alerts_per_name),
+        start_delay: flags.start_delay.as_std(),
+        mode: alertmanager::MatcherMode::of_features(&flags.features),
+        cluster_address: Some(flags.cluster_address.clone()).filter(|address| is_alone && !address.is_empty()),
+        cluster_name: name.unwrap_or_else(|| settings.node.clone()),
+        ..alertmanager::Options::new(settings.data("alertmanager"), settings.external_url())
+    }
 }
 
 fn indexer_options(settings: &Settings) -> IndexerOptions {

@@ -149,17 +149,28 @@ impl Routers {
 }
 
 impl Notifier for Routers {
+    /// Each router gets them for itself; they are sent again only when nobody took them.
     fn send(&self, alerts: Vec<Alert>) -> BoxFuture<'_, Result<(), String>> {
         async move {
-            if !self.elsewhere.is_empty() {
-                let body = alerts.iter().map(to_api).collect();
-                let posts = self.elsewhere.iter().map(|url| self.post(url, &body));
-                futures::future::try_join_all(posts).await?;
+            let body = alerts.iter().map(to_api).collect();
+            let elsewhere = self.elsewhere.iter().map(|url| self.post(url, &body));
+            let (here, elsewhere) = tokio::join!(
+                async {
+                    match &self.here {
+                        Some(router) => Some(router.post(alerts).await.map_err(|error| error.to_string())),
+                        None => None,
+                    }
+                },
+                futures::future::join_all(elsewhere)
+            );
+            let outcomes: Vec<Result<(), String>> = here.into_iter().chain(elsewhere).collect();
+            let is_taken = outcomes.is_empty() || outcomes.iter().any(Result::is_ok);
+            let failures: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();
+            if !is_taken {
+                return Err(failures.join("; "));
             }
-            match &self.here {
-                Some(router) => router.post(alerts).await.map_err(|error| error.to_string()),
-                None => Ok(()),
-            }
+            failures.iter().for_each(|error| tracing::warn!(error, "a router did not take alerts; others did"));
+            Ok(())
         }
         .boxed()
     }

@@ -99,6 +99,9 @@ impl Shared {
             agent.handle.set_scrape(&config.global, &config.scrape_configs);
         }
         if let Some(manager) = &self.rules {
+            let labels = config.global.external_labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let relabel = config.alerting.alert_relabel_configs.clone();
+            manager.set_outgoing(model::Labels::from_pairs(labels), relabel);
             manager.reload(groups).await;
         }
         *self.config.write() = config;

@@ -2,17 +2,38 @@
 
 use std::collections::BTreeSet;
 
-use model::Fingerprint;
+use model::{Fingerprint, Labels};
 use serde::{Deserialize, Serialize};
 
 use crate::notify::Memory;
 
-/// What an integration was last told of a group.
+/// Who is told: an integration of a receiver, about a group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Line {
+    pub group_key: String,
+    pub receiver: String,
+    /// Kind and position among its kind: `webhook[0]`.
+    pub integration: String,
+}
+
+/// What is about to be told. It is durable before the first attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub line: Line,
+    /// The same for every attempt at telling the same: receivers know a repeat by it.
+    pub key: String,
+    pub reason: String,
+    pub group_labels: Labels,
+    pub firing: BTreeSet<Fingerprint>,
+    pub resolved: BTreeSet<Fingerprint>,
+    /// Nothing is sent: all has resolved, and the integration does not want to hear of it.
+    #[serde(default)]
+    pub is_quiet: bool,
+}
+
+/// What an integration was told last of a group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogEntry {
-    pub group_key: String,
-    /// Receiver, kind and position: `team/webhook[0]`.
-    pub integration: String,
     pub firing: BTreeSet<Fingerprint>,
     pub resolved: BTreeSet<Fingerprint>,
     /// What the integration wants to know the next time.
@@ -23,27 +44,55 @@ pub struct LogEntry {
     pub expires_at_ms: i64,
 }
 
+/// What is known of a line.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    pub last: Option<LogEntry>,
+    /// An attempt whose outcome is not known, or not yet.
+    pub pending: Option<Attempt>,
+}
+
+impl Told {
+    /// Whether it was told that an alert fires, or may have been.
+    pub fn knows_firing(&self, fingerprint: Fingerprint) -> bool {
+        self.last.as_ref().is_some_and(|last| last.firing.contains(&fingerprint))
+            || self.pending.as_ref().is_some_and(|pending| pending.firing.contains(&fingerprint))
+    }
+}
+
+pub const FIRST: &str = "first notification";
+pub const NEW: &str = "new alerts added";
+pub const ALL_RESOLVED: &str = "all alerts resolved";
+pub const SOME_RESOLVED: &str = "some alerts resolved";
+pub const REPEAT: &str = "repeat interval elapsed";
+
 /// Whether to notify, and why: the reason is in the webhook's `notification_reason`.
 pub fn needs_update(
-    entry: Option<&LogEntry>,
+    told: &Told,
     firing: &BTreeSet<Fingerprint>,
     resolved: &BTreeSet<Fingerprint>,
     send_resolved: bool,
     repeat_interval_ms: i64,
     now_ms: i64,
 ) -> Option<&'static str> {
-    let Some(entry) = entry else { return (!firing.is_empty()).then_some("first notification") };
+    let may_know = told.pending.as_ref().is_some_and(|pending| !pending.firing.is_empty());
+    let Some(entry) = &told.last else {
+        return match firing.is_empty() {
+            false => Some(FIRST),
+            true => may_know.then_some(ALL_RESOLVED),
+        };
+    };
     if !firing.is_subset(&entry.firing) {
         // What follows a resolution is a new incident.
-        return Some(if entry.firing.is_empty() { "first notification" } else { "new alerts added" });
+        return Some(if entry.firing.is_empty() { FIRST } else { NEW });
     }
     if firing.is_empty() {
-        return (!entry.firing.is_empty()).then_some("all alerts resolved");
+        return (!entry.firing.is_empty() || may_know).then_some(ALL_RESOLVED);
     }
     if send_resolved && !resolved.is_subset(&entry.resolved) {
-        return Some("some alerts resolved");
+        return Some(SOME_RESOLVED);
     }
-    (entry.at_ms < now_ms - repeat_interval_ms).then_some("repeat interval elapsed")
+    (entry.at_ms < now_ms - repeat_interval_ms).then_some(REPEAT)
 }
 
 #[cfg(test)]
@@ -61,31 +110,43 @@ mod tests {
         send: bool,
         expected: Option<&str>,
     ) {
-        let entry = known.map(|(firing, resolved, at_ms)| LogEntry {
-            group_key: String::new(),
-            integration: String::new(),
+        let last = known.map(|(firing, resolved, at_ms)| LogEntry {
             firing: set(firing),
             resolved: set(resolved),
             memory: Memory::new(),
             at_ms,
             expires_at_ms: i64::MAX,
         });
-        let got = needs_update(entry.as_ref(), &set(firing), &set(resolved), send, 1000, 10_000);
+        let told = Told { last, pending: None };
+        let got = needs_update(&told, &set(firing), &set(resolved), send, 1000, 10_000);
         assert_eq!(got, expected, "{known:?} {firing:?} {resolved:?}");
     }
 
     #[test]
     fn the_order_of_reasons() {
-        check(None, &[1], &[], true, Some("first notification"));
+        check(None, &[1], &[], true, Some(FIRST));
         check(None, &[], &[1], true, None);
-        check(Some((&[1], &[], 9_500)), &[1, 2], &[], true, Some("new alerts added"));
+        check(Some((&[1], &[], 9_500)), &[1, 2], &[], true, Some(NEW));
         check(Some((&[1, 2], &[], 9_500)), &[1], &[], true, None);
-        check(Some((&[1], &[], 9_500)), &[], &[1], false, Some("all alerts resolved"));
+        check(Some((&[1], &[], 9_500)), &[], &[1], false, Some(ALL_RESOLVED));
         check(Some((&[], &[1], 0)), &[], &[1], true, None);
-        check(Some((&[], &[1], 9_500)), &[1], &[], true, Some("first notification"));
-        check(Some((&[1, 2], &[], 9_500)), &[1], &[2], true, Some("some alerts resolved"));
+        check(Some((&[], &[1], 9_500)), &[1], &[], true, Some(FIRST));
+        check(Some((&[1, 2], &[], 9_500)), &[1], &[2], true, Some(SOME_RESOLVED));
         check(Some((&[1, 2], &[], 9_500)), &[1], &[2], false, None);
-        check(Some((&[1], &[], 8_000)), &[1], &[], true, Some("repeat interval elapsed"));
+        check(Some((&[1], &[], 8_000)), &[1], &[], true, Some(REPEAT));
         check(Some((&[1], &[], 9_500)), &[1], &[], true, None);
+    }
+
+    /// A process that died while it told of an alert must still tell of its end.
+    #[test]
+    fn what_may_have_been_told_is_resolved_too() {
+        let line = Line { group_key: String::new(), receiver: String::new(), integration: String::new() };
+        let (key, reason, group_labels) = (String::new(), String::new(), Labels::default());
+        let pending =
+            Attempt { line, key, reason, group_labels, firing: set(&[1]), resolved: set(&[]), is_quiet: false };
+        let told = Told { last: None, pending: Some(pending) };
+        assert_eq!(needs_update(&told, &set(&[]), &set(&[1]), true, 1000, 0), Some(ALL_RESOLVED));
+        assert_eq!(needs_update(&told, &set(&[1]), &set(&[]), true, 1000, 0), Some(FIRST));
+        assert!(told.knows_firing(Fingerprint(1)) && !told.knows_firing(Fingerprint(2)));
     }
 }

@@ -5,37 +5,40 @@
 //! writes. Nothing is sent before everything acknowledged before the start has been applied: the notification log must
 //! be complete before it can say what is news.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Bus, BusError, Offset, Topic, append_all};
-use disk::{Disk, DiskLock, write_atomically};
+use disk::{Disk, DiskLock};
 use model::{Alert, AlertEvents, Batch, Fingerprint, Labels, now_ms};
 use parking_lot::Mutex;
-use service::metrics::{Counter, CounterBy, Metrics};
+use service::metrics::{Counter, CounterBy, Gauge, Metrics};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
-use crate::dedup::{LogEntry, needs_update};
-use crate::dispatch::{Dispatcher, Flush};
-use crate::inhibit::inhibited_by;
-use crate::notify::{Integration, Memory, Notice, attempt};
-use crate::state::{Event, RETENTION_MS, Snapshot, State};
+use crate::dispatch::Dispatcher;
+use crate::history::History;
+use crate::inhibit::Inhibitor;
+use crate::matchers::MatcherMode;
+use crate::silence::SilenceLimits;
+use crate::snapshot::{self, Header, Image};
+use crate::state::{Event, State};
 
 const PARTITION: u32 = 0;
-const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(30);
-/// However short group_interval is, delivery is tried for at least this long.
-const MIN_RETRY_MS: i64 = 10_000;
-const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+/// Between two looks at what has ended and what should be saved.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+const SAVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Saving a million alerts is work: with so many more alerts it is done once less often.
+const ALERTS_PER_SAVE_INTERVAL: u32 = 100_000;
 /// After the bus failed.
 const RETRY: Duration = Duration::from_secs(5);
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
+#[derive(Debug, Clone)]
 pub struct Options {
     pub dir: PathBuf,
     /// Alertmanager's configuration; `None` sends nothing.
@@ -44,6 +47,37 @@ pub struct Options {
     pub external_url: String,
     /// Go on where the bus no longer holds what comes after the snapshot.
     pub accept_loss: bool,
+    /// How long expired silences, the notification log and history are kept.
+    pub retention_ms: i64,
+    pub silence_limits: SilenceLimits,
+    /// Alerts of one name that may fire at once; 0 is no limit.
+    pub alerts_per_name: usize,
+    /// Nothing is sent before this has passed since the start.
+    pub start_delay: Duration,
+    /// How matchers and label names are read.
+    pub mode: MatcherMode,
+    /// What `/api/v2/status` shows of a cluster that there is not; `None` where clustering is off.
+    pub cluster_address: Option<String>,
+    pub cluster_name: String,
+}
+
+impl Options {
+    /// Alertmanager's defaults.
+    pub fn new(dir: PathBuf, external_url: String) -> Options {
+        Options {
+            dir,
+            config_path: None,
+            external_url,
+            accept_loss: false,
+            retention_ms: 120 * 3_600_000,
+            silence_limits: SilenceLimits::default(),
+            alerts_per_name: 0,
+            start_delay: Duration::ZERO,
+            mode: MatcherMode::default(),
+            cluster_address: None,
+            cluster_name: String::new(),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,17 +93,81 @@ pub enum AlertmanagerError {
 }
 
 #[derive(Default)]
-struct Counters {
-    sent: CounterBy,
-    failed: CounterBy,
-    events: Counter,
+pub(crate) struct Counters {
+    pub sent: CounterBy,
+    pub failed: CounterBy,
+    pub events: Counter,
+    /// Alerts over the limit per name.
+    pub limited: Counter,
+    pub alerts: Gauge,
+    pub groups: Gauge,
+    pub silences: Gauge,
 }
 
-/// What the lock protects: the view, and the groups made of it.
+impl Counters {
+    fn register(&self, metrics: &Metrics) {
+        metrics.register(|registry| {
+            registry.register("alertmanager_notifications", "Notifications delivered", self.sent.clone());
+            registry.register("alertmanager_notification_failures", "Notifications given up", self.failed.clone());
+            registry.register("alertmanager_events", "Events applied", self.events.clone());
+            registry.register("alertmanager_alerts_limited", "Alerts over the limit per name", self.limited.clone());
+            registry.register("alertmanager_alerts", "Alerts kept, resolved ones too", self.alerts.clone());
+            registry.register("alertmanager_groups", "Groups of alerts", self.groups.clone());
+            registry.register("alertmanager_silences_active", "Silences that are active", self.silences.clone());
+        });
+    }
+}
+
+/// What the lock protects: the view, and what is made of it.
 pub(crate) struct Core {
     pub state: State,
     pub dispatcher: Dispatcher,
+    pub inhibitor: Inhibitor,
     pub config: Arc<Config>,
+    pub history: History,
+}
+
+impl Core {
+    pub fn silenced_by(&self, labels: &Labels, now_ms: i64) -> Vec<String> {
+        self.state.silences.matching(labels, now_ms)
+    }
+
+    pub fn inhibited_by(&self, labels: &Labels, now_ms: i64) -> Vec<Fingerprint> {
+        self.inhibitor.inhibited_by(labels, &self.state.alerts, now_ms)
+    }
+
+    pub fn is_muted(&self, alert: &Alert, now_ms: i64) -> bool {
+        self.state.is_silenced(&alert.labels, now_ms) || !self.inhibited_by(&alert.labels, now_ms).is_empty()
+    }
+
+    fn use_config(&mut self, config: Arc<Config>) {
+        self.dispatcher.regroup(&config.root, self.state.alerts.iter(), now_ms());
+        self.inhibitor = Inhibitor::new(&config.inhibit_rules, self.state.alerts.iter());
+        self.config = config;
+    }
+
+    fn apply(&mut self, event: Event, offset: Offset, now_ms: i64) {
+        let applied = self.state.apply(event);
+        applied.records.iter().for_each(|record| self.history.add(offset, record));
+        let Some((fingerprint, is_new)) = applied.alert else { return };
+        let alert = &self.state.alerts[&fingerprint];
+        self.dispatcher.insert(&self.config.root, fingerprint, alert, now_ms);
+        if is_new {
+            self.inhibitor.insert(fingerprint, &alert.labels);
+        }
+    }
+
+    /// Drops what is too old, and tells history what has ended.
+    fn tidy_up(&mut self, offset: Offset, retention_ms: i64) {
+        let now_ms = now_ms();
+        self.state.sweep(now_ms).iter().for_each(|record| self.history.add(offset, record));
+        let gone = self.state.forget(&self.dispatcher.held(), retention_ms, now_ms);
+        for alert in gone {
+            let fingerprint = alert.fingerprint();
+            self.dispatcher.drop_alert(&self.config.root, fingerprint, &alert.labels);
+            self.inhibitor.remove(fingerprint, &alert.labels);
+        }
+    }
 }
 
 pub struct Alertmanager {
@@ -82,11 +180,18 @@ pub struct Alertmanager {
     applied: watch::Sender<Offset>,
     /// The end of the topic when this process opened it.
     end_at_start: Offset,
-    wake: Notify,
-    counters: Counters,
+    pub(crate) wake: Notify,
+    pub(crate) counters: Counters,
     /// Why nothing is consumed, if so; then nothing is sent either.
     failed: Mutex<Option<String>>,
+    saving: Mutex<Saved>,
     _lock: Box<dyn DiskLock>,
+}
+
+/// The last snapshot.
+struct Saved {
+    at: Instant,
+    next_offset: Offset,
 }
 
 impl Alertmanager {
@@ -97,13 +202,18 @@ impl Alertmanager {
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<Arc<Alertmanager>, AlertmanagerError> {
-        let config = Arc::new(load(options.config_path.as_deref())?);
+        let config = Arc::new(load(&options)?);
         let lock = lock(disk.as_ref(), &options.dir)?;
-        let snapshot = load_snapshot(disk.as_ref(), &options.dir)?.unwrap_or_default();
+        let path = snapshot_path(&options.dir);
+        let fail =
+            |error: std::io::Error| AlertmanagerError::Snapshot { path: path.clone(), message: error.to_string() };
+        let (header, state) = snapshot::read(disk.as_ref(), &path).map_err(fail)?.unwrap_or_default();
+        let dir = options.dir.join("history");
+        let history = History::open(disk.clone(), dir, header.history_end, options.retention_ms).map_err(fail)?;
         let start = bus.start_offset(Topic::Alerts, PARTITION).await?;
         let end_at_start = bus.end_offset(Topic::Alerts, PARTITION).await?;
         // Another bus is replayed from its start, over what is known: events carry whole states, a repeat changes nothing.
-        let mut next = if snapshot.bus_id == bus.id() { snapshot.next_offset } else { start };
+        let mut next = if header.bus_id == bus.id() { header.next_offset } else { start };
         let mut failed = None;
         if !(start..=end_at_start).contains(&next) {
             let lost = format!("alertmanager: offset {next} is outside the log, which holds {start}..{end_at_start}");
@@ -114,17 +224,13 @@ impl Alertmanager {
                 failed = Some(format!("{lost}; start with --accept-loss to go on"));
             }
         }
-        let state = State::restore(snapshot);
-        let mut dispatcher = Dispatcher::default();
-        regroup(&mut dispatcher, &config, &state);
+        let (dispatcher, inhibitor) = Default::default();
+        let mut core = Core { state, dispatcher, inhibitor, config: config.clone(), history };
+        core.use_config(config);
         let counters = Counters::default();
-        metrics.register(|registry| {
-            registry.register("alertmanager_notifications", "Notifications delivered", counters.sent.clone());
-            registry.register("alertmanager_notification_failures", "Notifications given up", counters.failed.clone());
-            registry.register("alertmanager_events", "Events applied", counters.events.clone());
-        });
-        Ok(Arc::new(Alertmanager {
-            core: Mutex::new(Core { state, dispatcher, config }),
+        counters.register(metrics);
+        let router = Arc::new(Alertmanager {
+            core: Mutex::new(core),
             options,
             started: Instant::now(),
             bus,
@@ -134,8 +240,10 @@ impl Alertmanager {
             wake: Notify::new(),
             counters,
             failed: Mutex::new(failed),
+            saving: Mutex::new(Saved { at: Instant::now(), next_offset: header.next_offset }),
             _lock: lock,
-        }))
+        });
+        Ok(router)
     }
 
     /// 200 of `/-/ready` once everything acknowledged before the start is applied.
@@ -149,20 +257,39 @@ impl Alertmanager {
 
     /// Reads the configuration again; on a mistake the old one stays.
     pub fn reload(&self) -> Result<(), String> {
-        let config = load(self.options.config_path.as_deref()).map_err(|error| error.to_string())?;
-        let mut core = self.core.lock();
-        core.config = Arc::new(config);
-        let mut dispatcher = Dispatcher::default();
-        regroup(&mut dispatcher, &core.config, &core.state);
-        core.dispatcher = dispatcher;
-        drop(core);
+        let config = load(&self.options).map_err(|error| error.to_string())?;
+        self.core.lock().use_config(Arc::new(config));
         self.wake.notify_one();
         Ok(())
     }
 
     /// Accepts alerts; returns when they are durable and visible.
-    pub async fn post(&self, alerts: Vec<Alert>) -> Result<(), BusError> {
-        self.record(alerts.into_iter().map(|alert| Event::Alert { alert }).collect()).await
+    pub async fn post(&self, mut alerts: Vec<Alert>) -> Result<(), BusError> {
+        if self.options.alerts_per_name > 0 {
+            self.drop_excess(&mut alerts);
+        }
+        self.record(alerts.into_iter().map(|alert| Event::Alert(Arc::new(alert))).collect()).await
+    }
+
+    /// Leaves out new alerts of names that have enough.
+    fn drop_excess(&self, alerts: &mut Vec<Alert>) {
+        let core = self.core.lock();
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for (_, alert) in core.state.firing(now_ms()) {
+            *counts.entry(alert.name()).or_default() += 1;
+        }
+        let counts: HashMap<String, usize> = counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+        let mut added: HashMap<String, usize> = HashMap::new();
+        alerts.retain(|alert| {
+            let count = added.entry(alert.name().to_owned()).or_default();
+            let has_room = counts.get(alert.name()).copied().unwrap_or(0) + *count < self.options.alerts_per_name;
+            let is_known = core.state.alerts.contains_key(&alert.fingerprint());
+            *count += usize::from(!is_known && has_room);
+            if !is_known && !has_room {
+                self.counters.limited.inc();
+            }
+            is_known || has_room
+        });
     }
 
     /// Makes events durable, and waits until they are applied here.
@@ -192,10 +319,10 @@ impl Alertmanager {
                 }
             };
             let saving = async {
-                let mut ticks = tokio::time::interval(SNAPSHOT_INTERVAL);
+                let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
                 loop {
                     tokio::select! {
-                        _ = ticks.tick() => self.save_and_warn(),
+                        _ = ticks.tick() => self.clone().upkeep().await,
                         () = stop.cancelled() => return,
                     }
                 }
@@ -231,30 +358,26 @@ impl Alertmanager {
         loop {
             let delivery = consumer.next().await?;
             if let Batch::Alerts(events) = delivery.batch.as_ref() {
-                self.apply(events);
+                self.apply(events, delivery.offset);
             }
             self.applied.send_replace(delivery.offset + 1);
             self.wake.notify_one();
         }
     }
 
-    fn apply(&self, events: &AlertEvents) {
+    fn apply(&self, events: &AlertEvents, offset: Offset) {
         let now_ms = now_ms();
+        let parsed = events.events.iter().map(|text| serde_json::from_str::<Event>(text));
+        let parsed: Vec<_> = parsed.collect();
         let mut core = self.core.lock();
-        for text in &events.events {
+        for event in parsed {
             self.counters.events.inc();
-            let event = match serde_json::from_str::<Event>(text) {
-                Ok(event) => event,
-                Err(error) => {
-                    tracing::error!(%error, "an event on the bus cannot be read; it is left out");
-                    continue;
-                }
-            };
-            if let Some(fingerprint) = core.state.apply(event) {
-                let Core { state, dispatcher, config } = &mut *core;
-                dispatcher.insert(&config.root, &state.alerts[&fingerprint], now_ms);
+            match event {
+                Ok(event) => core.apply(event, offset, now_ms),
+                Err(error) => tracing::error!(%error, "an event on the bus cannot be read; it is left out"),
             }
         }
+        self.count(&core);
     }
 
     /// Starts flushes as they fall due.
@@ -262,6 +385,10 @@ impl Alertmanager {
         let mut applied = self.applied.subscribe();
         tokio::select! {
             _ = applied.wait_for(|applied| *applied >= self.end_at_start) => {}
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(self.options.start_delay.saturating_sub(self.started.elapsed())) => {}
             () = stop.cancelled() => return,
         }
         let mut flushes = JoinSet::new();
@@ -284,147 +411,24 @@ impl Alertmanager {
         }
     }
 
-    /// One flush of one group: mutes, then every integration of its receiver.
-    async fn flush(self: Arc<Self>, flush: Flush) {
-        let now_ms = now_ms();
-        let (alerts, resolved, config) = self.alerts_of(&flush, now_ms);
-        let integrations = config.receivers.get(&flush.options.receiver).map_or(&[][..], Vec::as_slice);
-        let told = integrations.iter().enumerate().map(|(i, integration)| {
-            let name = format!("{}/{}[{i}]", flush.options.receiver, integration.kind());
-            self.tell(integration, name, &flush, &alerts, &config, now_ms)
-        });
-        let everybody = futures::future::join_all(told).await.into_iter().all(|told| told);
-        let mut core = self.core.lock();
-        // An alert that fired again, or was updated, while the flush was under way stays.
-        let unchanged = |alert: &&Alert| core.state.alerts.get(&alert.fingerprint()).is_none_or(|now| now == *alert);
-        let leaving: Vec<Fingerprint> = match everybody {
-            true => resolved.iter().filter(unchanged).map(Alert::fingerprint).collect(),
-            false => Vec::new(),
-        };
-        core.dispatcher.finish(&flush.key, &leaving);
-        drop(core);
-        self.wake.notify_one();
-    }
-
-    /// The alerts of a group that are not muted, firing ones first; and all its resolved ones.
-    fn alerts_of(&self, flush: &Flush, now_ms: i64) -> (Vec<Alert>, Vec<Alert>, Arc<Config>) {
-        let core = self.core.lock();
-        let all = flush.alerts.iter().filter_map(|fingerprint| core.state.alerts.get(fingerprint));
-        let mut alerts: Vec<Alert> = all.cloned().collect();
-        let resolved = alerts.iter().filter(|alert| alert.is_resolved_at(now_ms)).cloned().collect();
-        if is_muted_now(&core.config, flush, now_ms) {
-            alerts.clear();
-        }
-        alerts.retain(|alert| {
-            core.silenced_by(&alert.labels, now_ms).is_empty() && core.inhibited_by(&alert.labels, now_ms).is_empty()
-        });
-        alerts.sort_by_key(|alert| (alert.is_resolved_at(now_ms), alert.starts_at_ms, alert.labels.clone()));
-        (alerts, resolved, core.config.clone())
-    }
-
-    /// Tells one integration, if this is news to it; answers whether it knows all now.
-    async fn tell(
-        &self,
-        integration: &Integration,
-        name: String,
-        flush: &Flush,
-        alerts: &[Alert],
-        config: &Config,
-        now_ms: i64,
-    ) -> bool {
-        let ids = |is_resolved: bool| -> BTreeSet<Fingerprint> {
-            let wanted = alerts.iter().filter(|alert| alert.is_resolved_at(now_ms) == is_resolved);
-            wanted.map(Alert::fingerprint).collect()
-        };
-        let (firing, resolved) = (ids(false), ids(true));
-        let (send_resolved, repeat_ms) = (integration.send_resolved(), flush.options.repeat_interval_ms);
-        let last = self.core.lock().state.last_told(&flush.key, &name).cloned();
-        let reason = needs_update(last.as_ref(), &firing, &resolved, send_resolved, repeat_ms, now_ms);
-        let Some(reason) = reason else { return true };
-        let shown: Vec<Alert> =
-            alerts.iter().filter(|alert| send_resolved || !alert.is_resolved_at(now_ms)).cloned().collect();
-        let notice = Notice {
-            receiver: flush.options.receiver.clone(),
-            group_key: flush.key.clone(),
-            group_labels: flush.labels.clone(),
-            route_labels: flush.options.labels.clone(),
-            external_url: self.options.external_url.clone(),
-            reason,
-            alerts: shown,
-            // What was said of an earlier incident is not taken up again.
-            memory: last.filter(|last| !last.firing.is_empty()).map(|last| last.memory).unwrap_or_default(),
-            now_ms,
-        };
-        // Where resolved alerts are not sent, a batch of them alone counts as told.
-        let give_up_ms = now_ms + flush.options.group_interval_ms.max(MIN_RETRY_MS);
-        let mut memory = notice.memory.clone();
-        if !notice.alerts.is_empty() {
-            match self.deliver(integration, &name, &notice, config, give_up_ms).await {
-                Some(learned) => memory = learned,
-                None => return false,
-            }
-        }
-        let expires_at_ms = now_ms + RETENTION_MS.min(2 * repeat_ms);
-        let entry = LogEntry {
-            group_key: flush.key.clone(),
-            integration: name,
-            firing,
-            resolved,
-            memory,
-            at_ms: now_ms,
-            expires_at_ms,
-        };
-        if let Err(error) = self.record(vec![Event::Notified { entry: entry.clone() }]).await {
-            // It was delivered: remembered here at least, so that a full disk does not repeat every page.
-            tracing::error!(%error, "the notification log could not be written");
-            self.core.lock().state.apply(Event::Notified { entry });
-        }
-        true
-    }
-
-    /// Tries until it is taken, refused for good, or time is up; answers what to remember of the group.
-    async fn deliver(
-        &self,
-        integration: &Integration,
-        name: &str,
-        notice: &Notice,
-        config: &Config,
-        give_up_ms: i64,
-    ) -> Option<Memory> {
-        let label = ("integration", integration.kind().to_owned());
-        let mut backoff = FIRST_BACKOFF;
-        loop {
-            let failure = match attempt(integration, notice, &config.templates).await {
-                Ok(memory) => {
-                    self.counters.sent.get_or_create(&vec![label]).inc();
-                    return Some(memory);
-                }
-                Err(failure) => failure,
-            };
-            let is_over = now_ms() + backoff.as_millis() as i64 > give_up_ms;
-            tracing::warn!(integration = name, group = notice.group_key, error = %failure, gives_up = is_over || !failure.retry, "notification failed");
-            if is_over || !failure.retry {
-                let reason = ("reason", failure.reason.name().to_owned());
-                self.counters.failed.get_or_create(&vec![label, reason]).inc();
-                return None;
-            }
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(MAX_BACKOFF);
-        }
-    }
-
     /// Writes the snapshot and lets the bus drop what it holds.
     pub fn save(&self) -> Result<(), AlertmanagerError> {
-        let snapshot = {
-            let mut core = self.core.lock();
-            core.state.forget(now_ms());
-            core.state.snapshot(self.bus.id(), *self.applied.borrow())
-        };
+        let mut saved = self.saving.lock();
         let path = snapshot_path(&self.options.dir);
-        let fail = |message: String| AlertmanagerError::Snapshot { path: path.clone(), message };
-        let bytes = serde_json::to_vec(&snapshot).map_err(|error| fail(error.to_string()))?;
-        write_atomically(self.disk.as_ref(), &path, &bytes).map_err(|error| fail(error.to_string()))?;
-        self.bus.release(Topic::Alerts, PARTITION, snapshot.next_offset);
+        let fail =
+            |error: std::io::Error| AlertmanagerError::Snapshot { path: path.clone(), message: error.to_string() };
+        let image = {
+            let mut core = self.core.lock();
+            let next_offset = *self.applied.borrow();
+            core.tidy_up(next_offset, self.options.retention_ms);
+            core.history.sync(now_ms()).map_err(fail)?;
+            let header = Header { bus_id: self.bus.id(), next_offset, history_end: core.history.end() };
+            Image::of(&core.state, header)
+        };
+        let next_offset = image.next_offset();
+        image.write(self.disk.as_ref(), &path).map_err(fail)?;
+        self.bus.release(Topic::Alerts, PARTITION, next_offset);
+        *saved = Saved { at: Instant::now(), next_offset };
         Ok(())
     }
 
@@ -433,42 +437,46 @@ impl Alertmanager {
             tracing::warn!(%error, "the state could not be saved; the bus keeps it");
         }
     }
-}
 
-impl Core {
-    pub fn silenced_by(&self, labels: &Labels, now_ms: i64) -> Vec<String> {
-        self.state.silences.matching(labels, now_ms)
+    fn count(&self, core: &Core) {
+        let set = |gauge: &Gauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        set(&self.counters.alerts, core.state.alerts.len());
+        set(&self.counters.groups, core.dispatcher.len());
     }
 
-    pub fn inhibited_by(&self, labels: &Labels, now_ms: i64) -> Vec<Fingerprint> {
-        inhibited_by(&self.config.inhibit_rules, self.state.firing(now_ms), labels)
-    }
-}
-
-/// Whether the route is quiet now: outside its active times, or inside a muted one.
-fn is_muted_now(config: &Config, flush: &Flush, now_ms: i64) -> bool {
-    let holds = |name: &String| {
-        config.time_intervals.get(name).is_some_and(|intervals| intervals.iter().any(|one| one.contains(now_ms)))
-    };
-    let (active, muted) = (&flush.options.active_time_intervals, &flush.options.mute_time_intervals);
-    (!active.is_empty() && !active.iter().any(holds)) || muted.iter().any(holds)
-}
-
-/// Groups everything that is known, after a start or a change of routes.
-fn regroup(dispatcher: &mut Dispatcher, config: &Config, state: &State) {
-    let now_ms = now_ms();
-    for alert in state.alerts.values() {
-        dispatcher.insert(&config.root, alert, now_ms);
+    /// What has to be done now and then, off the async threads.
+    async fn upkeep(self: Arc<Self>) {
+        let this = self.clone();
+        let work = move || {
+            let (applied, is_due) = {
+                let saved = this.saving.lock();
+                let alerts = u32::try_from(this.core.lock().state.alerts.len()).unwrap_or(u32::MAX);
+                let interval = SAVE_INTERVAL * (1 + alerts / ALERTS_PER_SAVE_INTERVAL);
+                let applied = *this.applied.borrow();
+                (applied, saved.at.elapsed() >= interval && saved.next_offset != applied)
+            };
+            match is_due {
+                true => this.save_and_warn(),
+                false => this.core.lock().tidy_up(applied, this.options.retention_ms),
+            }
+        };
+        if let Err(error) = tokio::task::spawn_blocking(work).await {
+            tracing::error!(%error, "the router's upkeep failed");
+        }
+        let core = self.core.lock();
+        self.count(&core);
+        self.counters.silences.set(core.state.active_silences(now_ms()) as i64);
     }
 }
 
 fn snapshot_path(dir: &Path) -> PathBuf {
-    dir.join("state.json")
+    dir.join("state.jsonl")
 }
 
 /// The configuration, with everything that its connections need.
-fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
-    let config = Config::load(path)?;
+fn load(options: &Options) -> Result<Config, ConfigError> {
+    let path = options.config_path.as_deref();
+    let config = Config::load(path, options.mode)?;
     let path = path.unwrap_or(Path::new("default")).to_owned();
     config.prepare().map_err(|message| ConfigError { path, message })?;
     Ok(config)
@@ -479,16 +487,6 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DiskLock>, AlertmanagerEr
     let path = dir.join("lock");
     let locked = disk.create_dir_all(dir).and_then(|()| disk.lock(&path));
     locked.map_err(|source| AlertmanagerError::Locked { path, source })
-}
-
-fn load_snapshot(disk: &dyn Disk, dir: &Path) -> Result<Option<Snapshot>, AlertmanagerError> {
-    let path = snapshot_path(dir);
-    let fail = |message: String| AlertmanagerError::Snapshot { path: path.clone(), message };
-    match disk.read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| fail(error.to_string())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(fail(error.to_string())),
-    }
 }
 
 #[cfg(test)]

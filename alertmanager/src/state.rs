@@ -1,109 +1,244 @@
 //! What the router remembers, as a view of the events on the bus.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
-use model::{Alert, Fingerprint};
+use model::{Alert, Fingerprint, Labels};
 use serde::{Deserialize, Serialize};
 
-use crate::dedup::LogEntry;
-use crate::silence::{Silence, Silences};
+use crate::dedup::{Attempt, Line, LogEntry, Told};
+use crate::history::Record;
+use crate::notify::Memory;
+use crate::silence::{Silence, SilenceState, Silences};
 
-/// Expired silences and old log entries are kept this long (`--data.retention`).
-pub const RETENTION_MS: i64 = 120 * 3_600_000;
 /// A resolved alert is kept this long, so that late changes still find it.
 const RESOLVED_RETENTION_MS: i64 = 30 * 60_000;
+/// Parts of attempts whose end never came; more are not kept.
+const MAX_PARTS: usize = 10_000;
+/// Alerts of one part of an attempt.
+pub const PART: usize = 10_000;
 
-/// One event on the topic `alerts`. Each is the whole new state of what it names, so that a repeat changes nothing.
+/// One event on the topic `alerts`. Each says the whole of what it names, so that a repeat changes nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// An alert as it was sent; it is merged with what is known.
-    Alert {
-        alert: Alert,
+    Alert(Arc<Alert>),
+    Silence(Silence),
+    Ack(Ack),
+    Unack {
+        fingerprint: Fingerprint,
+        at_ms: i64,
     },
-    Silence {
-        silence: Silence,
+    /// Alerts of the attempt with this key that did not fit into its own event.
+    Part {
+        key: String,
+        firing: BTreeSet<Fingerprint>,
+        resolved: BTreeSet<Fingerprint>,
     },
-    /// An integration took a notification.
+    /// About to tell.
+    Attempt(Attempt),
+    /// The receiver took the line's last attempt.
     Notified {
-        entry: LogEntry,
+        line: Line,
+        memory: Memory,
+        at_ms: i64,
+        expires_at_ms: i64,
+    },
+    /// The line's last attempt was given up.
+    Failed {
+        line: Line,
+        error: String,
+        at_ms: i64,
+        /// Whether the receiver cannot have taken it.
+        is_certain: bool,
     },
 }
 
-#[derive(Debug, Clone, Default)]
-pub struct State {
-    pub alerts: BTreeMap<Fingerprint, Alert>,
-    pub silences: Silences,
-    log: HashMap<(String, String), LogEntry>,
+/// Somebody has an alert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ack {
+    pub fingerprint: Fingerprint,
+    pub labels: Labels,
+    pub owner: String,
+    pub note: String,
+    pub created_at_ms: i64,
+    pub ends_at_ms: Option<i64>,
 }
 
-/// The state as the snapshot file has it.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Snapshot {
-    pub bus_id: String,
-    pub next_offset: u64,
-    alerts: Vec<Alert>,
-    silences: Vec<Silence>,
-    log: Vec<LogEntry>,
+impl Ack {
+    pub fn holds_at(&self, now_ms: i64) -> bool {
+        self.ends_at_ms.is_none_or(|ends_at_ms| now_ms < ends_at_ms)
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct State {
+    pub alerts: HashMap<Fingerprint, Arc<Alert>>,
+    pub silences: Silences,
+    pub acks: HashMap<Fingerprint, Ack>,
+    pub log: HashMap<Line, Told>,
+    /// Alerts that history knows as firing.
+    pub open: HashSet<Fingerprint>,
+    parts: HashMap<String, (BTreeSet<Fingerprint>, BTreeSet<Fingerprint>)>,
+}
+
+/// What an event did.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The alert that changed, and whether it was not known before.
+    pub alert: Option<(Fingerprint, bool)>,
+    pub records: Vec<Record>,
 }
 
 impl State {
-    /// Applies an event; names the alert that changed.
-    pub fn apply(&mut self, event: Event) -> Option<Fingerprint> {
+    pub fn apply(&mut self, event: Event) -> Applied {
+        let mut records = Vec::new();
+        let mut changed = None;
         match event {
-            Event::Alert { alert } => {
-                let fingerprint = alert.fingerprint();
-                let merged = match self.alerts.get(&fingerprint) {
-                    Some(known) if overlaps(known, &alert) => merge(known, &alert),
-                    _ => alert,
-                };
-                self.alerts.insert(fingerprint, merged);
-                Some(fingerprint)
+            Event::Alert(alert) => changed = Some(self.apply_alert(alert, &mut records)),
+            Event::Silence(silence) => records.push(self.apply_silence(silence)),
+            Event::Ack(ack) => {
+                records.push(Record::Acknowledged(ack.clone()));
+                self.acks.insert(ack.fingerprint, ack);
             }
-            Event::Silence { silence } => {
-                self.silences.put(silence);
-                None
+            Event::Unack { fingerprint, at_ms } => {
+                if let Some(ack) = self.acks.remove(&fingerprint) {
+                    records.push(Record::Unacknowledged { ack, at_ms });
+                }
             }
-            Event::Notified { entry } => {
-                self.log.insert((entry.group_key.clone(), entry.integration.clone()), entry);
-                None
+            Event::Part { key, firing, resolved } => {
+                if self.parts.len() < MAX_PARTS {
+                    let parts = self.parts.entry(key).or_default();
+                    parts.0.extend(firing);
+                    parts.1.extend(resolved);
+                }
             }
+            Event::Attempt(mut attempt) => {
+                if let Some((firing, resolved)) = self.parts.remove(&attempt.key) {
+                    attempt.firing.extend(firing);
+                    attempt.resolved.extend(resolved);
+                }
+                let told = self.log.entry(attempt.line.clone()).or_default();
+                told.pending = Some(attempt);
+            }
+            Event::Notified { line, memory, at_ms, expires_at_ms } => {
+                let told = self.log.entry(line).or_default();
+                if let Some(attempt) = told.pending.take() {
+                    let (firing, resolved) = (attempt.firing.clone(), attempt.resolved.clone());
+                    told.last = Some(LogEntry { firing, resolved, memory, at_ms, expires_at_ms });
+                    records.extend((!attempt.is_quiet).then_some(Record::Notified { attempt, at_ms }));
+                }
+            }
+            Event::Failed { line, error, at_ms, is_certain } => {
+                let told = self.log.entry(line.clone()).or_default();
+                if let Some(attempt) = told.pending.clone() {
+                    records.push(Record::NotificationFailed { attempt, error, at_ms });
+                }
+                if is_certain {
+                    told.pending = None;
+                }
+                if *told == Told::default() {
+                    self.log.remove(&line);
+                }
+            }
+        }
+        Applied { alert: changed, records }
+    }
+
+    fn apply_alert(&mut self, alert: Arc<Alert>, records: &mut Vec<Record>) -> (Fingerprint, bool) {
+        let (fingerprint, at_ms) = (alert.fingerprint(), alert.updated_at_ms);
+        let known = self.alerts.get(&fingerprint);
+        let is_new = known.is_none();
+        if known.is_some_and(|known| known.is_resolved_at(at_ms)) {
+            // What fires again is another incident.
+            self.acks.remove(&fingerprint);
+        }
+        let merged = match known {
+            Some(known) if overlaps(known, &alert) => Arc::new(merge(known, &alert)),
+            _ => alert,
+        };
+        if merged.is_resolved_at(at_ms) {
+            if self.open.remove(&fingerprint) {
+                records.push(Record::AlertResolved { fingerprint, alert: merged.clone() });
+            }
+        } else if self.open.insert(fingerprint) {
+            records.push(Record::AlertFiring { fingerprint, alert: merged.clone() });
+        }
+        self.alerts.insert(fingerprint, merged);
+        (fingerprint, is_new)
+    }
+
+    fn apply_silence(&mut self, silence: Silence) -> Record {
+        let (id, at_ms) = (silence.id.clone(), silence.updated_at_ms);
+        let is_new = self.silences.get(&id).is_none();
+        let is_over = silence.ends_at_ms <= at_ms;
+        self.silences.put(silence);
+        let shown = self.silences.get(&id).map(|silence| silence.to_api(at_ms)).unwrap_or_default();
+        match (is_over, is_new) {
+            (true, _) => Record::SilenceExpired { at_ms, silence: shown },
+            (false, true) => Record::SilenceCreated { at_ms, silence: shown },
+            (false, false) => Record::SilenceUpdated { at_ms, silence: shown },
         }
     }
 
-    pub fn last_told(&self, group_key: &str, integration: &str) -> Option<&LogEntry> {
-        self.log.get(&(group_key.to_owned(), integration.to_owned()))
+    pub fn firing(&self, now_ms: i64) -> impl Iterator<Item = (&Fingerprint, &Arc<Alert>)> {
+        self.alerts.iter().filter(move |(_, alert)| !alert.is_resolved_at(now_ms))
     }
 
-    pub fn firing(&self, now_ms: i64) -> impl Iterator<Item = &Alert> + Clone {
-        self.alerts.values().filter(move |alert| !alert.is_resolved_at(now_ms))
+    pub fn is_silenced(&self, labels: &Labels, now_ms: i64) -> bool {
+        self.silences.is_silenced(labels, now_ms)
     }
 
-    /// Drops what is too old to matter.
-    pub fn forget(&mut self, now_ms: i64) {
-        self.alerts.retain(|_, alert| alert.ends_at_ms + RESOLVED_RETENTION_MS > now_ms);
-        self.silences.forget(now_ms - RETENTION_MS);
-        self.log.retain(|_, entry| entry.expires_at_ms > now_ms);
+    pub fn is_acknowledged(&self, fingerprint: &Fingerprint, now_ms: i64) -> bool {
+        self.acks.get(fingerprint).is_some_and(|ack| ack.holds_at(now_ms))
     }
 
-    pub fn snapshot(&self, bus_id: String, next_offset: u64) -> Snapshot {
-        Snapshot {
-            bus_id,
-            next_offset,
-            alerts: self.alerts.values().cloned().collect(),
-            silences: self.silences.iter().cloned().collect(),
-            log: self.log.values().cloned().collect(),
-        }
+    /// The alerts that ended by themselves since the last time, for history.
+    pub fn sweep(&mut self, now_ms: i64) -> Vec<Record> {
+        let mut records = Vec::new();
+        let alerts = &self.alerts;
+        self.open.retain(|fingerprint| match alerts.get(fingerprint) {
+            Some(alert) if alert.is_resolved_at(now_ms) => {
+                records.push(Record::AlertResolved { fingerprint: *fingerprint, alert: alert.clone() });
+                false
+            }
+            known => known.is_some(),
+        });
+        records
     }
 
-    pub fn restore(snapshot: Snapshot) -> State {
-        let mut state = State::default();
-        state.alerts.extend(snapshot.alerts.into_iter().map(|alert| (alert.fingerprint(), alert)));
-        snapshot.silences.into_iter().for_each(|silence| state.silences.put(silence));
-        let entries =
-            snapshot.log.into_iter().map(|entry| ((entry.group_key.clone(), entry.integration.clone()), entry));
-        state.log.extend(entries);
-        state
+    /// Drops what is too old to matter; answers the alerts that went. `held` are alerts that groups still have.
+    pub fn forget(&mut self, held: &HashSet<Fingerprint>, retention_ms: i64, now_ms: i64) -> Vec<Arc<Alert>> {
+        let is_old = |fingerprint: &Fingerprint, alert: &Alert| {
+            let kept_ms = if held.contains(fingerprint) { retention_ms } else { RESOLVED_RETENTION_MS };
+            alert.ends_at_ms.saturating_add(kept_ms) <= now_ms
+        };
+        let mut gone = Vec::new();
+        self.alerts.retain(|fingerprint, alert| {
+            let is_old = is_old(fingerprint, alert);
+            if is_old {
+                gone.push(alert.clone());
+            }
+            !is_old
+        });
+        let alerts = &self.alerts;
+        self.acks.retain(|fingerprint, ack| {
+            ack.holds_at(now_ms) && alerts.get(fingerprint).is_some_and(|alert| !alert.is_resolved_at(now_ms))
+        });
+        self.silences.forget(now_ms - retention_ms);
+        // What may still have to be told as resolved stays, however long its silence.
+        let is_needed = |fingerprint: &Fingerprint| held.contains(fingerprint);
+        self.log.retain(|_, told| {
+            let told_of = told.last.iter().flat_map(|last| &last.firing);
+            let waits = told_of.chain(told.pending.iter().flat_map(|pending| &pending.firing)).any(is_needed);
+            waits || told.last.as_ref().is_some_and(|last| last.expires_at_ms > now_ms)
+        });
+        gone
+    }
+
+    pub fn active_silences(&self, now_ms: i64) -> usize {
+        self.silences.iter().filter(|silence| silence.state_at(now_ms) == SilenceState::Active).count()
     }
 }
 
@@ -128,19 +263,22 @@ fn merge(known: &Alert, new: &Alert) -> Alert {
 
 #[cfg(test)]
 mod tests {
-    use model::Labels;
-
     use super::*;
 
-    fn alert(starts_at_ms: i64, ends_at_ms: i64, updated_at_ms: i64, timeout: bool) -> Alert {
+    fn alert(starts_at_ms: i64, ends_at_ms: i64, updated_at_ms: i64, timeout: bool) -> Arc<Alert> {
         let (labels, annotations) = (Labels::from_pairs([("alertname", "A")]), Labels::default());
-        Alert { labels, annotations, starts_at_ms, ends_at_ms, updated_at_ms, generator_url: String::new(), timeout }
+        let generator_url = String::new();
+        Arc::new(Alert { labels, annotations, starts_at_ms, ends_at_ms, updated_at_ms, generator_url, timeout })
     }
 
-    fn check(first: Alert, second: Alert, expected: (i64, i64)) {
+    fn put(state: &mut State, alert: Arc<Alert>) -> Fingerprint {
+        state.apply(Event::Alert(alert)).alert.expect("an alert").0
+    }
+
+    fn check(first: Arc<Alert>, second: Arc<Alert>, expected: (i64, i64)) {
         let mut state = State::default();
-        state.apply(Event::Alert { alert: first });
-        let fingerprint = state.apply(Event::Alert { alert: second }).expect("an alert");
+        put(&mut state, first);
+        let fingerprint = put(&mut state, second);
         let merged = &state.alerts[&fingerprint];
         assert_eq!((merged.starts_at_ms, merged.ends_at_ms), expected);
     }
@@ -155,26 +293,69 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_holds_everything() {
+    fn an_acknowledgement_ends_with_its_incident() {
         let mut state = State::default();
-        state.apply(Event::Alert { alert: alert(1, 2, 3, true) });
-        let entry = LogEntry {
-            group_key: "g".into(),
-            integration: "r/webhook[0]".into(),
-            firing: [Fingerprint(1)].into(),
-            resolved: Default::default(),
-            memory: [("ts".to_owned(), "1".to_owned())].into(),
-            at_ms: 5,
-            expires_at_ms: 100,
+        let fingerprint = put(&mut state, alert(100, 500, 100, false));
+        let ack = |ends_at_ms| Ack {
+            fingerprint,
+            labels: Labels::default(),
+            owner: "ann".into(),
+            note: String::new(),
+            created_at_ms: 120,
+            ends_at_ms,
         };
-        state.apply(Event::Notified { entry: entry.clone() });
-        let text = serde_json::to_string(&state.snapshot("bus".into(), 7)).expect("serialises");
-        let snapshot: Snapshot = serde_json::from_str(&text).expect("comes back");
-        assert_eq!((snapshot.bus_id.as_str(), snapshot.next_offset), ("bus", 7));
-        let mut again = State::restore(snapshot);
-        assert_eq!(again.alerts, state.alerts);
-        assert_eq!(again.last_told("g", "r/webhook[0]"), Some(&entry));
-        again.forget(101);
-        assert_eq!(again.last_told("g", "r/webhook[0]"), None);
+        state.apply(Event::Ack(ack(Some(300))));
+        assert!(state.is_acknowledged(&fingerprint, 200) && !state.is_acknowledged(&fingerprint, 300));
+        state.apply(Event::Ack(ack(None)));
+        put(&mut state, alert(100, 600, 400, false));
+        assert!(state.is_acknowledged(&fingerprint, 400), "it fires still");
+        put(&mut state, alert(700, 900, 700, false));
+        assert!(!state.is_acknowledged(&fingerprint, 700), "it fires again");
+    }
+
+    #[test]
+    fn a_notification_is_known_by_its_attempt() {
+        let mut state = State::default();
+        let line = Line { group_key: "g".into(), receiver: "r".into(), integration: "webhook[0]".into() };
+        let set = |ids: &[u64]| ids.iter().copied().map(Fingerprint).collect::<BTreeSet<_>>();
+        let attempt = Attempt {
+            line: line.clone(),
+            key: "k".into(),
+            reason: "new alerts added".into(),
+            group_labels: Labels::default(),
+            firing: set(&[1]),
+            resolved: set(&[]),
+            is_quiet: false,
+        };
+        state.apply(Event::Part { key: "k".into(), firing: set(&[2]), resolved: set(&[3]) });
+        state.apply(Event::Attempt(attempt.clone()));
+        assert_eq!(state.log[&line].pending.as_ref().map(|pending| pending.firing.clone()), Some(set(&[1, 2])));
+        let failed = |is_certain| Event::Failed { line: line.clone(), error: "no".into(), at_ms: 5, is_certain };
+        state.apply(failed(false));
+        assert!(state.log[&line].pending.is_some(), "perhaps it was taken");
+        state.apply(Event::Notified { line: line.clone(), memory: Memory::new(), at_ms: 6, expires_at_ms: 100 });
+        let last = state.log[&line].last.clone().expect("told");
+        assert_eq!((last.firing, last.resolved), (set(&[1, 2]), set(&[3])));
+        state.apply(Event::Attempt(attempt));
+        state.apply(failed(true));
+        assert!(state.log[&line].pending.is_none() && state.log[&line].last.is_some());
+        state.forget(&set(&[2]).into_iter().collect(), 1000, 200);
+        assert!(state.log.contains_key(&line), "an alert waits to be told as resolved");
+        state.forget(&HashSet::new(), 1000, 200);
+        assert!(state.log.is_empty());
+    }
+
+    #[test]
+    fn history_hears_of_an_incident_once() {
+        let mut state = State::default();
+        let kinds = |records: Vec<Record>| records.iter().map(Record::kind).collect::<Vec<_>>();
+        let mut apply = |alert| kinds(state.apply(Event::Alert(alert)).records);
+        assert_eq!(apply(alert(100, 500, 100, false)), ["alert_firing"]);
+        assert_eq!(apply(alert(100, 600, 200, false)), [] as [&str; 0]);
+        assert_eq!(apply(alert(100, 300, 300, false)), ["alert_resolved"]);
+        assert_eq!(apply(alert(400, 900, 400, false)), ["alert_firing"]);
+        assert_eq!(kinds(state.sweep(899)), [] as [&str; 0]);
+        assert_eq!(kinds(state.sweep(900)), ["alert_resolved"]);
+        assert_eq!(kinds(state.sweep(901)), [] as [&str; 0]);
     }
 }

@@ -24,12 +24,30 @@ pub struct TimeInterval {
 
 /// Minutes of a day, the end excluded.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "RawTimeRange")]
 struct TimeRange {
+    start_time: u32,
+    end_time: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTimeRange {
     #[serde(deserialize_with = "minute")]
     start_time: u32,
     #[serde(deserialize_with = "minute")]
     end_time: u32,
+}
+
+impl TryFrom<RawTimeRange> for TimeRange {
+    type Error = &'static str;
+
+    fn try_from(RawTimeRange { start_time, end_time }: RawTimeRange) -> Result<TimeRange, Self::Error> {
+        if start_time >= end_time {
+            return Err("start time cannot be equal or greater than end time");
+        }
+        Ok(TimeRange { start_time, end_time })
+    }
 }
 
 /// Both ends included.
@@ -74,40 +92,46 @@ fn minute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     }
 }
 
+/// Ranges as `first:last`; `what` is what they are of, in errors.
 fn ranges<'de, D: Deserializer<'de>>(
     deserializer: D,
+    what: &str,
     one: impl Fn(&str) -> Option<i32>,
 ) -> Result<Vec<Range>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    let parse = |text: &String| {
-        let text = text.trim().to_ascii_lowercase();
-        let (first, last) = text.split_once(':').unwrap_or((&text, &text));
-        let range = Range { first: one(first.trim())?, last: one(last.trim())? };
-        (range.first.signum() != range.last.signum() || range.first <= range.last).then_some(range)
+    let parse = |text: &String| -> Result<Range, String> {
+        let lower = text.trim().to_ascii_lowercase();
+        let (first_text, last_text) = lower.split_once(':').unwrap_or((&lower, &lower));
+        let bad = || format!("{text:?} is not a valid {what}");
+        let first = one(first_text.trim()).ok_or_else(bad)?;
+        let last = one(last_text.trim()).ok_or_else(bad)?;
+        if first < 0 && last > 0 {
+            return Err(format!("end {what} must be negative if start {what} is negative"));
+        }
+        if (first < 0) == (last < 0) && first > last {
+            return Err(format!("end {what} {last_text} is before start {what} {first_text}"));
+        }
+        Ok(Range { first, last })
     };
-    texts
-        .iter()
-        .map(|text| parse(text).ok_or_else(|| D::Error::custom(format!("not a valid range: {text:?}"))))
-        .collect()
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| parse(text).map_err(D::Error::custom)).collect()
 }
 
 fn weekdays<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Range>, D::Error> {
-    ranges(deserializer, |text| WEEKDAYS.iter().position(|name| *name == text).map(|day| day as i32))
+    ranges(deserializer, "weekday", |text| WEEKDAYS.iter().position(|name| *name == text).map(|day| day as i32))
 }
 
 fn months<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Range>, D::Error> {
-    ranges(deserializer, |text| {
+    ranges(deserializer, "month", |text| {
         let named = MONTHS.iter().position(|name| *name == text).map(|month| month as i32 + 1);
         named.or_else(|| text.parse().ok().filter(|month| (1..=12).contains(month)))
     })
 }
 
 fn days_of_month<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Range>, D::Error> {
-    ranges(deserializer, |text| text.parse().ok().filter(|day: &i32| *day != 0 && (-31..=31).contains(day)))
+    ranges(deserializer, "day", |text| text.parse().ok().filter(|day: &i32| *day != 0 && (-31..=31).contains(day)))
 }
 
 fn years<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Range>, D::Error> {
-    ranges(deserializer, |text| text.parse().ok())
+    ranges(deserializer, "year", |text| text.parse().ok())
 }
 
 impl TimeInterval {

@@ -3,6 +3,7 @@
 //! Reached as `binnacle query …`, `binnacle check …` and so on, or through a link named `promtool` or `logcli`. Exit codes are
 //! promtool's: 1 for a failure, 3 for what a linter found.
 
+pub mod amtool;
 mod check;
 mod lint;
 mod logs;

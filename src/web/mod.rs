@@ -45,6 +45,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
         Some(dashboards::api::router()),
     ];
     let merged = parts.into_iter().flatten().fold(own, Router::merge);
+    let prefix = shared.settings.cli.route_prefix.trim_matches('/').to_owned();
+    let merged = if prefix.is_empty() { merged } else { Router::new().nest(&format!("/{prefix}"), merged) };
     merged
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(cors())

@@ -1,63 +1,15 @@
 //! From a metric and a log line to a webhook and a mailbox, and back to "resolved"; silences hold it back.
 
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::end_to_end::alert_receiver::Webhook;
 use crate::end_to_end::harness::{Binnacle, temp_dir, wait_for};
 use crate::end_to_end::remote_write::{Sender, series};
 use crate::end_to_end::smtp::SmtpServer;
-
-/// Remembers the JSON bodies posted to it.
-struct Webhook {
-    port: u16,
-    bodies: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Webhook {
-    fn start() -> Webhook {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        let bodies = Arc::new(Mutex::new(Vec::new()));
-        let inbox = bodies.clone();
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                if let Some(body) = read_body(&mut stream) {
-                    inbox.lock().expect("no panic while held").push(body);
-                }
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            }
-        });
-        Webhook { port, bodies }
-    }
-
-    /// The notifications of one alert, in the order they came.
-    fn of(&self, alertname: &str) -> Vec<Value> {
-        let bodies = self.bodies.lock().expect("no panic while held");
-        bodies.iter().filter(|body| body["groupLabels"]["alertname"] == alertname).cloned().collect()
-    }
-}
-
-fn read_body(stream: &mut impl Read) -> Option<Value> {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        let read = stream.read(&mut chunk).ok().filter(|read| *read > 0)?;
-        bytes.extend_from_slice(&chunk[..read]);
-        let text = String::from_utf8_lossy(&bytes);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length =
-            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
-        let length: usize = length?.trim().parse().ok()?;
-        if body.len() >= length {
-            return serde_json::from_str(body).ok();
-        }
-    }
-}
 
 const RULES: &str = r#"
 groups:

@@ -1,5 +1,9 @@
 //! The real binary, from outside.
 
+mod alert_kill;
+mod alert_receiver;
+mod alert_scenarios;
+mod alert_stage;
 mod alerting;
 mod bad_input;
 mod dashboards;

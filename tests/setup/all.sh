@@ -15,10 +15,12 @@ started=$(tests/kafka.sh start "$kafka_dir")
 export "${started?}"
 echo "$started"
 
-echo "== Prometheus, for comparison"
-peer=$(tests/setup/peers.sh)
-export "${peer?}"
-echo "$peer"
+echo "== Prometheus and Alertmanager, for comparison"
+peers=$(tests/setup/peers.sh)
+while read -r peer; do
+    export "${peer?}"
+    echo "$peer"
+done <<<"$peers"
 
 echo "== cargo tests"
 # BINNACLE_TEST_FULL turns on the suites that need Kafka, a browser, or minutes; without it they run in a small form.

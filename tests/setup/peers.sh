@@ -1,22 +1,44 @@
 #!/usr/bin/env bash
-# Unpacks Debian's prometheus, with which answers are compared, into the user's cache; nothing is installed, no service
-# starts. Prints BINNACLE_TEST_PROMETHEUS=PATH. Where that is set already, it is kept.
+# Unpacks Debian's prometheus and prometheus-alertmanager, with which answers and notifications are compared, into the
+# user's cache; nothing is installed, no service starts. Prints BINNACLE_TEST_PROMETHEUS=PATH and
+# BINNACLE_TEST_ALERTMANAGER=PATH. What is set already is kept.
 set -euo pipefail
 
-if [ -n "${BINNACLE_TEST_PROMETHEUS:-}" ]; then
-    echo "BINNACLE_TEST_PROMETHEUS=$BINNACLE_TEST_PROMETHEUS"
+dir=${XDG_CACHE_HOME:-$HOME/.cache}/binnacle/peers
+
+# fetch VARIABLE PACKAGE: the package's binary has its name
+fetch() {
+    if [ -n "${!1:-}" ]; then
+        echo "$1=${!1}"
+        return
+    fi
+    if [ ! -x "$dir/usr/bin/$2" ]; then
+        if ! command -v apt-get >/dev/null 2>&1; then
+            echo "Please set $1 to a $2 binary (there is no apt-get here to fetch one)" >&2
+            exit 1
+        fi
+        mkdir -p "$dir"
+        (
+            cd "$dir"
+            apt-get download -qq "$2" >&2 || { apt-get update -qq >&2 && apt-get download -qq "$2" >&2; }
+            dpkg -x "$2"_*.deb .
+            rm "$2"_*.deb
+        )
+    fi
+    echo "$1=$dir/usr/bin/$2"
+}
+
+fetch BINNACLE_TEST_PROMETHEUS prometheus
+if [ -n "${BINNACLE_TEST_ALERTMANAGER:-}" ]; then
+    echo "BINNACLE_TEST_ALERTMANAGER=$BINNACLE_TEST_ALERTMANAGER"
     exit 0
 fi
-dir=${XDG_CACHE_HOME:-$HOME/.cache}/binnacle/peers
-if [ ! -x "$dir/usr/bin/prometheus" ]; then
-    if ! command -v apt-get >/dev/null 2>&1; then
-        echo "Please set BINNACLE_TEST_PROMETHEUS to a prometheus binary (there is no apt-get here to fetch one)" >&2
-        exit 1
-    fi
-    mkdir -p "$dir"
-    cd "$dir"
-    apt-get download -qq prometheus >&2 || { apt-get update -qq >&2 && apt-get download -qq prometheus >&2; }
-    dpkg -x prometheus_*.deb .
-    rm prometheus_*.deb
-fi
-echo "BINNACLE_TEST_PROMETHEUS=$dir/usr/bin/prometheus"
+fetch BINNACLE_TEST_ALERTMANAGER prometheus-alertmanager >/dev/null
+# Debian's wants its templates below /usr/share: in a mount namespace of its own it finds the unpacked ones there.
+cat >"$dir/alertmanager" <<'EOS'
+#!/bin/sh
+dir=$(dirname "$0")
+exec unshare -rm sh -c 'mount --bind "$0/usr/share" /usr/share && exec "$0/usr/bin/prometheus-alertmanager" "$@"' "$dir" "$@"
+EOS
+chmod +x "$dir/alertmanager"
+echo "BINNACLE_TEST_ALERTMANAGER=$dir/alertmanager"

@@ -1,154 +1,143 @@
 //! `/api/v2/alerts`: taking alerts in, and showing them.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use model::{Alert, Labels, format_rfc3339_ms, matches_all, now_ms, parse_rfc3339_ns};
-use regex::Regex;
+use axum::response::Response;
+use model::{Alert, Labels, now_ms};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use service::http::Params;
 
-use super::{App, Failure, filters, wants};
-use crate::service::Core;
+use super::rows::{Candidate, Filter, Row, in_background, stream};
+use super::{App, Failure};
+use crate::matchers::MatcherMode;
+use crate::tool::parse_time_ms;
 
 /// An alert as it is posted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PostedAlert {
     labels: Labels,
-    annotations: Labels,
-    starts_at: String,
-    ends_at: String,
+    annotations: Option<Labels>,
+    starts_at: Option<String>,
+    ends_at: Option<String>,
     #[serde(rename = "generatorURL")]
-    generator_url: String,
-}
-
-impl Default for PostedAlert {
-    fn default() -> Self {
-        let empty = String::new;
-        let (labels, annotations) = (Labels::default(), Labels::default());
-        PostedAlert { labels, annotations, starts_at: empty(), ends_at: empty(), generator_url: empty() }
-    }
+    generator_url: Option<String>,
 }
 
 impl PostedAlert {
     /// Fills in what was not sent: a start (the end, or now), an end (assumed: now + resolve_timeout).
-    fn complete(self, now_ms: i64, resolve_timeout_ms: i64) -> Result<Alert, String> {
+    fn complete(self, mode: MatcherMode, now_ms: i64, resolve_timeout_ms: i64) -> Result<Alert, String> {
         let (starts, ends) = (instant("startsAt", &self.starts_at)?, instant("endsAt", &self.ends_at)?);
-        if self.labels.is_empty() {
-            return Err("at least one label pair required".to_owned());
-        }
-        let starts_at_ms = starts.or(ends.filter(|ends_ms| *ends_ms < now_ms)).unwrap_or(now_ms);
         let alert = Alert {
             labels: self.labels,
-            annotations: self.annotations,
-            starts_at_ms,
-            ends_at_ms: ends.unwrap_or(now_ms + resolve_timeout_ms),
+            annotations: self.annotations.unwrap_or_default(),
+            starts_at_ms: starts.or(ends).unwrap_or(now_ms),
+            ends_at_ms: ends.unwrap_or(now_ms.saturating_add(resolve_timeout_ms)),
             updated_at_ms: now_ms,
-            generator_url: self.generator_url,
+            generator_url: self.generator_url.unwrap_or_default(),
             timeout: ends.is_none(),
         };
         if alert.ends_at_ms < alert.starts_at_ms {
             return Err("start time must be before end time".to_owned());
         }
+        if alert.labels.is_empty() {
+            return Err("at least one label pair required".to_owned());
+        }
+        check_names(mode, &alert.labels).map_err(|error| format!("invalid label set: {error}"))?;
+        check_names(mode, &alert.annotations).map_err(|error| format!("invalid annotations: {error}"))?;
         Ok(alert)
     }
 }
 
-/// RFC 3339; empty and Go's zero time mean "not sent".
-fn instant(field: &str, text: &str) -> Result<Option<i64>, String> {
-    if text.is_empty() || text.starts_with("0001-01-01T00:00:00") {
-        return Ok(None);
+fn check_names(mode: MatcherMode, labels: &Labels) -> Result<(), String> {
+    match labels.iter().find(|label| !mode.is_valid_name(&label.name)) {
+        Some(label) => Err(format!("invalid name {:?}", label.name)),
+        None => Ok(()),
     }
-    let ns = parse_rfc3339_ns(text).ok_or_else(|| format!("{field}: {text:?} is no RFC 3339 time"))?;
-    Ok(Some(ns.div_euclid(model::NS_PER_MS)))
+}
+
+/// Go's zero time, 0001-01-01T00:00:00Z.
+const GO_ZERO_MS: i64 = -62_135_596_800_000;
+
+/// RFC 3339; empty and Go's zero time mean "not sent".
+fn instant(field: &str, text: &Option<String>) -> Result<Option<i64>, String> {
+    let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
+    let at_ms = parse_time_ms(text).ok_or_else(|| format!("{field}: {text:?} is no RFC 3339 time"))?;
+    Ok(Some(at_ms).filter(|ms| *ms != GO_ZERO_MS))
 }
 
 /// Takes what is valid, even when the answer is 400 for the rest.
 pub async fn post(State(app): State<App>, body: Bytes) -> Result<StatusCode, Failure> {
-    let posted: Vec<Value> =
+    let posted: Vec<PostedAlert> =
         serde_json::from_slice(&body).map_err(|error| Failure::bad(format!("parsing alerts body: {error}")))?;
+    drop(body);
     let (now_ms, resolve_timeout_ms) = (now_ms(), app.core.lock().config.resolve_timeout_ms);
-    let (mut alerts, mut faults) = (Vec::new(), Vec::new());
-    for value in posted {
-        let parsed = serde_json::from_value::<PostedAlert>(value).map_err(|error| error.to_string());
-        match parsed.and_then(|posted| posted.complete(now_ms, resolve_timeout_ms)) {
+    let (mut alerts, mut faults) = (Vec::with_capacity(posted.len()), Vec::new());
+    for posted in posted {
+        match posted.complete(app.options.mode, now_ms, resolve_timeout_ms) {
             Ok(alert) => alerts.push(alert),
             Err(fault) => faults.push(fault),
         }
     }
     app.post(alerts).await.map_err(Failure::unavailable)?;
-    if faults.is_empty() { Ok(StatusCode::OK) } else { Err(Failure::bad(faults.join("; "))) }
+    if faults.is_empty() { Ok(StatusCode::OK) } else { Err(Failure::bad(faults.join("\n"))) }
 }
 
-fn receiver_filter(params: &Params) -> Result<Option<Regex>, Failure> {
-    let compile = |pattern: &str| Regex::new(&format!("^(?:{pattern})$"));
-    let regex = params.get("receiver").map(compile).transpose();
-    regex.map_err(|error| Failure::bad(format!("failed to parse receiver param: {error}")))
+/// Alerts that fire, filtered, by fingerprint.
+pub async fn list(State(app): State<App>, params: Params) -> Result<Response, Failure> {
+    let filter = Filter::parse(&app, &params)?;
+    let rows = in_background(move || {
+        let now_ms = now_ms();
+        let mut candidates: Vec<Candidate> = {
+            let core = app.core.lock();
+            core.state.firing(now_ms).map(|(fingerprint, alert)| (*fingerprint, alert.clone())).collect()
+        };
+        candidates.retain(|(_, alert)| filter.takes_labels(&alert.labels));
+        candidates.sort_unstable_by_key(|(fingerprint, _)| *fingerprint);
+        let config = app.core.lock().config.clone();
+        let receivers = |row: &mut Row| {
+            let routes = config.root.find(&row.alert.labels);
+            row.receivers = routes.into_iter().map(|route| route.options.receiver.clone()).collect();
+            row.receivers.iter().any(|name| filter.takes_receiver(&config, name))
+        };
+        let mut rows = filter.rows(&app, candidates, now_ms);
+        rows.retain_mut(receivers);
+        rows
+    });
+    Ok(stream(rows.await?))
 }
 
-/// An alert with its status, as the API shows it; `None` when the request does not want it.
-fn shown(core: &Core, params: &Params, alert: &Alert, receivers: &[String], now_ms: i64) -> Option<Value> {
-    let silenced_by = core.silenced_by(&alert.labels, now_ms);
-    let inhibited_by: Vec<String> = core.inhibited_by(&alert.labels, now_ms).iter().map(ToString::to_string).collect();
-    let is_active = silenced_by.is_empty() && inhibited_by.is_empty();
-    let is_wanted = (wants(params, "active") || !is_active)
-        && (wants(params, "silenced") || silenced_by.is_empty())
-        && (wants(params, "inhibited") || inhibited_by.is_empty());
-    is_wanted.then(|| {
-        json!({
-            "labels": alert.labels,
-            "annotations": alert.annotations,
-            "startsAt": format_rfc3339_ms(alert.starts_at_ms),
-            "endsAt": format_rfc3339_ms(alert.ends_at_ms),
-            "updatedAt": format_rfc3339_ms(alert.updated_at_ms),
-            "fingerprint": alert.fingerprint().to_string(),
-            "generatorURL": alert.generator_url,
-            "receivers": receivers.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
-            "status": {
-                "state": if is_active { "active" } else { "suppressed" },
-                "silencedBy": silenced_by,
-                "inhibitedBy": inhibited_by,
-                "mutedBy": [],
-            },
-        })
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Alerts that fire, filtered.
-pub async fn list(State(app): State<App>, params: Params) -> Result<Json<Vec<Value>>, Failure> {
-    let (matchers, receiver) = (filters(&params)?, receiver_filter(&params)?);
-    let (core, now_ms) = (app.core.lock(), now_ms());
-    let mut found = Vec::new();
-    for alert in core.state.firing(now_ms).filter(|alert| matches_all(&matchers, &alert.labels)) {
-        let routes = core.config.root.find(&alert.labels);
-        let receivers: Vec<String> = routes.into_iter().map(|route| route.options.receiver.clone()).collect();
-        if receiver.as_ref().is_none_or(|regex| receivers.iter().any(|name| regex.is_match(name))) {
-            found.extend(shown(&core, &params, alert, &receivers, now_ms));
-        }
+    /// Start, end and whether the end is assumed, at 1000 s with a timeout of 5 s.
+    fn check(text: &str, expected: Result<(i64, i64, bool), &str>) {
+        let posted: PostedAlert = serde_json::from_str(text).expect("JSON");
+        let got = posted.complete(MatcherMode::Fallback, 1_000_000, 5_000);
+        let got = got.map(|alert| (alert.starts_at_ms, alert.ends_at_ms, alert.timeout));
+        assert_eq!(got.as_ref().map_err(String::as_str), expected.as_ref().map_err(|error| *error), "{text}");
     }
-    Ok(Json(found))
-}
 
-/// The same by group.
-pub async fn groups(State(app): State<App>, params: Params) -> Result<Json<Vec<Value>>, Failure> {
-    let (matchers, receiver) = (filters(&params)?, receiver_filter(&params)?);
-    let (core, now_ms) = (app.core.lock(), now_ms());
-    let mut found = Vec::new();
-    for (_, group) in core.dispatcher.groups() {
-        let name = &group.options.receiver;
-        if receiver.as_ref().is_some_and(|regex| !regex.is_match(name)) {
-            continue;
-        }
-        let alerts = group.alerts.iter().filter_map(|fingerprint| core.state.alerts.get(fingerprint));
-        let firing = alerts.filter(|alert| !alert.is_resolved_at(now_ms) && matches_all(&matchers, &alert.labels));
-        let alerts: Vec<Value> =
-            firing.filter_map(|alert| shown(&core, &params, alert, std::slice::from_ref(name), now_ms)).collect();
-        if !alerts.is_empty() {
-            found.push(json!({"labels": group.labels, "receiver": {"name": name}, "alerts": alerts}));
-        }
+    #[test]
+    fn what_was_not_sent_is_filled_in() {
+        check(r#"{"labels":{"a":"b"}}"#, Ok((1_000_000, 1_005_000, true)));
+        check(r#"{"labels":{"a":"b"},"startsAt":"1970-01-01T00:00:01Z"}"#, Ok((1_000, 1_005_000, true)));
+        check(r#"{"labels":{"a":"b"},"endsAt":"1970-01-01T00:20:00Z"}"#, Ok((1_200_000, 1_200_000, false)));
+        check(
+            r#"{"labels":{"a":"b"},"startsAt":"0001-01-01T00:00:00Z","endsAt":"","annotations":null}"#,
+            Ok((1_000_000, 1_005_000, true)),
+        );
+        check(
+            r#"{"labels":{"a":"b"},"startsAt":"1970-01-01T00:20:00Z","endsAt":"1970-01-01T00:00:01Z"}"#,
+            Err("start time must be before end time"),
+        );
+        let odd = r#"{"labels":{"a":"b"},"startsAt":"0001-01-01T00:00:01.000Z"}"#;
+        check(odd, Ok((GO_ZERO_MS + 1_000, 1_005_000, true)));
+        check(r#"{"labels":{"a":""}}"#, Err("at least one label pair required"));
+        check(r#"{"labels":{"":"b"}}"#, Err("invalid label set: invalid name \"\""));
+        check(r#"{"labels":{"a":"b"},"annotations":{"":"b"}}"#, Err("invalid annotations: invalid name \"\""));
+        check(r#"{"labels":{"a":"b"},"startsAt":"noon"}"#, Err("startsAt: \"noon\" is no RFC 3339 time"));
     }
-    Ok(Json(found))
 }

@@ -1,10 +1,12 @@
 //! What a notification says, for templates and for the webhook.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use model::{Alert, Labels, format_rfc3339_ms};
 use ring::digest;
 use serde::Serialize;
+use serde_json::Value as Json;
 use template::{Kv, Object, TimeValue, Value};
 
 use super::Memory;
@@ -25,7 +27,9 @@ pub struct Notice {
     pub external_url: String,
     /// Why now.
     pub reason: &'static str,
-    /// Firing ones first, each kind by start.
+    /// The same for every attempt at this notification.
+    pub idempotency_key: String,
+    /// In the order of [`order`].
     pub alerts: Vec<Alert>,
     /// What the integration remembered of the group the last time.
     pub memory: Memory,
@@ -79,6 +83,25 @@ impl Notice {
     }
 }
 
+/// Alertmanager's order of alerts: by job and instance, then label sets with fewer labels first.
+pub fn order(a: &Alert, b: &Alert) -> Ordering {
+    for name in ["job", "instance"] {
+        match (a.labels.get(name), b.labels.get(name)) {
+            (None, None) => {}
+            (None, Some(_)) => return Ordering::Greater,
+            (Some(_), None) => return Ordering::Less,
+            (Some(a), Some(b)) if a != b => return a.cmp(b),
+            _ => {}
+        }
+    }
+    let by_labels = || {
+        let pairs = a.labels.iter().zip(&b.labels);
+        // Who lacks a name comes first.
+        pairs.map(|(a, b)| b.name.cmp(&a.name).then(a.value.cmp(&b.value))).find(|order| order.is_ne())
+    };
+    a.labels.len().cmp(&b.labels.len()).then_with(|| by_labels().unwrap_or(Ordering::Equal))
+}
+
 /// The labels that all sets have with one value.
 fn in_common<'a>(mut sets: impl Iterator<Item = &'a Labels>) -> Labels {
     let Some(first) = sets.next() else { return Labels::default() };
@@ -86,6 +109,44 @@ fn in_common<'a>(mut sets: impl Iterator<Item = &'a Labels>) -> Labels {
         let shared = common.iter().filter(|label| set.get(&label.name) == Some(&*label.value));
         Labels::from_pairs(shared.map(|label| (label.name.clone(), label.value.clone())))
     })
+}
+
+/// The dot of a template from JSON, by Go's names of its fields.
+pub fn data_of_json(data: &Json) -> Value {
+    let text = |from: &Json, name: &str| from[name].as_str().unwrap_or("").to_owned();
+    let labels = |from: &Json, name: &str| {
+        let pairs = from[name].as_object().into_iter().flatten();
+        Labels::from_pairs(pairs.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or(""))))
+    };
+    let kv = |name: &str| Value::object(Kv(labels(data, name)));
+    let time = |from: &Json, name: &str| {
+        from[name].as_str().and_then(model::parse_rfc3339_ns).map_or(NEVER_MS, |ns| ns.div_euclid(model::NS_PER_MS))
+    };
+    let alert = |alert: &Json| {
+        let fields = [
+            ("Status", text(alert, "status").into()),
+            ("Labels", Value::object(Kv(labels(alert, "labels")))),
+            ("Annotations", Value::object(Kv(labels(alert, "annotations")))),
+            ("StartsAt", Value::object(TimeValue::from_ms(time(alert, "startsAt")))),
+            ("EndsAt", Value::object(TimeValue::from_ms(time(alert, "endsAt")))),
+            ("GeneratorURL", text(alert, "generatorURL").into()),
+            ("Fingerprint", text(alert, "fingerprint").into()),
+        ];
+        let value = Value::object(OneAlert { fields: BTreeMap::from(fields), json: Vec::new() });
+        (alert["status"] == "resolved", value)
+    };
+    let alerts = data["alerts"].as_array().into_iter().flatten().map(alert).collect();
+    Value::map([
+        ("Receiver", text(data, "receiver").into()),
+        ("Status", text(data, "status").into()),
+        ("Alerts", Value::object(Alerts(alerts))),
+        ("GroupLabels", kv("groupLabels")),
+        ("CommonLabels", kv("commonLabels")),
+        ("CommonAnnotations", kv("commonAnnotations")),
+        ("RouteLabels", kv("routeLabels")),
+        ("NotificationReason", text(data, "notification_reason").into()),
+        ("ExternalURL", text(data, "externalURL").into()),
+    ])
 }
 
 fn alert_value(alert: &Alert, now_ms: i64) -> Value {
@@ -263,6 +324,7 @@ pub(super) mod tests {
             route_labels: BTreeMap::new(),
             external_url: "http://b".to_owned(),
             reason: "first notification",
+            idempotency_key: "k1".to_owned(),
             alerts: vec![alert("a<1>", 900_000), alert("b", 50_000)],
             memory: Memory::new(),
             now_ms: 100_000,

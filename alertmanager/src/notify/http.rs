@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::http_config::{HttpConfig, OAuth2, read};
 use super::setting::{parse_url, read_secret};
-use super::{ATTEMPT_TIMEOUT, NotifyError, Reason};
+use super::{ATTEMPT_TIMEOUT, IDEMPOTENCY_KEY, NotifyError, Reason};
 
 /// More of an answer is not read.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -57,6 +57,9 @@ impl Http {
     /// Sends a request with the credentials and headers of `http_config`.
     pub async fn send(&self, request: RequestBuilder) -> Result<Answer, NotifyError> {
         let mut request = self.authorize(request).await?;
+        if let Ok(key) = IDEMPOTENCY_KEY.try_with(String::clone) {
+            request = request.header("idempotency-key", key);
+        }
         for (name, header) in &self.config.http_headers {
             for value in header.values.iter().chain(&header.secrets) {
                 request = request.header(name, value);
@@ -139,7 +142,11 @@ impl Answer {
     async fn read(request: RequestBuilder) -> Result<Answer, NotifyError> {
         // The address may hold a secret: the error must not name it.
         let failed = |error: reqwest::Error| {
-            let reason = if error.is_timeout() { Reason::DeadlineExceeded } else { Reason::Other };
+            let reason = match (error.is_timeout(), error.is_connect() || error.is_builder()) {
+                (_, true) => Reason::Other,
+                (true, _) => Reason::DeadlineExceeded,
+                (false, _) => Reason::Unanswered,
+            };
             NotifyError { reason, ..NotifyError::for_now(chain(&error.without_url())) }
         };
         let mut response = request.send().await.map_err(failed)?;

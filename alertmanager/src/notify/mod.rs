@@ -68,10 +68,11 @@ use futures::future::BoxFuture;
 use serde::Deserialize;
 use template::Templates;
 
-pub use data::Notice;
+pub use data::{Notice, data_of_json, order};
 pub use global::Global;
 use http::Http;
 use render::Render;
+pub use render::route_labels_of;
 
 /// One attempt at delivery takes no longer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -126,6 +127,8 @@ pub enum Reason {
     Auth,
     RateLimited,
     DeadlineExceeded,
+    /// It was sent, and no answer came: it may have been taken.
+    Unanswered,
 }
 
 impl Reason {
@@ -141,7 +144,7 @@ impl Reason {
 
     pub fn name(self) -> &'static str {
         match self {
-            Reason::Other => "other",
+            Reason::Other | Reason::Unanswered => "other",
             Reason::Client => "clientError",
             Reason::Server => "serverError",
             Reason::Auth => "authError",
@@ -171,12 +174,23 @@ impl NotifyError {
     }
 }
 
+tokio::task_local! {
+    /// What requests of the attempt under way say in `Idempotency-Key`.
+    static IDEMPOTENCY_KEY: String;
+}
+
 /// One attempt of an integration, bounded in time.
-pub async fn attempt(integration: &Integration, notice: &Notice, templates: &Templates) -> Result<Memory, NotifyError> {
+pub async fn attempt(
+    integration: &Integration,
+    notice: &Notice,
+    templates: &Templates,
+    left: Duration,
+) -> Result<Memory, NotifyError> {
     let render = Render::new(notice, templates);
-    let in_time = tokio::time::timeout(ATTEMPT_TIMEOUT, integration.send(&render)).await;
-    in_time.unwrap_or_else(|_| {
-        let message = format!("no answer within {ATTEMPT_TIMEOUT:?}");
+    let limit = left.min(ATTEMPT_TIMEOUT);
+    let sending = IDEMPOTENCY_KEY.scope(notice.idempotency_key.clone(), integration.send(&render));
+    tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| {
+        let message = format!("no answer within {limit:?}");
         Err(NotifyError { reason: Reason::DeadlineExceeded, ..NotifyError::for_now(message) })
     })
 }
@@ -194,6 +208,12 @@ macro_rules! receiver {
         }
 
         impl RawReceiver {
+            /// What it can be chosen by; its name is among them.
+            pub fn labels(&self) -> model::Labels {
+                let labels = self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+                model::Labels::from_pairs(labels.chain([("name", self.name.as_str())]))
+            }
+
             /// Its integrations, in this order.
             pub fn build(self, global: &Global) -> Result<Vec<Integration>, String> {
                 if let Some(name) = self.labels.get("name").filter(|name| **name != self.name) {

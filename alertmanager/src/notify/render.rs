@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::Labels;
+use model::{Alert, Labels};
 use serde_json::Value as Json;
 use template::{Functions, Mode, Templates, Value};
 
-use super::{Notice, NotifyError};
+use super::{Memory, Notice, NotifyError};
+use crate::route::RouteOptions;
 
 const ELLIPSIS: &str = "…";
 
@@ -73,6 +74,32 @@ impl<'a> Render<'a> {
             other => other.clone(),
         })
     }
+}
+
+/// A route's labels as a group of its alerts would have them. Alerts are asked for only where there are labels.
+pub fn route_labels_of(
+    options: &RouteOptions,
+    group_labels: &Labels,
+    alerts: impl FnOnce() -> Vec<Alert>,
+    templates: &Templates,
+    now_ms: i64,
+) -> Labels {
+    if options.labels.is_empty() {
+        return Labels::default();
+    }
+    let notice = Notice {
+        receiver: options.receiver.clone(),
+        group_key: options.group_key(group_labels),
+        group_labels: group_labels.clone(),
+        route_labels: options.labels.clone(),
+        external_url: String::new(),
+        reason: "",
+        idempotency_key: String::new(),
+        alerts: alerts(),
+        memory: Memory::new(),
+        now_ms,
+    };
+    route_labels(&notice, templates)
 }
 
 /// The route's labels filled in, those that name others with them. One that fails is empty, and the log says why.

@@ -134,7 +134,7 @@ pub async fn deliver<C: Configured + DeserializeOwned>(
 ) -> (Result<Memory, NotifyError>, Vec<Heard>) {
     let server = Server::start(replies).await;
     let integration = build::<C>(yaml, &server).unwrap_or_else(|message| panic!("{yaml}: {message}"));
-    let sent = attempt(&integration, notice, &default_templates()).await;
+    let sent = attempt(&integration, notice, &default_templates(), ATTEMPT_TIMEOUT).await;
     (sent, server.heard())
 }
 

@@ -180,7 +180,11 @@ mod tests {
         let (notice, templates) = (notice(), default_templates());
         let mut results = Vec::new();
         for _ in 0..4 {
-            results.push(attempt(&wechat, &notice, &templates).await.map_err(|error| (error.message, error.retry)));
+            results.push(
+                attempt(&wechat, &notice, &templates, crate::notify::ATTEMPT_TIMEOUT)
+                    .await
+                    .map_err(|error| (error.message, error.retry)),
+            );
         }
         let failed = Err(("access_token expired".to_owned(), true));
         assert_eq!(results, [Ok(Memory::new()), Ok(Memory::new()), failed, Ok(Memory::new())]);

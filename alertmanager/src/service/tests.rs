@@ -43,10 +43,8 @@ impl Running {
         let options = EmbeddedOptions { reserve_bytes: 0, ..EmbeddedOptions::default() };
         let bus = Arc::new(EmbeddedBus::open(disk.clone(), dir.join("bus"), options).expect("a bus"));
         let options = Options {
-            dir: dir.join("state"),
             config_path: Some(dir.join("am.yml")),
-            external_url: "http://binnacle".to_owned(),
-            accept_loss: false,
+            ..Options::new(dir.join("state"), "http://binnacle".to_owned())
         };
         let app = Alertmanager::open(options, bus, disk, &Metrics::default()).await.expect("opens");
         let stop = CancellationToken::new();
@@ -127,10 +125,7 @@ async fn nothing_is_lost_or_told_twice_over_kill_9() {
     let alert = json!([{"labels": {"alertname": "Down"}}]);
     assert_eq!(running.call("POST", "/api/v2/alerts", alert).await.0, 200);
     until("the notification", || told.lock().len() == 1).await;
-    until("its log entry", || {
-        running.app.core.lock().state.last_told("{}:{alertname=\"Down\"}", "hook/webhook[0]").is_some()
-    })
-    .await;
+    until("its log entry", || running.app.core.lock().state.log.values().any(|told| told.last.is_some())).await;
     let silence = json!({"matchers": [{"name": "x", "value": "y", "isRegex": false}], "createdBy": "me", "comment": "c",
         "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2126-01-01T00:00:00Z"});
     let (_, created) = running.call("POST", "/api/v2/silences", silence).await;
@@ -215,7 +210,7 @@ async fn an_offset_outside_the_log_leaves_the_router_not_ready() {
     configure(dir.path(), 1);
     let running = Running::start(dir.path()).await;
     running.stop().await;
-    let path = dir.path().join("state/state.json");
+    let path = dir.path().join("state/state.jsonl");
     let text = std::fs::read_to_string(&path).expect("a snapshot");
     std::fs::write(&path, text.replace("\"next_offset\":0", "\"next_offset\":7")).expect("written");
     let running = Running::start(dir.path()).await;
@@ -231,5 +226,134 @@ async fn two_routers_cannot_share_a_directory() {
     let running = Running::start(dir.path()).await;
     let disk = RealDisk;
     assert!(matches!(lock(&disk, &dir.path().join("state")), Err(AlertmanagerError::Locked { .. })));
+    running.stop().await;
+}
+
+fn fire(name: &str) -> Value {
+    json!([{"labels": {"alertname": name}, "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2126-01-01T00:00:00Z"}])
+}
+
+fn end(name: &str) -> Value {
+    json!([{"labels": {"alertname": name}, "endsAt": model::format_rfc3339_ms(now_ms())}])
+}
+
+fn statuses(told: &Mutex<Vec<Value>>) -> Vec<String> {
+    told.lock().iter().map(|body| body["status"].as_str().unwrap_or("?").to_owned()).collect()
+}
+
+/// Alertmanager drops it, and the incident stays open at the receiver for ever.
+#[tokio::test]
+async fn what_resolves_under_a_silence_is_told_when_the_silence_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (port, told) = receiver(&[]).await;
+    configure(dir.path(), port);
+    let running = Running::start(dir.path()).await;
+    assert_eq!(running.call("POST", "/api/v2/alerts", fire("Down")).await.0, 200);
+    until("the notification", || told.lock().len() == 1).await;
+    let silence = json!({"matchers": [{"name": "alertname", "value": "Down", "isRegex": false}], "createdBy": "me", "comment": "c",
+        "endsAt": "2126-01-01T00:00:00Z"});
+    let (_, created) = running.call("POST", "/api/v2/silences", silence).await;
+    assert_eq!(running.call("POST", "/api/v2/alerts", end("Down")).await.0, 200);
+    // A restart in between changes nothing.
+    running.kill().await;
+    let running = Running::start(dir.path()).await;
+    until("the replay", || running.app.ready().is_ok()).await;
+    assert_eq!(running.call("POST", "/api/v2/alerts", fire("Other")).await.0, 200);
+    until("another alert, told in the meantime", || told.lock().len() == 2).await;
+    assert_eq!(statuses(&told), ["firing", "firing"], "the silence is not broken");
+    let id = created["silenceID"].as_str().expect("an id");
+    assert_eq!(running.call("DELETE", &format!("/api/v2/silence/{id}"), Value::Null).await.0, 200);
+    until("the resolved notification", || statuses(&told).len() == 3).await;
+    assert_eq!(told.lock()[2]["status"], "resolved");
+    assert_eq!(told.lock()[2]["groupLabels"]["alertname"], "Down");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn history_tells_what_happened_over_restarts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (port, told) = receiver(&[]).await;
+    configure(dir.path(), port);
+    let running = Running::start(dir.path()).await;
+    assert_eq!(running.call("POST", "/api/v2/alerts", fire("Down")).await.0, 200);
+    until("the notification", || told.lock().len() == 1).await;
+    let logged = || running.app.core.lock().state.log.values().any(|told| told.last.is_some());
+    until("its record", logged).await;
+    running.app.save().expect("saved");
+    let fingerprint = model::Fingerprint::of(&Labels::from_pairs([("alertname", "Down")])).to_string();
+    let ack = json!({"fingerprints": [fingerprint, "0000000000000000"], "owner": "ann", "note": "on it"});
+    let (status, answer) = running.call("POST", "/api/v2/acks", ack).await;
+    assert_eq!((status, &answer["unknown"]), (200, &json!(["0000000000000000"])));
+    running.kill().await;
+
+    let running = Running::start(dir.path()).await;
+    until("the replay", || running.app.ready().is_ok()).await;
+    let (_, alerts) = running.call("GET", "/api/v2/alerts", Value::Null).await;
+    assert_eq!(alerts[0]["acknowledgement"]["owner"], "ann");
+    assert_eq!(running.call("GET", "/api/v2/acks", Value::Null).await.1[0]["note"], "on it");
+    assert_eq!(running.call("DELETE", &format!("/api/v2/acks/{fingerprint}"), Value::Null).await.0, 200);
+    assert_eq!(running.call("DELETE", &format!("/api/v2/acks/{fingerprint}"), Value::Null).await.0, 404);
+    let (_, page) = running.call("GET", "/api/v2/history?limit=2", Value::Null).await;
+    let kinds = |page: &Value| -> Vec<String> {
+        let entries = page["entries"].as_array().expect("entries").iter();
+        entries.map(|entry| entry["kind"].as_str().expect("a kind").to_owned()).collect()
+    };
+    assert_eq!(kinds(&page), ["unacknowledged", "acknowledged"]);
+    let next = page["next"].as_str().expect("more");
+    let (_, rest) = running.call("GET", &format!("/api/v2/history?cursor={next}"), Value::Null).await;
+    assert_eq!(kinds(&rest), ["notified", "alert_firing"]);
+    assert_eq!(rest["next"], Value::Null);
+    assert_eq!(rest["entries"][0]["reason"], "first notification");
+    assert_eq!(rest["entries"][0]["firing"], json!([fingerprint]));
+    let (_, of_team) = running.call("GET", "/api/v2/history?receiver=hook&kind=notified", Value::Null).await;
+    assert_eq!(kinds(&of_team), ["notified"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn groups_come_in_pages() {
+    let dir = tempfile::tempdir().expect("a directory");
+    configure(dir.path(), 1);
+    let running = Running::start(dir.path()).await;
+    let alerts: Vec<Value> = (0..7)
+        .map(|i| json!({"labels": {"alertname": format!("A{}", i % 5), "i": i.to_string()}, "endsAt": "2126-01-01T00:00:00Z"}))
+        .collect();
+    assert_eq!(running.call("POST", "/api/v2/alerts", alerts.into()).await.0, 200);
+    let (mut names, mut path) = (Vec::new(), "/api/v2/alerts/groups?limit=2&alertLimit=1".to_owned());
+    loop {
+        let request = Request::builder().uri(&path).body(Body::empty()).expect("a request");
+        let response = running.app.clone().router().oneshot(request).await.expect("an answer");
+        let next = response.headers().get("x-next-cursor").map(|next| next.to_str().expect("text").to_owned());
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        let page: Vec<Value> = serde_json::from_slice(&bytes).expect("JSON");
+        assert!(page.len() <= 2 && page.iter().all(|group| group["alerts"].as_array().map(Vec::len) == Some(1)));
+        names.extend(page.iter().map(|group| (group["labels"]["alertname"].clone(), group["alertCount"].clone())));
+        let Some(next) = next else { break };
+        path = format!("/api/v2/alerts/groups?limit=2&alertLimit=1&cursor={next}");
+    }
+    let expected = [("A0", json!(2)), ("A1", json!(2)), ("A2", Value::Null), ("A3", Value::Null), ("A4", Value::Null)];
+    assert_eq!(names, expected.map(|(name, count)| (json!(name), count)));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_route_and_a_silence_can_be_tried() {
+    let dir = tempfile::tempdir().expect("a directory");
+    configure(dir.path(), 1);
+    let running = Running::start(dir.path()).await;
+    let alerts = json!([{"labels": {"alertname": "C", "severity": "critical"}, "endsAt": "2126-01-01T00:00:00Z"}]);
+    assert_eq!(running.call("POST", "/api/v2/alerts", alerts).await.0, 200);
+    let probe = json!({"labels": {"alertname": "W", "severity": "warning"}});
+    let (_, found) = running.call("POST", "/api/v2/routes/test", probe).await;
+    assert_eq!(found["routes"][0]["receiver"], "hook");
+    assert_eq!(found["routes"][0]["groupKey"], "{}:{alertname=\"W\"}");
+    assert_eq!(found["inhibitedBy"].as_array().map(Vec::len), Some(1));
+    let (_, tree) = running.call("GET", "/api/v2/routes", Value::Null).await;
+    assert_eq!((&tree["receiver"], &tree["groupBy"]), (&json!("hook"), &json!(["alertname"])));
+    let matcher = |name: &str, value: &str| json!({"name": name, "value": value, "isRegex": false, "isEqual": true});
+    let sets = json!({"matcherSets": [[matcher("alertname", "nothing")], [matcher("severity", "critical")]]});
+    let (_, preview) = running.call("POST", "/api/v2/silences/preview", sets).await;
+    assert_eq!((&preview["count"], &preview["alerts"][0]["labels"]["alertname"]), (&json!(1), &json!("C")));
+    assert_eq!(running.call("POST", "/api/v2/silences/preview", json!({"matchers": []})).await.0, 400);
     running.stop().await;
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::StreamExt;
 use model::{HistogramSample, Labels, LabelsBuilder, METRIC_NAME, Sample, SeriesSamples, stale_marker};
 use query::{Element, Point};
 use template::{Functions, Kv, Mode, PrometheusContext, Templates, Value, prometheus_functions};
@@ -12,6 +13,7 @@ use tokio::runtime::Handle;
 use crate::alerting::{AlertingState, Candidate, State};
 use crate::file::{GroupSpec, Kind, PRELUDE, RuleSpec};
 use crate::notify::AlertQueue;
+use crate::order::waves;
 use crate::seams::Seams;
 use crate::status::{AlertStatus, GroupStatus, RuleStatus};
 
@@ -19,6 +21,8 @@ use crate::status::{AlertStatus, GroupStatus, RuleStatus};
 const RESEND_DELAY_MS: i64 = 60_000;
 const OUTAGE_TOLERANCE_MS: i64 = 3_600_000;
 const GRACE_PERIOD_MS: i64 = 600_000;
+/// Rules of one group evaluated at once, where none needs the other.
+const CONCURRENT_RULES: usize = 4;
 
 /// What a rule remembers between evaluations.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +38,8 @@ struct RuleState {
 #[derive(Debug, Clone)]
 pub struct Group {
     pub spec: GroupSpec,
+    /// Rules by number, those together that may run at once.
+    waves: Vec<Vec<usize>>,
     states: Vec<RuleState>,
     evaluations: u64,
     evaluated_at_ms: i64,
@@ -43,7 +49,8 @@ pub struct Group {
 impl Group {
     pub fn new(spec: GroupSpec) -> Group {
         let states = vec![RuleState::default(); spec.rules.len()];
-        Group { spec, states, evaluations: 0, evaluated_at_ms: 0, took_s: 0.0 }
+        let waves = waves(&spec);
+        Group { spec, waves, states, evaluations: 0, evaluated_at_ms: 0, took_s: 0.0 }
     }
 
     /// A group whose alerts have nothing to be restored from.
@@ -70,20 +77,15 @@ impl Group {
         left.into_iter().filter_map(|(_, state)| state).flat_map(|state| state.series).collect()
     }
 
-    /// One evaluation at `ts_ms`. Failures are kept per rule; one rule's failure does not stop the others.
+    /// One evaluation at `ts_ms`: rules in order, those that do not need each other at once. Failures are kept per rule; one rule's failure does not stop the others.
     pub async fn evaluate(&mut self, ts_ms: i64, seams: &Seams, queue: &AlertQueue) {
         let start = Instant::now();
-        for i in 0..self.spec.rules.len() {
-            let rule_start = Instant::now();
-            let result = self.evaluate_rule(i, ts_ms, seams, queue).await;
-            let state = &mut self.states[i];
-            state.took_s = rule_start.elapsed().as_secs_f64();
-            state.evaluated_at_ms = ts_ms;
-            state.error = result.err();
-            seams.stats.count_evaluation(state.error.is_some());
-            if let Some(error) = &state.error {
-                tracing::warn!(group = self.spec.name, rule = self.spec.rules[i].name, error, "rule evaluation failed");
-            }
+        for wave in &self.waves {
+            let states = wave.iter().map(|i| (*i, std::mem::take(&mut self.states[*i]))).collect::<Vec<_>>();
+            let work = states.into_iter().map(|(i, state)| run_rule(&self.spec, i, state, ts_ms, seams, queue));
+            let done: Vec<(usize, RuleState)> =
+                futures::stream::iter(work).buffer_unordered(CONCURRENT_RULES).collect().await;
+            done.into_iter().for_each(|(i, state)| self.states[i] = state);
         }
         self.evaluations += 1;
         self.evaluated_at_ms = ts_ms;
@@ -92,31 +94,6 @@ impl Group {
         if self.evaluations == 2 {
             self.restore(ts_ms, seams).await;
         }
-    }
-
-    async fn evaluate_rule(&mut self, i: usize, ts_ms: i64, seams: &Seams, queue: &AlertQueue) -> Result<(), String> {
-        let (rule, spec) = (&self.spec.rules[i], &self.spec);
-        let t_ms = ts_ms - spec.query_offset_ms;
-        let vector = seams.evaluator.instant(&seams.tenant, spec.kind, &rule.expr, t_ms).await?;
-        let state = &mut self.states[i];
-        let mut failure = None;
-        let series = if rule.is_alert {
-            let candidates = fill_in_templates(rule.clone(), spec.kind, vector, t_ms, seams).await?;
-            failure = state.alerting.update(rule, candidates, ts_ms, spec.limit).err();
-            let due = state.alerting.due(ts_ms, RESEND_DELAY_MS, spec.interval_ms, &seams.generator_url(&rule.expr));
-            queue.push(due.into_iter().filter_map(|alert| seams.outgoing(alert)));
-            state.alerting.series(t_ms)
-        } else {
-            match recorded(rule, vector, t_ms, spec.limit) {
-                Ok(series) => series,
-                Err(message) => {
-                    failure = Some(message);
-                    Vec::new()
-                }
-            }
-        };
-        append(state, series, t_ms, seams).await?;
-        failure.map_or(Ok(()), Err)
     }
 
     async fn restore(&mut self, ts_ms: i64, seams: &Seams) {
@@ -147,6 +124,57 @@ impl Group {
     pub fn series(&self) -> Vec<Labels> {
         self.states.iter().flat_map(|state| state.series.iter().cloned()).collect()
     }
+}
+
+/// One rule's turn; its state goes in and comes back.
+async fn run_rule(
+    spec: &GroupSpec,
+    i: usize,
+    mut state: RuleState,
+    ts_ms: i64,
+    seams: &Seams,
+    queue: &AlertQueue,
+) -> (usize, RuleState) {
+    let (start, rule) = (Instant::now(), &spec.rules[i]);
+    let result = evaluate_rule(spec, rule, &mut state, ts_ms, seams, queue).await;
+    state.took_s = start.elapsed().as_secs_f64();
+    state.evaluated_at_ms = ts_ms;
+    state.error = result.err();
+    seams.stats.count_evaluation(state.error.is_some());
+    if let Some(error) = &state.error {
+        tracing::warn!(group = spec.name, rule = rule.name, error, "rule evaluation failed");
+    }
+    (i, state)
+}
+
+async fn evaluate_rule(
+    spec: &GroupSpec,
+    rule: &RuleSpec,
+    state: &mut RuleState,
+    ts_ms: i64,
+    seams: &Seams,
+    queue: &AlertQueue,
+) -> Result<(), String> {
+    let t_ms = ts_ms - spec.query_offset_ms;
+    let vector = seams.evaluator.instant(&seams.tenant, spec.kind, &rule.expr, t_ms).await?;
+    let mut failure = None;
+    let series = if rule.is_alert {
+        let candidates = fill_in_templates(rule.clone(), spec.kind, vector, t_ms, seams).await?;
+        failure = state.alerting.update(rule, candidates, ts_ms, spec.limit).err();
+        let due = state.alerting.due(ts_ms, RESEND_DELAY_MS, spec.interval_ms, &seams.generator_url(&rule.expr));
+        queue.push(due.into_iter().filter_map(|alert| seams.outgoing(alert)));
+        state.alerting.series(t_ms)
+    } else {
+        match recorded(rule, vector, t_ms, spec.limit) {
+            Ok(series) => series,
+            Err(message) => {
+                failure = Some(message);
+                Vec::new()
+            }
+        }
+    };
+    append(state, series, t_ms, seams).await?;
+    failure.map_or(Ok(()), Err)
 }
 
 fn rule_status(rule: &RuleSpec, state: &RuleState, kind: Kind) -> RuleStatus {

@@ -4,7 +4,7 @@
 //! What a rule asks, where recorded samples go and who hears of alerts are three traits that the process fills.
 //!
 //! # One evaluation of a group, at slot `ts`
-//! Rules run in order, each seeing what the ones before recorded. Per rule: query at `ts − query_offset` → hand alerts
+//! Rules run in order, each seeing what the ones before recorded; those that need nothing of each other run at once. Per rule: query at `ts − query_offset` → hand alerts
 //! that are due to the notifier → append samples (recorded series, `ALERTS`, `ALERTS_FOR_STATE`, stale markers of
 //! series that vanished), durable when the append returns. `for` survives a restart by `ALERTS_FOR_STATE`.
 
@@ -13,6 +13,7 @@ mod file;
 mod group;
 mod manager;
 mod notify;
+mod order;
 mod schedule;
 mod seams;
 mod status;

@@ -36,8 +36,11 @@ struct Running {
     task: JoinHandle<Group>,
 }
 
+/// The seams, which a reload may exchange between two evaluations.
+type Current = Arc<RwLock<Arc<Seams>>>;
+
 pub struct Manager {
-    seams: Arc<Seams>,
+    seams: Current,
     notifier: Arc<dyn Notifier>,
     queue: Arc<AlertQueue>,
     permits: Arc<Semaphore>,
@@ -57,7 +60,7 @@ impl Manager {
         let seams =
             Seams { evaluator, appender, stats: stats.clone(), tenant, external_labels, external_url, alert_relabel };
         Arc::new(Manager {
-            seams: Arc::new(seams),
+            seams: Arc::new(RwLock::new(Arc::new(seams))),
             notifier,
             queue: Arc::new(AlertQueue::new(stats)),
             permits: Arc::new(Semaphore::new(CONCURRENT_GROUPS)),
@@ -70,6 +73,16 @@ impl Manager {
     pub async fn run(&self, stop: CancellationToken) {
         self.queue.run(self.notifier.clone(), stop).await;
         self.load(Vec::new(), false).await;
+    }
+
+    /// What alerts get on their way out, from the next evaluation on.
+    pub fn set_outgoing(&self, external_labels: Labels, alert_relabel: Vec<RelabelConfig>) {
+        let mut seams = self.seams.write();
+        *seams = Arc::new(Seams { external_labels, alert_relabel, ..Seams::clone(&seams) });
+    }
+
+    fn seams(&self) -> Arc<Seams> {
+        self.seams.read().clone()
     }
 
     /// Replaces the groups. Unchanged ones go on untouched; changed ones keep the state of rules that stayed; series of
@@ -101,7 +114,8 @@ impl Manager {
         *self.running.lock() = running;
         if mark_stale && !gone.is_empty() {
             let markers = stale(gone.iter(), model::now_ms());
-            if let Err(error) = self.seams.appender.append(&self.seams.tenant, markers).await {
+            let seams = self.seams();
+            if let Err(error) = seams.appender.append(&seams.tenant, markers).await {
                 tracing::warn!(error, "series of removed rules could not be marked stale");
             }
         }
@@ -130,7 +144,7 @@ impl Manager {
     }
 
     pub fn stats(&self) -> Arc<Stats> {
-        self.seams.stats.clone()
+        self.seams().stats.clone()
     }
 }
 
@@ -148,7 +162,7 @@ impl Running {
 
 async fn run_group(
     mut group: Group,
-    seams: Arc<Seams>,
+    seams: Current,
     queue: Arc<AlertQueue>,
     permits: Arc<Semaphore>,
     status: Arc<RwLock<GroupStatus>>,
@@ -163,11 +177,12 @@ async fn run_group(
             () = stop.cancelled() => return group,
         }
         if let Ok(_permit) = permits.acquire().await {
+            let seams = seams.read().clone();
             group.evaluate(slot_ms, &seams, &queue).await;
             *status.write() = group.status();
         }
         let (next_ms, missed) = next_slot(slot_ms, interval_ms, model::now_ms());
-        seams.stats.count_missed(missed);
+        seams.read().stats.count_missed(missed);
         slot_ms = next_ms;
     }
 }

@@ -7,6 +7,7 @@ use model::{Alert, Labels, RelabelConfig};
 use crate::status::Stats;
 use crate::{Appender, Evaluator};
 
+#[derive(Clone)]
 pub struct Seams {
     pub evaluator: Arc<dyn Evaluator>,
     pub appender: Arc<dyn Appender>,

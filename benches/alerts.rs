@@ -15,10 +15,6 @@ mod remote_write;
 #[allow(dead_code)]
 mod servers;
 
-mod end_to_end {
-    pub use crate::harness;
-}
-
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io::Read;

@@ -36,7 +36,7 @@ enum Tool {
     #[command(subcommand)]
     Query(query::Query),
     /// Ask a server for log lines, labels and streams.
-    Logs(logs::Logs),
+    Logs(Box<logs::Logs>),
     /// Check files, metrics, or a server.
     #[command(subcommand)]
     Check(check::Check),
@@ -101,7 +101,7 @@ pub fn run(args: Vec<String>) -> ExitCode {
     };
     let outcome = match tool {
         Tool::Query(query) => query::query(query),
-        Tool::Logs(logs) => logs::logs(logs),
+        Tool::Logs(logs) => logs::logs(*logs),
         Tool::Check(check) => check::check(check),
         Tool::Test(test) => test::test(test),
         Tool::Tsdb(tsdb) => offline::tsdb(tsdb),

@@ -359,9 +359,6 @@ mod tests {
             (5_000, "a x", ""),
             (4_000, "é", ""),
         ]);
-            std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/block-v2.bin"), encoded(&expected).0)
-                .unwrap();
-        }
         let golden = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/block-v2.bin")).expect("the fixture");
         assert_eq!(StoredBlock::open(golden).and_then(|stored| stored.block()), Ok(expected));
     }

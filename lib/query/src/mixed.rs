@@ -236,9 +236,10 @@ impl MixedExpr {
                 }
                 ExprKind::Subquery(subquery) => {
                     let mut holds = false;
-                    subquery.operand.walk(&mut |node| match &node.kind {
-                        ExprKind::Selector(selector) => holds |= self.index_of(selector.name.as_ref()).is_some(),
-                        _ => {}
+                    subquery.operand.walk(&mut |node| {
+                        if let ExprKind::Selector(selector) = &node.kind {
+                            holds |= self.index_of(selector.name.as_ref()).is_some();
+                        }
                     });
                     if holds { Some("a log range function cannot stand within a subquery") } else { None }
                 }

@@ -37,7 +37,8 @@ fn by_incident(told: Vec<Told>) -> HashMap<String, Vec<Told>> {
 }
 
 fn has(webhook: &Webhook, incident: usize, status: &str) -> bool {
-    let is_it = |body: &Value| body["groupLabels"]["incident"] == incident.to_string() && body["status"] == status;
+    let incident_label = incident.to_string();
+    let is_it = |body: &Value| body["groupLabels"]["incident"] == incident_label.as_str() && body["status"] == status;
     webhook.told().iter().any(|told| is_it(&told.body))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
@@ -250,4 +250,71 @@ fn acknowledged_samples_survive_kill_9_exactly_once() {
     let dir = temp_dir();
     let start = || Binnacle::start(dir.path(), &["--agent.disabled"]);
     acknowledged_samples_survive(&mut Dice::new("samples"), &start);
+}
+
+const CLIENTS: u64 = 8;
+const LINES_PER_PUSH: u64 = 40;
+
+/// Pushes one body until it is acknowledged, as clients do.
+fn push_until_acknowledged(client: &reqwest::blocking::Client, url: &Mutex<String>, body: &str) {
+    wait_for("an acknowledgement", || {
+        let push = format!("{}/loki/api/v1/push", url.lock().expect("no panic"));
+        let request = client.post(push).header("content-type", "application/json").body(body.to_owned());
+        request.send().is_ok_and(|answer| answer.status() == 204).then_some(())
+    });
+}
+
+#[test]
+fn pushed_lines_survive_kill_9_exactly_once() {
+    let (kills, pushes) = if full() { (20, 300) } else { (4, 40) };
+    let dir = temp_dir();
+    let start = || Binnacle::start(dir.path(), &["--agent.disabled"]);
+    let mut running = Some(start());
+    let up = |running: &Option<Binnacle>| running.as_ref().expect("running between kills").url("");
+    let (url, acknowledged) = (Mutex::new(up(&running)), AtomicU64::new(0));
+    let http = reqwest::blocking::Client::new();
+    let start_ns = (model::now_ms() - 3_600_000) * 1_000_000;
+    let mut dice = Dice::new("pushed lines");
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (url, acknowledged, http) = (&url, &acknowledged, &http);
+            scope.spawn(move || {
+                for push in 0..pushes {
+                    let line = |n: u64| {
+                        let n = push * LINES_PER_PUSH + n;
+                        format!(r#"["{}", "line {n:06} of client {client}"]"#, start_ns + n as i64 * 1_000_000)
+                    };
+                    let lines = (0..LINES_PER_PUSH).map(line).collect::<Vec<_>>().join(",");
+                    let body = format!(r#"{{"streams":[{{"stream":{{"client":"{client}"}},"values":[{lines}]}}]}}"#);
+                    push_until_acknowledged(http, url, &body);
+                    acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for kill in 0..kills {
+            let at = (kill * CLIENTS * pushes + dice.below(CLIENTS * pushes)) / (kills + 1);
+            wait_for("pushes before a kill", || (acknowledged.load(Ordering::Relaxed) >= at).then_some(()));
+            let killed = running.take().expect("running between kills");
+            // Heads become segments while clients push, now and then.
+            if kill % 3 == 1 {
+                killed.flush();
+            }
+            killed.kill();
+            running = Some(start());
+            *url.lock().expect("no panic") = up(&running);
+        }
+    });
+    let running = running.expect("running after the last kill");
+    running.wait_ready();
+    for flushed in [false, true] {
+        for client in 0..CLIENTS {
+            let lines = running.lines(&format!("{{client=\"{client}\"}}"), 0);
+            let found: Vec<&str> = lines.iter().map(|(_, line)| line.as_str()).collect();
+            let expected: Vec<String> =
+                (0..pushes * LINES_PER_PUSH).map(|n| format!("line {n:06} of client {client}")).collect();
+            assert!(found == expected, "client {client}, flushed: {flushed}: {} of {}", found.len(), expected.len());
+        }
+        running.flush();
+    }
+    running.stop();
 }

@@ -1,7 +1,7 @@
 //! The filter: which blocks may hold a text that is longer than a few bytes, by some of its grams.
 //!
 //! A gram is [`GRAM_BYTES`] bytes of a line, ASCII letters in lower case. Of each [`WINDOW`] neighbouring grams the one with
-//! the least hash is kept, wherever it stands: so every text of [`MIN_NEEDLE_BYTES`] keeps at least one gram that all lines
+//! the least hash is kept, wherever it stands: so every text of `GRAM_BYTES + WINDOW - 1` bytes keeps at least one gram that all lines
 //! with it keep, and a filter needs to hold two grams in five. The filter is a table of bits, a row for each hash and a
 //! column for so many kept grams that about two bits in five are set: blocks with many have several columns, blocks with few
 //! share one. A query reads one row for each gram of its needle, however many blocks there are.
@@ -16,8 +16,6 @@ use model::varint;
 
 const GRAM_BYTES: usize = 5;
 const WINDOW: usize = 4;
-/// Shorter texts may keep no gram.
-pub const MIN_NEEDLE_BYTES: usize = GRAM_BYTES + WINDOW - 1;
 const HASH_BITS: u32 = 20;
 /// Bits of a hash that choose the row; the others choose among a block's columns.
 const MAX_ROW_BITS: u32 = 15;
@@ -29,23 +27,26 @@ const MAX_BLOCKS: usize = 1 << 24;
 #[inline]
 fn kept_grams(text: &[u8], mut keep: impl FnMut(u32)) {
     const GRAM: u64 = (1 << (8 * GRAM_BYTES)) - 1;
-    let (mut gram, mut recent, mut last) = (0u64, [u32::MAX; WINDOW], u32::MAX);
-    for (i, byte) in text.iter().enumerate() {
-        gram = (gram << 8 | u64::from(byte.to_ascii_lowercase())) & GRAM;
-        if i + 1 < GRAM_BYTES {
-            continue;
-        }
+    let Some((first, rest)) = text.split_at_checked(GRAM_BYTES - 1) else { return };
+    let with = |gram: u64, byte: &u8| (gram << 8 | u64::from(byte.to_ascii_lowercase())) & GRAM;
+    let mut gram = first.iter().fold(0, with);
+    // The three hashes before, the oldest first; a window is full when all are known.
+    let (mut before, mut last): ([u32; WINDOW - 1], _) = ([NONE; WINDOW - 1], NONE);
+    for byte in rest {
+        gram = with(gram, byte);
         let hash = (gram.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - HASH_BITS)) as u32;
-        recent[i % WINDOW] = hash;
-        if i + 1 >= MIN_NEEDLE_BYTES {
-            let least = recent.iter().copied().min().unwrap_or(hash);
-            if least != last {
-                keep(least);
-                last = least;
-            }
+        let [a, b, c] = before;
+        before = [b, c, hash];
+        let least = a.min(b).min(c.min(hash));
+        if least != last && a != NONE {
+            keep(least);
+            last = least;
         }
     }
 }
+
+/// No hash.
+const NONE: u32 = u32::MAX;
 
 /// The hashes whose bits every block with this text has; none where the text is too short.
 pub fn hashes_of(needle: &[u8]) -> Vec<u32> {

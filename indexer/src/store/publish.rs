@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::block::{Block, BlockLine};
 use super::head::{Head, line_hash};
 use super::manifest::{Manifest, SegmentEntry};
-use super::segment::{Segment, SegmentBuilder, StreamKey};
+use super::segment::{BlockInfo, Segment, SegmentBuilder, StreamKey};
 use super::{Frozen, LogStore, NS_PER_DAY, StoreError, remove_unknown};
 
 /// Room that a merge leaves on the disk, beyond what it may write.
@@ -38,7 +38,8 @@ impl LogStore {
             let id = manifest.take_segment_id();
             let mut builder = SegmentBuilder::new(self.disk.as_ref(), &self.dir, id, id, &tenant, day)?;
             for (key, blocks) in streams_of_day(&frozen.head, &tenant, day) {
-                builder.add_stream(key, blocks.into_iter())?;
+                let stream = builder.add_stream(key);
+                blocks.iter().try_for_each(|block| builder.add_block(stream, block))?;
             }
             entries.push(builder.finish()?);
         }
@@ -115,17 +116,7 @@ impl LogStore {
         let id = manifest.take_segment_id();
         let mut builder = SegmentBuilder::new(self.disk.as_ref(), &self.dir, id, order, &tenant, day)?;
         for key in keys {
-            let mut lines = Regrouped::new(key.pushed);
-            for segment in group {
-                let is_key = |(_, info): &(u32, &_)| {
-                    let info: &super::segment::BlockInfo = info;
-                    segment.streams[info.stream as usize] == *key
-                };
-                for (number, _) in (0u32..).zip(&segment.blocks).filter(is_key) {
-                    lines.take(segment.block(number).inspect_err(|error| segment.report(number, error))?);
-                }
-            }
-            builder.add_stream(key.clone(), lines.blocks(i64::MIN, i64::MAX).into_iter())?;
+            merge_stream(&mut builder, group, key)?;
         }
         let entry = builder.finish()?;
         let mut next = manifest.clone();
@@ -187,6 +178,48 @@ impl LogStore {
         }
         groups
     }
+}
+
+/// Adds a stream's lines of all segments. Large blocks that share their time with no other are taken as they are; the
+/// lines of those between them are put together.
+fn merge_stream(builder: &mut SegmentBuilder<'_>, group: &[Arc<Segment>], key: &StreamKey) -> Result<(), StoreError> {
+    let of_segment = |segment: &Arc<Segment>| {
+        let is_key = |info: &BlockInfo| segment.streams[info.stream as usize] == *key;
+        let blocks = (0u32..).zip(&segment.blocks).filter(|(_, info)| is_key(info));
+        blocks.map(|(number, info)| (info.min_ns, info.max_ns, segment.clone(), number)).collect::<Vec<_>>()
+    };
+    let mut blocks: Vec<_> = group.iter().flat_map(of_segment).collect();
+    blocks.sort_by_key(|(min_ns, max_ns, segment, number)| (*min_ns, *max_ns, segment.entry.order, *number));
+    let stream = builder.add_stream(key.clone());
+    let (mut between, mut before_ns) = (Vec::new(), None);
+    for (i, (min_ns, max_ns, segment, number)) in blocks.iter().enumerate() {
+        let is_apart = before_ns.is_none_or(|before_ns| before_ns < *min_ns)
+            && blocks.get(i + 1).is_none_or(|(next_ns, ..)| *max_ns < *next_ns);
+        before_ns = before_ns.max(Some(*max_ns));
+        if is_apart && segment.is_copyable(*number) {
+            put_together(builder, stream, key, std::mem::take(&mut between))?;
+            let copied = builder.copy_block(stream, segment, *number);
+            copied.inspect_err(|error| segment.report(*number, error))?;
+        } else {
+            between.push((segment, *number));
+        }
+    }
+    put_together(builder, stream, key, between)
+}
+
+/// Adds the lines of blocks of a stream in new blocks; of the same instant those of the older segment come first.
+fn put_together(
+    builder: &mut SegmentBuilder<'_>,
+    stream: u64,
+    key: &StreamKey,
+    mut blocks: Vec<(&Arc<Segment>, u32)>,
+) -> Result<(), StoreError> {
+    blocks.sort_by_key(|(segment, number)| (segment.entry.order, *number));
+    let mut lines = Regrouped::new(key.pushed);
+    for (segment, number) in blocks {
+        lines.take(segment.block(number).inspect_err(|error| segment.report(number, error))?);
+    }
+    lines.blocks(i64::MIN, i64::MAX).iter().try_for_each(|block| builder.add_block(stream, block))
 }
 
 /// The UTC day of an instant, counted from 1970.

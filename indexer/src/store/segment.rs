@@ -42,6 +42,8 @@ const STREAMS_V1: &str = "streams.json";
 /// What tantivy may use while it builds one segment.
 const BUILD_BYTES: usize = 64 << 20;
 const STREAMS_LEVEL: i32 = 3;
+/// Blocks of less text are joined by merges.
+const COPIED_TEXT_BYTES: u64 = 128 * 1024;
 /// The streams of a segment take no more than this.
 const MAX_STREAMS_BYTES: usize = 1 << 30;
 const VERIFY_CHUNK_BYTES: usize = 1 << 20;
@@ -71,6 +73,20 @@ fn schema() -> (Schema, [Field; 8], Field) {
     });
     let words = schema.add_text_field(WORDS, TextOptions::default().set_indexing_options(indexing));
     (schema.build(), numbers, words)
+}
+
+/// The distinct words of a block, their case as it is.
+#[derive(Default)]
+struct Found(HashSet<Vec<u8>>);
+
+impl Found {
+    fn take(&mut self, text: &[u8]) {
+        for word in words(text) {
+            if !self.0.contains(word) {
+                self.0.insert(word.to_vec());
+            }
+        }
+    }
 }
 
 /// Builds a segment: takes the blocks stream by stream, and writes them as they come.
@@ -128,23 +144,39 @@ impl<'d> SegmentBuilder<'d> {
         })
     }
 
-    pub fn add_stream(&mut self, key: StreamKey, blocks: impl Iterator<Item = Block>) -> Result<(), StoreError> {
-        let stream = self.streams.len() as u64;
+    /// Begins a stream; its number is for the blocks that follow.
+    pub fn add_stream(&mut self, key: StreamKey) -> u64 {
         self.streams.push(key);
-        blocks.into_iter().try_for_each(|block| self.add_block(stream, &block))
+        self.streams.len() as u64 - 1
     }
 
-    fn add_block(&mut self, stream: u64, block: &Block) -> Result<(), StoreError> {
-        let mut found: HashSet<Vec<u8>> = HashSet::new();
-        let encoded = self.encoder.encode(block, |text| {
-            for word in words(text) {
-                if !found.contains(word) {
-                    found.insert(word.to_vec());
-                }
-            }
+    pub fn add_block(&mut self, stream: u64, block: &Block) -> Result<(), StoreError> {
+        let mut found = Found::default();
+        let encoded = self.encoder.encode(block, |text| found.take(text));
+        let encoded = encoded.map_err(|error| StoreError::io("compressing a block", &self.dir)(error))?;
+        self.append(stream, block, encoded, found)
+    }
+
+    /// Takes a block of another segment as it is.
+    pub fn copy_block(&mut self, stream: u64, segment: &Segment, number: u32) -> Result<(), StoreError> {
+        let bytes = segment.tail(number, 0)?;
+        let mut found = Found::default();
+        let read = StoredBlock::open(bytes.clone()).and_then(|stored| {
+            stored.each_word(|text| found.take(text))?;
+            stored.block()
         });
-        let path = || self.dir.join(BLOCKS);
-        let (bytes, head_bytes) = encoded.map_err(|error| StoreError::io("compressing a block", &path())(error))?;
+        let block = read.map_err(|reason| segment.corrupt(number, reason))?;
+        let head_bytes = segment.blocks[number as usize].head_bytes as usize;
+        self.append(stream, &block, (bytes, head_bytes), found)
+    }
+
+    fn append(
+        &mut self,
+        stream: u64,
+        block: &Block,
+        (bytes, head_bytes): (Vec<u8>, usize),
+        Found(found): Found,
+    ) -> Result<(), StoreError> {
         let text: BTreeSet<String> =
             found.iter().map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).collect();
         let numbers = [
@@ -168,7 +200,7 @@ impl<'d> SegmentBuilder<'d> {
         document.add_text(words, text.into_iter().collect::<Vec<_>>().join(" "));
         self.index.add_document(document)?;
         self.filter.add_block(block.texts());
-        self.blocks.append(&bytes).map_err(|error| StoreError::io("writing a segment", &path())(error))?;
+        self.blocks.append(&bytes).map_err(StoreError::io("writing a segment", &self.dir.join(BLOCKS)))?;
         self.crc.update(&bytes);
         self.written.len += bytes.len() as u64;
         self.entry.min_ns = self.entry.min_ns.min(block.min_ns);
@@ -333,6 +365,12 @@ impl Segment {
         let bytes = self.read(block, 0, self.blocks[block as usize].bytes)?;
         let read = StoredBlock::open(bytes).and_then(|stored| stored.block());
         read.map_err(|reason| self.corrupt(block, reason))
+    }
+
+    /// Whether a block may go into another segment as it is.
+    pub fn is_copyable(&self, block: u32) -> bool {
+        let is_stored = matches!(self.content, Content::Stored { .. });
+        is_stored && self.blocks[block as usize].text_bytes >= COPIED_TEXT_BYTES
     }
 
     /// The bytes of a block from some place on.

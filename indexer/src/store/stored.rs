@@ -281,6 +281,13 @@ impl StoredBlock {
         Ok(())
     }
 
+    /// Hands all words and verbatim lines to `visit`, mostly once where they repeat. The block must be whole.
+    pub fn each_word(&self, visit: impl FnMut(&[u8])) -> Result<(), Malformed> {
+        let values = self.values::<Malformed>(|_| Err("a block that is cut short"))?;
+        self.texts()?.each_word(values, visit);
+        Ok(())
+    }
+
     /// All of it.
     pub fn block(&self) -> Result<Block, Malformed> {
         let (mut block, mut text) = (Block::default(), String::new());

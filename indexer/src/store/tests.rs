@@ -238,6 +238,31 @@ fn the_index_skips_blocks_and_never_a_line() {
     assert!(select(&store, "a", true, &["no 17 such"], 99).is_empty());
 }
 
+/// Merges take large blocks as they are and put the small ones between them together; lines that share their time with
+/// those of another segment are put together, too, and each stays once and in its order.
+#[test]
+fn merges_of_large_blocks_keep_every_line_in_order() {
+    let store = open(&FakeDisk::new());
+    let mut expected: Vec<(i64, String)> = Vec::new();
+    let mut apply = |offset: u64, from: i64, to: i64| {
+        let lines: Vec<(i64, String)> =
+            (from..to).map(|n| (n / 3, format!("{offset} says {n} and {}", n * 7919))).collect();
+        let shown: Vec<(i64, &str)> = lines.iter().map(|(t, text)| (*t, text.as_str())).collect();
+        store.apply(0, offset, &pushed("a", &shown));
+        store.publish().expect("published");
+        expected.extend(lines);
+    };
+    apply(0, 0, 30_000);
+    apply(1, 30_000, 60_000);
+    apply(2, 45_000, 45_010);
+    assert!(store.merge().expect("merged"));
+    assert_eq!(store.stats().segments, 1);
+    expected.sort_by_key(|(t, _)| *t);
+    let expected: Vec<&str> = expected.iter().map(|(_, text)| text.as_str()).collect();
+    check(&store, "a", &expected);
+    assert_eq!(select(&store, "a", false, &["says 45003 "], 9).len(), 2);
+}
+
 #[test]
 fn a_damaged_segment_is_left_out_and_the_others_answer() {
     let disk = FakeDisk::new();

@@ -168,6 +168,26 @@ impl Texts {
         out.extend_from_slice(rest);
     }
 
+    /// Hands each word and each verbatim line to `visit`, mostly once where it repeats. `values` were checked.
+    pub fn each_word(&self, values: &Values, mut visit: impl FnMut(&[u8])) {
+        self.verbatim.iter().for_each(|line| visit(&self.bytes[line.clone()]));
+        for group in &self.groups {
+            for column in &group.columns {
+                match column {
+                    Column::Constant(value) => visit(&self.bytes[value.clone()]),
+                    Column::Indexed { values, .. } => {
+                        values.iter().for_each(|value| visit(&self.bytes[value.clone()]));
+                    }
+                    // Digits are no words that anybody looks for.
+                    Column::Fixed { all, .. } | Column::Varying { all, .. } if all.are_digits => {}
+                    Column::Fixed { .. } | Column::Varying { .. } => {
+                        (0..group.lines.len()).for_each(|place| visit(column.value(place, self, values)));
+                    }
+                }
+            }
+        }
+    }
+
     /// The bytes of a line.
     pub fn line_bytes(&self, line: usize) -> usize {
         let (group, place) = self.places[line];

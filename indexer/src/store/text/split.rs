@@ -34,17 +34,18 @@ pub fn is_word(byte: u8) -> bool {
 pub fn split<'a>(line: &'a [u8], skeleton: &mut Vec<u8>, words: &mut Vec<&'a [u8]>) {
     let mut at = 0;
     while at < line.len() {
-        let of_word = is_word(line[at]);
-        let length = line[at..].iter().take_while(|byte| is_word(**byte) == of_word).count();
-        let run = &line[at..at + length];
-        match of_word {
-            true => {
-                words.push(run);
-                skeleton.push(MARK);
-            }
-            false => skeleton.extend_from_slice(run),
+        let start = at;
+        while at < line.len() && is_word(line[at]) {
+            at += 1;
         }
-        at += length;
+        if at > start {
+            words.push(&line[start..at]);
+            skeleton.push(MARK);
+        }
+        while at < line.len() && !is_word(line[at]) {
+            skeleton.push(line[at]);
+            at += 1;
+        }
     }
 }
 

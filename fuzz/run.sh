@@ -20,7 +20,8 @@ rm -rf "$work/seeds"
 evaluated='s/^eval[a-z_]* (log|instant at [^ ]+|range from [^ ]+ to [^ ]+ step [^ ]+) ((backward|limit [0-9]+) )*//p'
 sed -nE "$evaluated" lib/query/testdata/*.test | each_line promql_parse
 cp -r "$work/seeds/promql_parse" "$work/seeds/promql_print"
-sed -nE "$evaluated" lib/query/testdata/*.logtest | each_line logql_parse
+evaluated='s/^ *eval (select from [^ ]+ to [^ ]+( forward| backward)?( limit [0-9]+)?|instant at [^ ]+|range from [^ ]+ to [^ ]+ step [^ ]+) //p'
+sed -nE "$evaluated" lib/query/testdata/logql/*.logqltest | each_line logql_parse
 grep -hE '^  [^ ]*\{?.* ' lib/query/testdata/*.test | sed 's/^  //' | each_line script
 mkdir -p "$work/seeds"/{record,part,exposition,remote_write,otlp,import}
 cp lib/bus/testdata/record-*.bin "$work/seeds/record"
@@ -39,6 +40,14 @@ for metric in '"sum":{"aggregationTemporality":1,"isMonotonic":true,"dataPoints"
 done | each_line otlp
 printf '%s\n' 'cpu,host=a\ b,db=c usage=1.5,n=2i,s="x y",up=t 1728000000000000000' 'a.b;c=d 1.5 1728000000' \
     '{"metric":{"__name__":"a"},"values":[1,null,"NaN"],"timestamps":[1,2,1728000000000]}' '/metrics/job@base64/YQ==/b/c' | each_line import
+
+now=1700000000000000000
+echo '{"streams":[{"stream":{"a":"b"},"values":[["'$now'","x",{"c":"d"}],["'$now'","y"]]}]}' | each_line push
+# {a="b"} with the line x.
+printf '\030\134\012\026\012\007{a="b"}\022\013\012\006\010\200\342\317\252\006\022\001x' >"$work/seeds/push/protobuf"
+echo '{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"s"}}]},"scopeLogs":[{"scope":{"name":"n"},"logRecords":[{"timeUnixNano":"'$now'","severityNumber":9,"traceId":"0102030405060708090a0b0c0d0e0f10","body":{"kvlistValue":{"values":[{"key":"a","value":{"arrayValue":{"values":[{"doubleValue":1.5}]}}}]}},"attributes":[{"key":"b","value":{"boolValue":true}}]}]}]}]}' | each_line otlp_logs
+mkdir -p "$work/seeds/bulk"
+printf '{"create":{"_index":"i"}}\n{"@timestamp":"2023-11-14T22:13:20Z","message":"x","host":{"name":"h"},"n":[1]}\n{"delete":{}}\n{"index":{}}\n{"a":1,"ts":1700000000.5}\n' >"$work/seeds/bulk/three"
 
 cp Cargo.lock fuzz/Cargo.lock
 [ $# -gt 0 ] || set -- $(cargo fuzz list --fuzz-dir fuzz)

@@ -5,6 +5,8 @@
 
 mod admission;
 pub mod api;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod service;
 pub mod store;
 

@@ -190,7 +190,7 @@ fn outcome(action: &str, index: &str, taken: Result<(), String>) -> Json {
 pub struct Item {
     action: String,
     index: String,
-    document: Result<Map<String, Json>, String>,
+    pub document: Result<Map<String, Json>, String>,
 }
 
 /// The items of a body: lines of an action and, where it has one, its document. A body that loses its step is refused whole.

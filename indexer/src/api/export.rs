@@ -4,6 +4,7 @@
 //! object holds `cursor`: the same request with it goes on where this one stopped. Nothing is held in memory but what is
 //! on its way; a client that reads slowly slows the reading, and one that goes away ends it.
 
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -134,16 +135,15 @@ pub async fn export(
     api.strong(strong).await?;
     let permit = api.query_slots.clone().try_acquire_owned();
     let permit = permit.map_err(|_| LokiError::unavailable("too many queries at once"))?;
-    let (sender, receiver) = mpsc::channel::<String>(WAITING_PIECES);
+    let (sender, mut receiver) = mpsc::channel::<String>(WAITING_PIECES);
     let (store, deadline) = (api.store.clone(), Instant::now() + api.options.query_timeout * EXPORT_TIMEOUTS);
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
         export.run(store.as_ref(), deadline, &mut |piece| sender.blocking_send(piece).is_ok());
     });
-    let pieces = stream::unfold(receiver, |mut receiver| async {
-        let piece = receiver.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(piece), receiver))
-    });
+    // May be polled after its end, which compression does.
+    let pieces =
+        stream::poll_fn(move |context| receiver.poll_recv(context).map(|piece| piece.map(Ok::<_, Infallible>)));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pieces)).into_response())
 }
 

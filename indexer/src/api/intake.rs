@@ -11,6 +11,7 @@ use model::{Batch, Labels, LogBatch, MAX_LINE_BYTES, NS_PER_MS, Origin, format_r
 
 use super::{Api, LokiError};
 use crate::admission::{Refusals, Times, check_labels, check_metadata};
+use crate::store::LogStore;
 
 /// A line on its way in.
 pub struct Entry {
@@ -41,15 +42,19 @@ pub struct Outcome {
 
 impl Intake {
     pub fn new(api: &Api, tenant: &str) -> Intake {
+        Intake::over(&api.store, tenant)
+    }
+
+    pub fn over(store: &LogStore, tenant: &str) -> Intake {
         let batch = LogBatch::new(tenant, Origin::Pushed);
         let metadata = BTreeMap::from([(Labels::default(), 0)]);
-        let oldest_ns = api.store.now_ns().saturating_sub(api.store.options().retention_ns);
+        let oldest_ns = store.now_ns().saturating_sub(store.options().retention_ns);
         Intake {
             tenant: tenant.to_owned(),
             batch,
             streams: BTreeMap::new(),
             metadata,
-            times: Times::now(&api.store),
+            times: Times::now(store),
             oldest_ns,
             refusals: Refusals::default(),
             total: 0,
@@ -140,6 +145,12 @@ impl Intake {
             ),
             false => format!("entry for stream '{labels}' has timestamp too new: {}", shown(t_ns)),
         }
+    }
+
+    /// The good lines.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub fn into_batch(self) -> LogBatch {
+        self.batch
     }
 
     /// Makes the good lines durable. An error means that none is, and whether it is worth trying again.

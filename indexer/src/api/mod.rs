@@ -2,16 +2,16 @@
 //! `_bulk`, JSON lines. Errors are plain text with Loki's status codes.
 
 mod answer;
-mod bulk;
-mod documents;
+pub(crate) mod bulk;
+pub(crate) mod documents;
 mod export;
 mod fields;
-mod intake;
-mod otlp;
+pub(crate) mod intake;
+pub(crate) mod otlp;
 mod params;
 mod patterns;
 mod proto;
-mod push;
+pub(crate) mod push;
 mod query;
 mod streams;
 mod tail;
@@ -81,7 +81,7 @@ impl Indexer {
 
 /// An error as Loki answers it.
 #[derive(Debug)]
-struct LokiError {
+pub(crate) struct LokiError {
     status: StatusCode,
     message: String,
 }

@@ -68,7 +68,7 @@ pub fn read_push(is_json: bool, encoding: &str, body: &[u8]) -> Result<Pushed, L
         return Ok(from_json(serde_json::from_slice(&json).map_err(|error| bad(error.to_string()))?));
     }
     // Loki's protobuf is snappy unless the header says something else that it is not always true of.
-    let encoding = if matches!(encoding, "gzip" | "deflate") { encoding } else { "snappy" };
+    let encoding = if matches!(encoding, "gzip" | "deflate" | "zstd") { encoding } else { "snappy" };
     let bytes = decode(encoding, body)?;
     Ok(from_proto(PushRequest::decode(bytes.as_slice()).map_err(|error| bad(error.to_string()))?))
 }

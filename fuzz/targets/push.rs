@@ -1,0 +1,7 @@
+//! Pushes of Loki, JSON and protobuf: read, admitted, and then good for the bus and the store.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    indexer::fuzz::push(bytes);
+});

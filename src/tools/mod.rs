@@ -9,6 +9,7 @@ mod lint;
 mod logs;
 mod offline;
 mod query;
+mod replay;
 mod test;
 
 use std::process::ExitCode;
@@ -49,6 +50,9 @@ enum Tool {
     /// Work on the logs of a data directory.
     #[command(subcommand)]
     Indexer(offline::Indexer),
+    /// Work with rules and a server.
+    #[command(subcommand)]
+    Rules(replay::Rules),
     /// Print and edit expressions.
     #[command(subcommand)]
     Promql(query::Promql),
@@ -67,6 +71,9 @@ pub enum Format {
 const WORDS: [&str; 6] = ["query", "logs", "check", "test", "promql", "help-tools"];
 const TSDB_WORDS: [&str; 7] = ["analyze", "list", "verify", "dump", "dump-openmetrics", "create-blocks-from", "help"];
 const INDEXER_WORDS: [&str; 2] = ["verify", "help"];
+/// The first words that mean a tool; `tsdb` alone is a role.
+const WORDS: [&str; 6] = ["query", "check", "test", "rules", "promql", "help-tools"];
+const TSDB_WORDS: [&str; 6] = ["analyze", "list", "dump", "dump-openmetrics", "create-blocks-from", "help"];
 
 /// The tools' arguments, where that is what was typed.
 pub fn wanted(args: &[String]) -> Option<Vec<String>> {
@@ -106,6 +113,7 @@ pub fn run(args: Vec<String>) -> ExitCode {
         Tool::Test(test) => test::test(test),
         Tool::Tsdb(tsdb) => offline::tsdb(tsdb),
         Tool::Indexer(offline::Indexer::Verify { dir }) => offline::verify_logs(&dir),
+        Tool::Rules(rules) => replay::rules(rules),
         Tool::Promql(promql) => query::promql(promql),
     };
     outcome.unwrap_or_else(|error| {

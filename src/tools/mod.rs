@@ -68,12 +68,9 @@ pub enum Format {
 }
 
 /// The first words that mean a tool; `tsdb` and `indexer` alone are roles.
-const WORDS: [&str; 6] = ["query", "logs", "check", "test", "promql", "help-tools"];
+const WORDS: [&str; 7] = ["query", "logs", "check", "test", "rules", "promql", "help-tools"];
 const TSDB_WORDS: [&str; 7] = ["analyze", "list", "verify", "dump", "dump-openmetrics", "create-blocks-from", "help"];
 const INDEXER_WORDS: [&str; 2] = ["verify", "help"];
-/// The first words that mean a tool; `tsdb` alone is a role.
-const WORDS: [&str; 6] = ["query", "check", "test", "rules", "promql", "help-tools"];
-const TSDB_WORDS: [&str; 6] = ["analyze", "list", "dump", "dump-openmetrics", "create-blocks-from", "help"];
 
 /// The tools' arguments, where that is what was typed.
 pub fn wanted(args: &[String]) -> Option<Vec<String>> {

@@ -321,7 +321,9 @@ fn matchers(
     let mut matchers: Vec<Matcher> =
         equal.iter().map(|(name, value)| Matcher::equal(name.clone(), value.clone())).collect();
     for (name, pattern) in regex {
-        matchers.push(Matcher::new(name.clone(), MatchOp::Regex, pattern.clone()).map_err(|error| error.to_string())?);
+        // Alertmanager keeps them anchored, and group keys show it.
+        let pattern = format!("^(?:{pattern})$");
+        matchers.push(Matcher::new(name.clone(), MatchOp::Regex, pattern).map_err(|error| error.to_string())?);
     }
     for list in lists {
         matchers.extend(mode.list(list)?);

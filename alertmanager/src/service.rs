@@ -5,18 +5,20 @@
 //! writes. Nothing is sent before everything acknowledged before the start has been applied: the notification log must
 //! be complete before it can say what is news.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Bus, BusError, Offset, Topic, append_all};
 use disk::{Disk, DiskLock};
+use futures::FutureExt;
 use model::{Alert, AlertEvents, Batch, Fingerprint, Labels, now_ms};
 use parking_lot::Mutex;
 use service::metrics::{Counter, CounterBy, Gauge, Metrics};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +37,10 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 /// Saving a million alerts is work: with so many more alerts it is done once less often.
 const ALERTS_PER_SAVE_INTERVAL: u32 = 100_000;
+/// Alerts kept; a post that would add more is refused as a whole, to be sent again.
+const MAX_ALERTS: usize = 4_000_000;
+/// Flushes to one receiver at a time: a storm of groups must not take every connection, nor a dead receiver the others'.
+const FLUSHES_PER_RECEIVER: usize = 128;
 /// After the bus failed.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -185,6 +191,8 @@ pub struct Alertmanager {
     /// Why nothing is consumed, if so; then nothing is sent either.
     failed: Mutex<Option<String>>,
     saving: Mutex<Saved>,
+    /// By receiver.
+    lanes: Mutex<HashMap<String, Arc<Semaphore>>>,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -240,6 +248,7 @@ impl Alertmanager {
             wake: Notify::new(),
             counters,
             failed: Mutex::new(failed),
+            lanes: Mutex::default(),
             saving: Mutex::new(Saved { at: Instant::now(), next_offset: header.next_offset }),
             _lock: lock,
         });
@@ -267,6 +276,9 @@ impl Alertmanager {
     pub async fn post(&self, mut alerts: Vec<Alert>) -> Result<(), BusError> {
         if self.options.alerts_per_name > 0 {
             self.drop_excess(&mut alerts);
+        }
+        if self.core.lock().state.alerts.len() + alerts.len() > MAX_ALERTS {
+            return Err(BusError::Unavailable(format!("more than {MAX_ALERTS} alerts")));
         }
         self.record(alerts.into_iter().map(|alert| Event::Alert(Arc::new(alert))).collect()).await
     }
@@ -393,22 +405,38 @@ impl Alertmanager {
         }
         let mut flushes = JoinSet::new();
         loop {
-            for flush in self.core.lock().dispatcher.take_due(now_ms()) {
-                flushes.spawn(self.clone().flush(flush));
+            let due = self.core.lock().dispatcher.take_due(now_ms());
+            for flush in due {
+                let (this, lane) = (self.clone(), self.lane(&flush.options.receiver));
+                flushes.spawn(async move {
+                    // Nobody closes a lane.
+                    let _permit = lane.acquire_owned().await.ok();
+                    let work = AssertUnwindSafe(this.clone().flush(flush.clone()));
+                    if work.catch_unwind().await.is_err() {
+                        tracing::error!(group = flush.key, "a flush failed; it is tried again at the group's interval");
+                        this.core.lock().dispatcher.finish(&flush, &HashSet::new());
+                    }
+                });
             }
             let due_ms = self.core.lock().dispatcher.next_due_ms();
             let wait_ms = due_ms.map_or(60_000, |due_ms| (due_ms - now_ms()).clamp(0, 60_000));
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(wait_ms as u64)) => {}
                 () = self.wake.notified() => {}
-                Some(ended) = flushes.join_next() => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "a flush failed");
-                    }
-                }
+                Some(_) = flushes.join_next() => {}
                 () = stop.cancelled() => return flushes.shutdown().await,
             }
         }
+    }
+
+    fn lane(&self, receiver: &str) -> Arc<Semaphore> {
+        let mut lanes = self.lanes.lock();
+        if let Some(lane) = lanes.get(receiver) {
+            return lane.clone();
+        }
+        let lane = Arc::new(Semaphore::new(FLUSHES_PER_RECEIVER));
+        lanes.insert(receiver.to_owned(), lane.clone());
+        lane
     }
 
     /// Writes the snapshot and lets the bus drop what it holds.

@@ -9,6 +9,7 @@ mod lint;
 mod logs;
 mod offline;
 mod query;
+mod replay;
 mod test;
 
 use std::process::ExitCode;
@@ -49,6 +50,9 @@ enum Tool {
     /// Work on the logs of a data directory.
     #[command(subcommand)]
     Indexer(offline::Indexer),
+    /// Work with rules and a server.
+    #[command(subcommand)]
+    Rules(replay::Rules),
     /// Print and edit expressions.
     #[command(subcommand)]
     Promql(query::Promql),
@@ -64,7 +68,7 @@ pub enum Format {
 }
 
 /// The first words that mean a tool; `tsdb` and `indexer` alone are roles.
-const WORDS: [&str; 6] = ["query", "logs", "check", "test", "promql", "help-tools"];
+const WORDS: [&str; 7] = ["query", "logs", "check", "test", "rules", "promql", "help-tools"];
 const TSDB_WORDS: [&str; 7] = ["analyze", "list", "verify", "dump", "dump-openmetrics", "create-blocks-from", "help"];
 const INDEXER_WORDS: [&str; 2] = ["verify", "help"];
 
@@ -106,6 +110,7 @@ pub fn run(args: Vec<String>) -> ExitCode {
         Tool::Test(test) => test::test(test),
         Tool::Tsdb(tsdb) => offline::tsdb(tsdb),
         Tool::Indexer(offline::Indexer::Verify { dir }) => offline::verify_logs(&dir),
+        Tool::Rules(rules) => replay::rules(rules),
         Tool::Promql(promql) => query::promql(promql),
     };
     outcome.unwrap_or_else(|error| {

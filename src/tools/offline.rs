@@ -441,7 +441,8 @@ fn import_rule(
     Ok(())
 }
 
-fn recorded(row: &serde_json::Value, rule: &rules::RuleSpec) -> SeriesSamples {
+/// A row of a range query as the series that a rule records.
+pub fn recorded(row: &serde_json::Value, rule: &rules::RuleSpec) -> SeriesSamples {
     let pairs = row["metric"].as_object().into_iter().flatten();
     let labels = Labels::from_pairs(pairs.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or(""))));
     let labels = labels.with(METRIC_NAME, &rule.name);

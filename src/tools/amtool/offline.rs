@@ -220,7 +220,7 @@ pub fn template(what: Template) -> anyhow::Result<ExitCode> {
 mod tests {
     use super::*;
 
-    const ROUTES: &str = "route:\n  receiver: def\n  routes:\n  - {matchers: [team=a], receiver: a, continue: true, routes: [{matchers: [x=1], receiver: x}]}\n  - {matchers: [team=~'a|b'], receiver: b}\n";
+    const ROUTES: &str = "route:\n  receiver: def\n  routes:\n  - {matchers: [team=a], receiver: a, continue: true, routes: [{matchers: [x=1], receiver: x}]}\n  - {matchers: ['team=~\"a|b\"'], receiver: b}\n";
 
     #[test]
     fn the_tree_is_drawn() {

@@ -160,6 +160,9 @@ async function alerts() {
   const card = page.locator('.alert', { hasText: 'ErrorLines' });
   await card.waitFor();
   await checkAccess('alerts');
+  await card.getByRole('link', { name: 'Lines' }).click();
+  await page.locator('.line', { hasText: 'the second line' }).waitFor();
+  await page.goBack();
   await card.getByRole('link', { name: 'Why' }).click();
   await page.locator('.excerpt', { hasText: 'the second line' }).waitFor();
   await page.locator('figure', { hasText: 'compared with > 0' }).waitFor();

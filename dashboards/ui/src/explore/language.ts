@@ -160,7 +160,7 @@ export function searchWords(text: string): { word: string; isPattern: boolean }[
 export const volumeQuery = (text: string, stepSeconds: number): string => `sum by (level) (count_over_time(${text} [${stepSeconds}s]))`;
 
 /** Labels by which lines and series of one thing can be found from each other. */
-const CARRIED = ['cluster', 'namespace', 'pod', 'container', 'node', 'job', 'service', 'app'];
+const CARRIED = ['cluster', 'namespace', 'pod', 'container', 'node', 'filename', 'job', 'service', 'app'];
 
 /** A selector of lines for the labels of a series, by the names that lines have. */
 export function logsFor(labels: Record<string, string>, known: string[]): string | undefined {

@@ -57,8 +57,8 @@ export interface Charts extends Record<Panel | 'lines', Drawn[]> {
 export async function loadCharts(range: Range, lineRange: Range, signal: AbortSignal): Promise<Charts> {
   const names = Object.keys(PANELS) as Panel[];
   const volume = logRange(`sum by (level) (count_over_time(${LINES} [${lineRange.step}s]))`, lineRange, signal);
-  const panels = await Promise.all(names.map((name) => panel(PANELS[name], range, signal)));
-  const lines = (await volume).series.map((one) => ({ ...one, name: one.labels.level || 'none' }));
+  const [counted, ...panels] = await Promise.all([volume, ...names.map((name) => panel(PANELS[name], range, signal))]);
+  const lines = counted.series.map((one) => ({ ...one, name: one.labels.level || 'none' }));
   return { ...(Object.fromEntries(names.map((name, i) => [name, panels[i]])) as Record<Panel, Drawn[]>), lines, range, lineRange };
 }
 

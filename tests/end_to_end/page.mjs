@@ -33,7 +33,8 @@ const shot = async (name) => {
 const legend = (title, name) => page.locator('figure', { hasText: title }).locator('.legend button', { hasText: name }).first().waitFor();
 const view = (name) => page.getByRole('navigation', { name: 'Views' }).getByRole('link', { name, exact: true }).click();
 const tab = (name) => page.getByRole('navigation', { name: 'Parts of this view' }).getByRole('link', { name }).click();
-const editor = page.getByRole('textbox', { name: 'Expression' }).first();
+// The editor itself: until it is loaded, a plain field stands in for it.
+const editor = page.locator('.cm-content[aria-label=Expression]').first();
 
 const axe = readFileSync(here.resolve('axe-core/axe.min.js'), 'utf8');
 /** No fault of accessibility that is serious, as it stands, in light and dark. */

@@ -60,6 +60,7 @@ export function openEditor(options: Options): Editor {
     parent: options.parent,
     state: EditorState.create({
       doc: options.text,
+      selection: { anchor: options.text.length },
       extensions: [
         language.of(extensionOf(options.language)),
         history(), bracketMatching(), closeBrackets(), autocompletion({ icons: false }), syntaxHighlighting(COLOURS),

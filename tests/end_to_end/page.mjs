@@ -116,6 +116,34 @@ async function metrics() {
   expected.length = 0;
 }
 
+async function mixed() {
+  const text = 'sum(count_over_time({filename=~".+web.log"} |= "line" [1h])) / max(node_load1 + 1)';
+  await page.goto(`${url}#/explore?q=${encodeURIComponent(text)}&show=table`);
+  await page.getByText('1 series').waitFor();
+  await page.getByRole('button', { name: 'Metrics', pressed: true }).waitFor();
+  assert.equal(await page.locator('.cm-lintRange-error').count(), 0);
+}
+
+/** What is asked for the routing tree, acknowledgements and what happened. */
+async function care() {
+  await view('Alerts');
+  const card = page.locator('.alert', { hasText: 'LoadKnown' });
+  await card.getByRole('button', { name: 'Acknowledge' }).click();
+  await card.getByLabel('Your name').fill('the walk');
+  await card.getByRole('button', { name: 'I have it' }).click();
+  await card.getByText('the walk has it').waitFor();
+  await checkAccess('an acknowledged alert');
+  await page.goto(`${url}#/alerts?tab=routing&labels=${encodeURIComponent('alertname="LoadKnown", severity="warning"')}`);
+  await page.getByRole('region', { name: 'Where it would go' }).getByText('everyone').waitFor();
+  await page.locator('.route.taken', { hasText: 'everyone' }).waitFor();
+  await checkAccess('the routing tree');
+  await tab('History');
+  const happened = page.getByRole('list', { name: 'History' });
+  await happened.getByText('the walk', { exact: true }).waitFor();
+  await happened.getByText('it is only a test').waitFor();
+  await checkAccess('history');
+}
+
 async function lines() {
   await page.goto(`${url}#/explore?q=${encodeURIComponent('{filename=~".+web.log"}')}`);
   await page.getByText('the second line').first().waitFor();
@@ -229,7 +257,7 @@ async function phone() {
   await shot('phone');
 }
 
-for (const step of [home, metrics, lines, alerts, status, keyboard, phone]) {
+for (const step of [home, metrics, mixed, lines, alerts, care, status, keyboard, phone]) {
   try {
     await step();
   } catch (error) {

@@ -236,7 +236,7 @@ async function keyboard() {
   await page.keyboard.press('Escape');
   await page.getByRole('dialog').waitFor({ state: 'detached' });
   await page.keyboard.press('d');
-  assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), 'dark');
+  await page.locator('html[data-theme=dark]').waitFor();
   await legend('CPU', 'user');
   await shot('dark');
   await page.keyboard.press('z');

@@ -36,7 +36,7 @@ await page.route((at) => at.pathname in pages, (route) => {
 });
 await page.goto(`${url}host`);
 const frames = page.locator('#frames');
-const code = page.getByRole('textbox', { name: 'Expression' });
+const code = page.locator('.cm-content[aria-label=Expression]');
 
 // It is healthy, and says what is wrong where it is not.
 assert.equal((await page.evaluate(() => window.datasource.testDatasource())).status, 'success');

@@ -1,8 +1,10 @@
 // What fires, in the groups in which people are told.
 
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { type Alert, type AlertGroup, acknowledge, takeBack } from '../api/alertmanager';
+import { labelNames } from '../api/loki';
 import type { Rule, RuleGroup } from '../api/prometheus';
+import { logsFor } from '../explore/language';
 import { ago, clock, labelText } from '../state/format';
 import { useKept } from '../state/load';
 import { linkTo, setParams } from '../state/route';
@@ -40,11 +42,13 @@ function AckForm({ alert, onDone }: { alert: Alert; onDone: () => void }) {
 interface CardProps {
   alert: Alert;
   rule?: Rule;
+  /** The lines of what it is about. */
+  lines?: string;
   isOpen: boolean;
   onChange: () => void;
 }
 
-function AlertCard({ alert, rule, isOpen, onChange }: CardProps) {
+function AlertCard({ alert, rule, lines, isOpen, onChange }: CardProps) {
   const [isTaking, setTaking] = useState(false);
   const { alertname, severity, ...rest } = alert.labels;
   const summary = alert.annotations.summary ?? alert.annotations.description ?? alert.annotations.message ?? '';
@@ -65,6 +69,7 @@ function AlertCard({ alert, rule, isOpen, onChange }: CardProps) {
         <time title={clock(Date.parse(alert.startsAt))}>{ago(Date.parse(alert.startsAt))}</time>
         <span class="actions">
           {rule && <a class="button" href={linkTo('alerts', { tab: 'rules', rule: rule.name })}>Why</a>}
+          {lines && <a class="button" href={linkTo('explore', { q: lines })}>Lines</a>}
           {ack ? <button type="button" onClick={() => void takeBack(alert.fingerprint).then(onChange)}>Take back</button> : <button type="button" aria-expanded={isTaking} onClick={() => setTaking(!isTaking)}>Acknowledge</button>}
           <a class="button" href={silence}>Silence</a>
         </span>
@@ -95,6 +100,8 @@ interface Props {
 }
 
 export function Firing({ groups, rules, open, words, onChange }: Props) {
+  const [known, setKnown] = useState<string[]>([]);
+  useEffect(() => void labelNames().then(setKnown, () => {}), []);
   const byName = new Map(rules.flatMap((group) => group.rules).filter(({ type }) => type === 'alerting').map((rule) => [rule.name, rule]));
   const shown = groups
     .map((group) => ({ ...group, alerts: sorted(group.alerts.filter((alert) => matches(alert, words))) }))
@@ -113,7 +120,7 @@ export function Firing({ groups, rules, open, words, onChange }: Props) {
             <span class="count">{group.alerts.length}</span>
           </header>
           <ul class="alerts">
-            {group.alerts.map((alert) => <AlertCard key={alert.fingerprint} alert={alert} rule={byName.get(alert.labels.alertname ?? '')} isOpen={open === alert.fingerprint} onChange={onChange} />)}
+            {group.alerts.map((alert) => <AlertCard key={alert.fingerprint} alert={alert} rule={byName.get(alert.labels.alertname ?? '')} lines={logsFor(alert.labels, known)} isOpen={open === alert.fingerprint} onChange={onChange} />)}
           </ul>
         </section>
       ))}

@@ -1,6 +1,7 @@
 // Alerts: what fires and who has it, the rules behind, what is silenced, where alerts go, and what happened.
 
 import { alertGroups, silences } from '../api/alertmanager';
+import { ifThere } from '../api/http';
 import { ruleGroups } from '../api/prometheus';
 import { Tabs } from '../parts/tabs';
 import { useLoad } from '../state/load';
@@ -14,7 +15,7 @@ import { Silences } from './silences';
 const REFRESH_MS = 5_000;
 
 async function load() {
-  const [groups, rules, all] = await Promise.all([alertGroups(), ruleGroups(), silences()]);
+  const [groups, rules, all] = await Promise.all([ifThere(alertGroups(), []), ifThere(ruleGroups(), []), ifThere(silences(), [])]);
   return { groups, rules, silences: all };
 }
 

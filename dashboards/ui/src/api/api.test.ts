@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { encode, errorText } from './http';
+import { ApiError, encode, errorText, ifThere } from './http';
 import { after, readLines } from './loki';
 import { readResult } from './prometheus';
 
@@ -27,6 +27,11 @@ describe('answers', () => {
     expect(lines.map(({ text }) => text)).toEqual(['first', 'second', 'third']);
     expect(lines[0]!.at).toBe(1_700_000_000_000);
     expect(after('1700000000000000009')).toBe('1700000000000000010');
+  });
+  it('do without a part that is not there, not without one that fails', async () => {
+    const failing = (status: number) => ifThere(Promise.reject(new ApiError('x', status)), 'none');
+    expect(await failing(404)).toBe('none');
+    await expect(failing(500)).rejects.toThrow('x');
   });
   it('repeats parameters that are lists and leaves out what is undefined', () => {
     expect(encode({ a: ['1', '2'], b: undefined, c: 3 }).toString()).toBe('a=1&a=2&c=3');

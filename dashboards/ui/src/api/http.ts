@@ -28,6 +28,16 @@ export function errorText(body: string, fallback: string): string {
   }
 }
 
+/** What a part answers that this process may not have: a store runs without an alert router, too. */
+export async function ifThere<T>(answer: Promise<T>, otherwise: T): Promise<T> {
+  try {
+    return await answer;
+  } catch (failure) {
+    if (failure instanceof ApiError && failure.status === 404) return otherwise;
+    throw failure;
+  }
+}
+
 export async function request(path: string, init?: RequestInit): Promise<Response> {
   const response = await fetch(path, init);
   if (response.ok) return response;

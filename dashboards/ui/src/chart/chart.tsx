@@ -13,6 +13,8 @@ import { align, stack, withGaps } from './data';
 /** Steps of an axis that counts bytes: powers of two, so that its labels are round. */
 const BINARY_STEPS = Array.from({ length: 60 }, (_, i) => 2 ** i);
 const TOOLTIP_ROWS = 12;
+/** The width of the axis of values. */
+const AXIS_PIXELS = 62;
 /** A legend of more than this many series is a list of its own that scrolls. */
 const SHORT_LEGEND = 16;
 
@@ -133,7 +135,7 @@ function settings(props: Props, drawn: Drawn[], colours: string[], css: CSSStyle
     },
     axes: [
       { ...axis, space: 76, size: 26, values: (_, ticks) => ticks.map((at) => tick(at, span)) },
-      { ...axis, size: 62, space: 34, values: (_, ticks) => ticks.map(props.format), ...(isBytes ? { incrs: BINARY_STEPS } : {}) },
+      { ...axis, size: AXIS_PIXELS, space: 34, values: (_, ticks) => ticks.map(props.format), ...(isBytes ? { incrs: BINARY_STEPS } : {}) },
     ],
     series: [{}, ...drawn.map((one, i) => lineOf(one, colours[i]!, props, paper))],
     plugins: props.threshold === undefined ? [] : [thresholdPlugin(props.threshold, css.getPropertyValue('--bad'))],
@@ -141,7 +143,8 @@ function settings(props: Props, drawn: Drawn[], colours: string[], css: CSSStyle
 }
 
 function Tooltip({ at, left, rows, more, format, width }: Pointed & { format: (value: number) => string; width: number }) {
-  const side = left > width / 2 ? { right: `${width - left + 12}px` } : { left: `${left + 74}px` };
+  const x = AXIS_PIXELS + left;
+  const side = x > width / 2 ? { right: `${width - x + 12}px` } : { left: `${x + 12}px` };
   return (
     <div class="tooltip" style={side}>
       <time>{instant(at * 1000)}</time>

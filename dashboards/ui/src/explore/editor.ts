@@ -8,7 +8,7 @@ import { Compartment, EditorState, Prec } from '@codemirror/state';
 import { EditorView, keymap, placeholder } from '@codemirror/view';
 import { PromQLExtension } from '@prometheus-io/codemirror-promql';
 import { tags } from '@lezer/highlight';
-import type { Language } from './language';
+import { type Language, isMixed } from './language';
 import { type LabelSource, logql } from './logql';
 
 export interface Editor {
@@ -42,15 +42,18 @@ const COLOURS = HighlightStyle.define([
   { tag: tags.comment, color: 'var(--muted)', fontStyle: 'italic' },
 ]);
 
-function promql(apiPrefix: string) {
+/** PromQL; its own faults are marked as one types, unless lines are counted in it: that only the server understands. */
+function promql(apiPrefix: string, hasLines: boolean) {
   return new PromQLExtension()
+    .activateLinter(!hasLines)
     .setComplete({ remote: { url: '', apiPrefix, httpMethod: 'GET', cache: { maxAge: 60_000 }, httpErrorHandler: () => {} } })
     .asExtension();
 }
 
 export function openEditor(options: Options): Editor {
   const language = new Compartment();
-  const extensionOf = (name: Language) => (name === 'promql' ? promql(options.promqlPath) : logql(options.lines));
+  let shown = { name: options.language, hasLines: isMixed(options.text) };
+  const extension = () => (shown.name === 'promql' ? promql(options.promqlPath, shown.hasLines) : logql(options.lines));
   let isOurs = false;
   const run = () => {
     options.onRun();
@@ -60,8 +63,9 @@ export function openEditor(options: Options): Editor {
     parent: options.parent,
     state: EditorState.create({
       doc: options.text,
+      selection: { anchor: options.text.length },
       extensions: [
-        language.of(extensionOf(options.language)),
+        language.of(extension()),
         history(), bracketMatching(), closeBrackets(), autocompletion({ icons: false }), syntaxHighlighting(COLOURS),
         EditorView.lineWrapping,
         placeholder('An expression: up, rate(node_cpu_seconds_total[1m]), {filename=~".+"} |= "error"'),
@@ -76,11 +80,20 @@ export function openEditor(options: Options): Editor {
         ])),
         keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap, ...completionKeymap, ...lintKeymap]),
         EditorView.updateListener.of((update) => {
-          if (update.docChanged && !isOurs) options.onChange(update.state.doc.toString());
+          if (!update.docChanged) return;
+          const text = update.state.doc.toString();
+          const hasLines = isMixed(text);
+          if (hasLines !== shown.hasLines) queueMicrotask(() => show({ ...shown, hasLines }));
+          if (!isOurs) options.onChange(text);
         }),
       ],
     }),
   });
+  const show = (next: typeof shown) => {
+    if (next.name === shown.name && next.hasLines === shown.hasLines) return;
+    shown = next;
+    view.dispatch({ effects: language.reconfigure(extension()) });
+  };
   return {
     setText(text) {
       if (text === view.state.doc.toString()) return;
@@ -88,7 +101,7 @@ export function openEditor(options: Options): Editor {
       view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: text } });
       isOurs = false;
     },
-    setLanguage: (name) => view.dispatch({ effects: language.reconfigure(extensionOf(name)) }),
+    setLanguage: (name) => show({ ...shown, name }),
     setFault(fault) {
       const length = view.state.doc.length;
       const mark: Diagnostic[] = fault && fault.from <= length ? [{ ...fault, to: Math.min(fault.to, length), severity: 'error' }] : [];

@@ -25,6 +25,10 @@ describe('language', () => {
     check('{job="x"} |= "y"', 'logql');
     check('sum by (level) (count_over_time({job="x"} | json [5m]))', 'logql');
     check('rate({job="x"}[1m])', 'logql');
+    check('rate({app="web"} |= "timeout" [5m])', 'logql');
+    check('sum by (app) (rate({app="web"} |= "a[b" [5m])) / sum by (app) (rate(http_requests_total[5m]))', 'promql');
+    check('sum(rate({app="web"} | json | took > 5 [5m])) > 3', 'logql');
+    check('up and on (app) count_over_time({app="web"} != "x" [5m])', 'promql');
   });
   it('toggles matchers', () => {
     const toggle = (text: string, name: string, value: string, isEqual: boolean, expected: string) => {

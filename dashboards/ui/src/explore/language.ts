@@ -14,9 +14,19 @@ const STRING = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`/g;
 /** The text with what strings hold blanked out, of the same length. */
 export const blanked = (text: string): string => text.replace(STRING, (found) => found[0] + '_'.repeat(found.length - 2) + found[0]);
 
-/** LogQL where a selector has no metric's name, or a pipeline follows it. */
+/** A selector of lines with its pipeline, up to the range that it is counted over. */
+const COUNTED_LINES = /\{[^}]*\}\s*(?:\||!=|!~|!>)[^[]*\[[^\]]*\]/g;
+
+/** Whether an expression counts lines beside metrics: PromQL with log range functions in it. */
+export function isMixed(text: string): boolean {
+  const code = blanked(text);
+  const rest = code.replace(COUNTED_LINES, (found) => ' '.repeat(found.length));
+  return rest !== code && !code.trim().startsWith('{') && selectorsOf(rest).length > 0;
+}
+
+/** LogQL where a selector has no metric's name, or a pipeline follows it; PromQL where there are metrics too. */
 export function languageOf(text: string): Language {
-  if (/__name__/.test(text)) return 'promql';
+  if (/__name__/.test(text) || isMixed(text)) return 'promql';
   const code = blanked(text).trim();
   if (/\|=|\|~|\|>|\}\s*!=|\}\s*!~|\}\s*\|/.test(code)) return 'logql';
   if (LOGS_ONLY.test(code) || code.startsWith('{')) return 'logql';
@@ -160,7 +170,7 @@ export function searchWords(text: string): { word: string; isPattern: boolean }[
 export const volumeQuery = (text: string, stepSeconds: number): string => `sum by (level) (count_over_time(${text} [${stepSeconds}s]))`;
 
 /** Labels by which lines and series of one thing can be found from each other. */
-const CARRIED = ['cluster', 'namespace', 'pod', 'container', 'node', 'job', 'service', 'app'];
+const CARRIED = ['cluster', 'namespace', 'pod', 'container', 'node', 'filename', 'job', 'service', 'app'];
 
 /** A selector of lines for the labels of a series, by the names that lines have. */
 export function logsFor(labels: Record<string, string>, known: string[]): string | undefined {

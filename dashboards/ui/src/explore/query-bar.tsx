@@ -31,6 +31,8 @@ function useEditor(props: Props, text: { current: string }, run: () => void, set
     let gone = false;
     void import('./editor').then(({ openEditor }) => {
       if (gone) return;
+      // Who types in the plain field already goes on typing here.
+      const hadFocus = holder.current!.contains(document.activeElement);
       editor.current = openEditor({
         parent: holder.current!,
         text: text.current,
@@ -42,7 +44,7 @@ function useEditor(props: Props, text: { current: string }, run: () => void, set
         onRun: () => latest.current.run(),
       });
       setThere(true);
-      if (props.autoFocus && document.activeElement === document.body) editor.current.focus();
+      if (hadFocus || (props.autoFocus && document.activeElement === document.body)) editor.current.focus();
     });
     return () => {
       gone = true;

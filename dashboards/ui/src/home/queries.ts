@@ -2,7 +2,7 @@
 
 import { type Alert, alerts } from '../api/alertmanager';
 import { type Status, status } from '../api/binnacle';
-import type { Range } from '../api/http';
+import { type Range, ifThere } from '../api/http';
 import { logRange } from '../api/loki';
 import { type Series, instantQuery, rangeQuery, value } from '../api/prometheus';
 import type { Drawn } from '../chart/chart';
@@ -56,9 +56,9 @@ export interface Charts extends Record<Panel | 'lines', Drawn[]> {
 
 export async function loadCharts(range: Range, lineRange: Range, signal: AbortSignal): Promise<Charts> {
   const names = Object.keys(PANELS) as Panel[];
-  const volume = logRange(`sum by (level) (count_over_time(${LINES} [${lineRange.step}s]))`, lineRange, signal);
-  const panels = await Promise.all(names.map((name) => panel(PANELS[name], range, signal)));
-  const lines = (await volume).series.map((one) => ({ ...one, name: one.labels.level || 'none' }));
+  const volume = ifThere(logRange(`sum by (level) (count_over_time(${LINES} [${lineRange.step}s]))`, lineRange, signal), { series: [], notes: [] });
+  const [counted, ...panels] = await Promise.all([volume, ...names.map((name) => panel(PANELS[name], range, signal))]);
+  const lines = counted.series.map((one) => ({ ...one, name: one.labels.level || 'none' }));
   return { ...(Object.fromEntries(names.map((name, i) => [name, panels[i]])) as Record<Panel, Drawn[]>), lines, range, lineRange };
 }
 
@@ -100,7 +100,7 @@ export async function loadGlance(): Promise<Glance> {
     value('count(node_cpu_seconds_total{mode="idle"})'),
     value('sum(node_memory_MemTotal_bytes)'),
     value('count(count by (namespace, pod) (container_memory_working_set_bytes{pod!=""}))'),
-    alerts(),
+    ifThere(alerts(), []),
     status(),
     value('count(up == 0)'),
     value('sum(increase(binnacle_agent_lines_total{stage="dropped"}[1h]))').catch(() => NaN),

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ::query::logql::{LogEntry, LogStream};
-use ::query::{LineSelect, Lines, QueryError, Row, SelectedLine, Value, Visit, format_number};
+use ::query::{
+    LineSelect, LineVisitor, Lines, QueryError, Row, SelectedLine, TalliedLines, Value, Visit, format_number,
+};
 use model::{Labels, Sample};
 use serde_json::{Map, Value as Json, json};
 
@@ -142,6 +144,41 @@ impl Lines for Counted<'_> {
         });
         self.lines.fetch_add(lines, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Texts that are not read are not counted.
+    fn tally(
+        &self,
+        request: &LineSelect<'_>,
+        with_bytes: bool,
+        visit: &mut (dyn FnMut(TalliedLines<'_>) -> Visit + Send),
+    ) -> Result<(), QueryError> {
+        self.inner.tally(request, with_bytes, &mut |tallied| {
+            self.lines.fetch_add(tallied.t_ns.len() as u64, Ordering::Relaxed);
+            visit(tallied)
+        })
+    }
+
+    fn scan(&self, request: &LineSelect<'_>, visitors: &mut [LineVisitor<'_>]) -> Result<(), QueryError> {
+        let mut counts = vec![(0, 0); visitors.len()];
+        let mut counting: Vec<LineVisitor<'_>> = visitors
+            .iter_mut()
+            .zip(&mut counts)
+            .map(|(visit, (lines, bytes))| {
+                Box::new(move |line: SelectedLine<'_>| {
+                    *lines += 1;
+                    *bytes += line.text.len() as u64;
+                    visit(line)
+                }) as LineVisitor<'_>
+            })
+            .collect();
+        let outcome = self.inner.scan(request, &mut counting);
+        drop(counting);
+        for (lines, bytes) in counts {
+            self.lines.fetch_add(lines, Ordering::Relaxed);
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         outcome
     }
 }

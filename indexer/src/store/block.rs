@@ -122,6 +122,14 @@ impl Block {
         self.text.len() >= LARGE_TEXT_BYTES || self.metadata_bytes >= FULL_METADATA_BYTES || self.len() >= LARGE_LINES
     }
 
+    /// Gives back the room for more.
+    pub fn shrink(&mut self) {
+        self.text.shrink_to_fit();
+        self.t_ns.shrink_to_fit();
+        self.text_end.shrink_to_fit();
+        self.metadata.shrink_to_fit();
+    }
+
     pub fn text(&self) -> &str {
         &self.text
     }

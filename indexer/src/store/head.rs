@@ -40,9 +40,10 @@ pub struct Head {
     next_number: u64,
 }
 
-/// The identity of a pushed line within its stream.
-pub fn line_hash(t_ns: i64, text: &str) -> u128 {
-    xxh3_128_with_seed(text.as_bytes(), t_ns as u64)
+/// The identity of a pushed line within its stream: its instant, text and structured metadata.
+pub fn line_hash(line: BlockLine<'_>) -> u128 {
+    let metadata = if line.metadata.is_empty() { 0 } else { line.metadata.hash("") };
+    xxh3_128_with_seed(line.text.as_bytes(), line.t_ns as u64 ^ metadata)
 }
 
 impl Head {
@@ -81,16 +82,20 @@ impl Head {
         });
         lines.retain(|i| {
             let line = batch.line(*i as usize);
-            if pushed && !head.seen.insert(line_hash(line.t_ns, line.text)) {
+            let metadata = &batch.metadata[line.metadata as usize];
+            let line = BlockLine { t_ns: line.t_ns, text: line.text, metadata };
+            if pushed && !head.seen.insert(line_hash(line)) {
                 return false;
             }
             if head.blocks.last().is_none_or(|last| last.block.is_full()) {
+                if let Some(full) = head.blocks.last_mut().and_then(Arc::get_mut) {
+                    full.block.shrink();
+                }
                 head.blocks.push(Arc::new(HeadBlock { number: self.next_number, block: Block::default() }));
                 self.next_number += 1;
             }
             let last = head.blocks.last_mut().unwrap_or_else(|| unreachable!("pushed above"));
-            let metadata = &batch.metadata[line.metadata as usize];
-            let bytes = Arc::make_mut(last).block.push(BlockLine { t_ns: line.t_ns, text: line.text, metadata });
+            let bytes = Arc::make_mut(last).block.push(line);
             self.bytes += bytes + LINE_BYTES + if pushed { size_of::<u128>() } else { 0 };
             true
         });

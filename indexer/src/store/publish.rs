@@ -280,7 +280,7 @@ impl Regrouped {
         lines.sort_by_key(|line| line.t_ns);
         let (mut full, mut open, mut seen) = (Vec::new(), Block::default(), HashSet::new());
         for line in lines {
-            if self.pushed && !seen.insert(line_hash(line.t_ns, line.text)) {
+            if self.pushed && !seen.insert(line_hash(line)) {
                 continue;
             }
             if open.is_large() {

@@ -13,10 +13,10 @@ use std::time::Instant;
 
 use model::{Labels, matches_all};
 use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, TalliedLines, Visit};
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use super::block::BlockLine;
 use super::error::StoreError;
-use super::head::HeadBlock;
+use super::head::{HeadBlock, line_hash};
 use super::opened::{OpenBlock, Place, Sought};
 use super::segment::Segment;
 use super::unordered;
@@ -204,7 +204,7 @@ impl Lines for Snapshot {
                     }
                 };
                 let t_ns = cursor.opened.times()[line as usize];
-                if cursor.candidate.pushed && !emitted.is_new(t_ns, cursor.labels_hash, text) {
+                if cursor.candidate.pushed && !emitted.is_new(BlockLine { t_ns, text, metadata }, cursor.labels_hash) {
                     continue;
                 }
                 let labels = &cursor.candidate.labels;
@@ -316,11 +316,11 @@ struct Emitted {
 }
 
 impl Emitted {
-    fn is_new(&mut self, t_ns: i64, labels_hash: u64, text: &str) -> bool {
-        if self.t_ns != t_ns {
-            self.t_ns = t_ns;
+    fn is_new(&mut self, line: BlockLine<'_>, labels_hash: u64) -> bool {
+        if self.t_ns != line.t_ns {
+            self.t_ns = line.t_ns;
             self.hashes.clear();
         }
-        self.hashes.insert(xxh3_128_with_seed(text.as_bytes(), labels_hash))
+        self.hashes.insert(line_hash(line) ^ u128::from(labels_hash))
     }
 }

@@ -11,6 +11,7 @@ use model::Labels;
 use parking_lot::Mutex;
 use query::{LineSelect, LineVisitor, QueryError, SelectedLine, TalliedLines, Visit};
 
+use super::block::BlockLine;
 use super::error::StoreError;
 use super::head::line_hash;
 use super::opened::{OpenBlock, Sought};
@@ -133,7 +134,10 @@ fn each_block(
         if job.len() > 1 {
             let mut lines = std::mem::take(&mut opened.lines);
             let is_new = |line: &u32| match opened.line(*line, &mut buffer) {
-                Ok((_, text)) => seen.insert(line_hash(opened.times()[*line as usize], text)),
+                Ok((metadata, text)) => {
+                    let t_ns = opened.times()[*line as usize];
+                    seen.insert(line_hash(BlockLine { t_ns, text, metadata }))
+                }
                 Err(error) => {
                     candidate.report(&error);
                     false

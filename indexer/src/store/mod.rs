@@ -3,7 +3,7 @@
 //! # Contracts
 //! - **Exactly once.** [`LogStore::apply`] takes each partition's records in offset order; one below the next offset is
 //!   ignored. Tailed lines whose bytes were covered before are cut ([`ranges`]); pushed lines collapse on stream,
-//!   instant and content: in the head, when segments are built and merged, and while reading.
+//!   instant, text and metadata: in the head, when segments are built and merged, and while reading.
 //! - **Durable.** The store has no log of its own. [`LogStore::publish`] writes the head as segments, fsyncs them, and
 //!   replaces the manifest, which names segments, next offsets and covered ranges of one moment. After `kill -9` at any
 //!   point the manifest on disk is the state, the bus replays what follows its offsets, and directories that it does not
@@ -78,10 +78,10 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
         StoreOptions {
-            publish_bytes: 64 << 20,
+            publish_bytes: 40 << 20,
             publish_after_ns: 300 * 1_000_000_000,
-            max_head_bytes: 256 << 20,
-            merge_below_bytes: 128 << 20,
+            max_head_bytes: 160 << 20,
+            merge_below_bytes: 256 << 20,
             merge_count: 4,
             merged_bytes: 512 << 20,
             retention_ns: 7 * NS_PER_DAY,

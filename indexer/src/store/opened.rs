@@ -130,6 +130,14 @@ impl OpenBlock {
         }
     }
 
+    /// Whether a line has structured metadata.
+    pub fn has_metadata(&self) -> Result<bool, StoreError> {
+        match self.body() {
+            Body::Whole(block) => Ok(block.has_metadata()),
+            Body::Stored(body) => body.block.has_metadata().map_err(|reason| body.error(reason.into())),
+        }
+    }
+
     pub fn metadata(&self, line: u32) -> Result<&Labels, StoreError> {
         match self.body() {
             Body::Whole(block) => Ok(block.line(line as usize).metadata),

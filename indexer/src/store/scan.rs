@@ -3,7 +3,7 @@
 //! A [`Snapshot`] is the store at one moment: references, no locks. Blocks are opened when the merge reaches their time,
 //! a few at once, so a query that stops early has read little. Ties keep one order: segments by their order, then the
 //! frozen head, then the head; within those by block and line. A backward query is the reverse. Copies of a pushed line
-//! (same stream, instant and text) come out once, as the first that the query meets. What needs no order is read by
+//! (same stream, instant, text and metadata) come out once, as the first that the query meets. What needs no order is read by
 //! [`super::unordered`].
 
 use std::cmp::Reverse;
@@ -24,7 +24,7 @@ use super::unordered;
 /// Text that the open blocks of one query may stand for.
 const MAX_OPEN_BYTES: u64 = 1 << 30;
 /// Blocks that are opened side by side.
-const OPENED_AT_ONCE: usize = 8;
+const OPENED_AT_ONCE: usize = 24;
 const LINES_PER_DEADLINE_CHECK: u32 = 4096;
 
 /// The blocks of one tenant at one moment.

@@ -11,8 +11,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use disk::{Disk, DiskFile, DiskReader};
 use model::Labels;
@@ -32,7 +32,7 @@ use super::error::StoreError;
 use super::grams::{Filter, FilterBuilder, hashes_of};
 use super::manifest::{FileEntry, SegmentEntry};
 use super::stored::{Encoder, StoredBlock};
-use super::words::{Asked, LONG, asked, words};
+use super::words::{Asked, Dictionary, LONG, asked, words};
 
 const STREAMS: &str = "streams";
 const BLOCKS: &str = "blocks";
@@ -286,6 +286,7 @@ pub struct Segment {
     failures: AtomicU64,
     reader: SegmentReader,
     words: Field,
+    dictionary: OnceLock<Dictionary>,
     content: Content,
 }
 
@@ -320,7 +321,8 @@ impl Segment {
             return Err(StoreError::corrupt(&dir, "a block of no stream"));
         }
         let words = schema.get_field(WORDS).or_else(|_| schema.get_field("tokens"))?;
-        Ok(Segment { entry, streams, blocks, failures: AtomicU64::new(0), reader, words, content })
+        let (failures, dictionary) = Default::default();
+        Ok(Segment { entry, streams, blocks, failures, reader, words, dictionary, content })
     }
 
     /// Blocks that could not be read, counted each time.
@@ -453,22 +455,23 @@ impl Segment {
 
     /// The blocks with a word that holds this, or with one that is not indexed.
     fn postings_of_part(&self, part: &str) -> Result<RoaringBitmap, StoreError> {
-        let index = self.reader.inverted_index(self.words)?;
-        let reading = || StoreError::io("reading words", Path::new(part));
-        let finder = memchr::memmem::Finder::new(part);
-        let mut found = self.postings(LONG)?;
-        let mut terms = index.terms().stream().map_err(reading())?;
-        while terms.advance() {
-            if finder.find(terms.key()).is_some() {
-                let postings = index.read_postings_from_terminfo(terms.value(), IndexRecordOption::Basic);
-                let mut postings = postings.map_err(reading())?;
-                while postings.doc() != TERMINATED {
-                    found.insert(postings.doc());
-                    postings.advance();
-                }
-            }
+        let words = self.dictionary()?.with(part);
+        words.map(|word| self.postings(word)).try_fold(self.postings(LONG)?, |found, of_word| Ok(found | of_word?))
+    }
+
+    /// All words, read at the first search for a part of one.
+    fn dictionary(&self) -> Result<&Dictionary, StoreError> {
+        if let Some(dictionary) = self.dictionary.get() {
+            return Ok(dictionary);
         }
-        Ok(found)
+        let index = self.reader.inverted_index(self.words)?;
+        let mut dictionary = Dictionary::default();
+        let terms = index.terms().stream();
+        let mut terms = terms.map_err(StoreError::io("reading words", Path::new(&self.entry.dir_name())))?;
+        while terms.advance() {
+            dictionary.add(std::str::from_utf8(terms.key()).unwrap_or(""));
+        }
+        Ok(self.dictionary.get_or_init(|| dictionary))
     }
 }
 

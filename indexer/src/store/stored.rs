@@ -217,6 +217,10 @@ impl StoredBlock {
         Ok(self.metadata.get_or_init(|| read))
     }
 
+    pub fn has_metadata(&self) -> Result<bool, Malformed> {
+        Ok(self.all_metadata()?.sets.len() > 1)
+    }
+
     pub fn metadata(&self, line: usize) -> Result<&Labels, Malformed> {
         let Metadata { sets, of_line } = self.all_metadata()?;
         Ok(&sets[of_line.get(line).map_or(0, |set| *set as usize)])

@@ -123,6 +123,25 @@ fn lines_are_there_at_once_in_order_and_once() {
     assert_eq!(store.snapshot("other tenant").segments.len(), 0);
 }
 
+/// Loki keeps lines that differ in nothing but their metadata; one of them was lost.
+#[test]
+fn lines_of_other_metadata_are_other_lines() {
+    let store = open(&FakeDisk::new());
+    let mut batch = LogBatch::new("t", Origin::Pushed);
+    batch.streams.push(stream("a"));
+    batch.metadata.extend(["1", "2"].map(|trace| Labels::from_pairs([("trace", trace)])));
+    [1, 2, 1, 0].into_iter().for_each(|metadata| batch.push(0, NOON_NS, "same", metadata, 0));
+    let batch = Arc::new(Batch::Logs(batch));
+    for offset in 0..3 {
+        store.apply(0, offset, &batch);
+        check(&store, "a", &["same"; 3]);
+        store.publish().expect("published");
+        check(&store, "a", &["same"; 3]);
+    }
+    assert!(store.merge().expect("merged"));
+    check(&store, "a", &["same"; 3]);
+}
+
 #[test]
 fn what_is_published_and_what_is_replayed_make_each_line_once() {
     let dir = tempfile::tempdir().expect("a directory");

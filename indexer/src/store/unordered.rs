@@ -188,6 +188,11 @@ struct Counted {
 }
 
 fn count(opened: &OpenBlock, with_bytes: bool) -> Result<Vec<Counted>, StoreError> {
+    if !opened.has_metadata()? {
+        let t_ns = opened.lines.iter().map(|line| opened.times()[*line as usize]).collect();
+        let bytes = opened.lines.iter().filter(|_| with_bytes).map(|line| opened.text_bytes(*line));
+        return Ok(vec![Counted { metadata: Labels::default(), t_ns, bytes: bytes.collect::<Result<_, _>>()? }]);
+    }
     let mut counted: Vec<Counted> = Vec::new();
     let mut places: HashMap<&Labels, usize> = HashMap::new();
     let mut last: Option<(&Labels, usize)> = None;

@@ -43,6 +43,36 @@ pub fn asked(needle: &str) -> Asked {
     longest.map_or(Asked::Nothing, |run| Asked::Part(text(run)))
 }
 
+/// Words one behind the other, so that a part is looked for in all of them at once: a few bytes for each
+/// word, some MB for a segment of random words.
+#[derive(Debug, Default)]
+pub struct Dictionary {
+    text: String,
+    ends: Vec<u32>,
+}
+
+impl Dictionary {
+    /// Adds the next word.
+    pub fn add(&mut self, word: &str) {
+        self.text.push_str(word);
+        // No word has it, so that no part is found across two.
+        self.text.push('\0');
+        self.ends.push(self.text.len() as u32);
+    }
+
+    /// The words that hold a part.
+    pub fn with<'a>(&'a self, part: &str) -> impl Iterator<Item = &'a str> {
+        let (finder, mut from) = (memchr::memmem::Finder::new(part).into_owned(), 0);
+        std::iter::from_fn(move || {
+            let at = from + finder.find(&self.text.as_bytes()[from..])?;
+            let number = self.ends.partition_point(|end| *end as usize <= at);
+            let start = if number == 0 { 0 } else { self.ends[number - 1] as usize };
+            from = self.ends[number] as usize;
+            Some(&self.text[start..from - 1])
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +92,14 @@ mod tests {
         check("", &Asked::Nothing);
         check("1234", &Asked::Nothing);
         check("größer", &Asked::Nothing);
+    }
+
+    #[test]
+    fn parts_are_found_in_their_words() {
+        let mut dictionary = Dictionary::default();
+        ["abc", "bcd", "cab", "zz"].into_iter().for_each(|word| dictionary.add(word));
+        let with = |part: &str| dictionary.with(part).collect::<Vec<_>>().join(" ");
+        assert_eq!([with("bc"), with("ab"), with("z"), with("cb")], ["abc bcd", "abc cab", "zz", ""]);
     }
 
     proptest::proptest! {

@@ -214,7 +214,7 @@ impl fmt::Debug for FileId {
 /// Where a batch of lines came from, which decides how repeats are recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Lines that a client pushed. Repeats are recognised by (stream, timestamp, content).
+    /// Lines that a client pushed. Repeats are recognised by stream, timestamp, text and metadata.
     Pushed,
     /// One contiguous byte range `start..end` of one file. Repeats are recognised by their bytes' place: what overlaps a
     /// range that a store has covered is cut, line by line. The range covers separators, blank lines and bytes that

@@ -8,6 +8,7 @@ use model::Labels;
 use super::pipeline::{Processed, Runner};
 use super::range::{Limits, Points, RangeAggregation, RangeOp};
 use super::row::Fields;
+use crate::engine::Grid;
 use crate::{LineSelect, Lines, QueryError, SelectedLine, TalliedLines, Visit};
 
 pub(super) struct Collected<'a> {
@@ -19,12 +20,17 @@ pub(super) struct Collected<'a> {
     last: Option<(Labels, usize)>,
     samples: usize,
     failure: Option<QueryError>,
+    /// Where windows begin and end, rising, where lines are only counted: those between two edges count together.
+    edges: Vec<i64>,
+    /// The edge of the line before.
+    edge: usize,
 }
 
 impl<'a> Collected<'a> {
-    pub fn new(range: &'a RangeAggregation, limits: &'a Limits) -> Collected<'a> {
+    pub fn new(range: &'a RangeAggregation, limits: &'a Limits, grid: Grid) -> Collected<'a> {
         let (places, series) = Default::default();
-        Collected { range, limits, places, series, last: None, samples: 0, failure: None }
+        let edges = if range.adds_up() { range.edges(grid) } else { Vec::new() };
+        Collected { range, limits, places, series, last: None, samples: 0, failure: None, edges, edge: 0 }
     }
 
     /// Takes lines until one fails.
@@ -57,11 +63,31 @@ impl<'a> Collected<'a> {
 
     fn take_tallied(&mut self, lines: &TalliedLines<'_>) -> Result<(), QueryError> {
         let place = self.place(&Fields::of(lines.labels, lines.metadata))?;
-        self.count(lines.t_ns.len())?;
-        let points = &mut self.series[place].1;
-        points.t_ns.extend_from_slice(lines.t_ns);
-        points.values.extend(lines.bytes.iter().map(|bytes| f64::from(*bytes)));
+        let (mut t_ns, mut bytes) = (lines.t_ns, lines.bytes);
+        while let Some(first) = t_ns.first() {
+            let edge = self.edge_of(*first);
+            // Neighbours mostly rise, and many of them fall between the same edges.
+            let is_inside =
+                |t: &&i64| edge.checked_sub(1).is_none_or(|before| **t > self.edges[before]) && **t <= self.edges[edge];
+            let count = t_ns.iter().take_while(is_inside).count();
+            let value = match lines.bytes.is_empty() {
+                true => count as f64,
+                false => bytes[..count].iter().map(|bytes| f64::from(*bytes)).sum(),
+            };
+            *self.series[place].1.sums.entry(edge).or_default() += value;
+            (t_ns, bytes) = (&t_ns[count..], bytes.get(count..).unwrap_or(&[]));
+        }
         Ok(())
+    }
+
+    /// The first edge that a time is not behind.
+    fn edge_of(&mut self, t_ns: i64) -> usize {
+        let is_same = self.edges.get(self.edge).is_some_and(|edge| t_ns <= *edge)
+            && self.edge.checked_sub(1).is_none_or(|before| t_ns > self.edges[before]);
+        if !is_same {
+            self.edge = self.edges.partition_point(|edge| *edge < t_ns).min(self.edges.len() - 1);
+        }
+        self.edge
     }
 
     /// Takes what another has collected.
@@ -73,13 +99,21 @@ impl<'a> Collected<'a> {
             let own = &mut self.series[place].1;
             own.t_ns.append(&mut points.t_ns);
             own.values.append(&mut points.values);
+            points.sums.into_iter().for_each(|(edge, sum)| *own.sums.entry(edge).or_default() += sum);
         }
         Ok(())
     }
 
-    /// The series; their points are in no order.
+    /// The series; their points are in no order. What lies between two edges is a point at the later one.
     pub fn finish(self) -> Result<Vec<(Labels, Points)>, QueryError> {
-        self.failure.map_or(Ok(self.series), Err)
+        let Collected { failure, mut series, edges, .. } = self;
+        for (_, points) in &mut series {
+            for (edge, sum) in std::mem::take(&mut points.sums) {
+                points.t_ns.push(edges[edge]);
+                points.values.push(sum);
+            }
+        }
+        failure.map_or(Ok(series), Err)
     }
 
     fn count(&mut self, lines: usize) -> Result<(), QueryError> {
@@ -117,12 +151,15 @@ impl<'a> Collected<'a> {
                 place
             }
         };
+        if self.range.adds_up() {
+            let edge = self.edge_of(line.t_ns);
+            *self.series[place].1.sums.entry(edge).or_default() += value;
+            return Ok(());
+        }
         self.count(1)?;
         let points = &mut self.series[place].1;
         points.t_ns.push(line.t_ns);
-        if !self.range.only_counts() {
-            points.values.push(value);
-        }
+        points.values.push(value);
         Ok(())
     }
 

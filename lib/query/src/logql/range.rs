@@ -3,7 +3,7 @@
 //! A line that a stage failed on stays a series of its own, whatever the grouping, and fails the query where a step sees
 //! it, unless the query asks for such lines by a filter on `__error__`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use model::{Labels, MatchOp, NS_PER_MS};
@@ -142,11 +142,13 @@ pub(super) struct Limits {
     pub deadline: Option<Instant>,
 }
 
-/// Times of lines, and their values where they are not counted.
+/// Times and values of lines.
 #[derive(Default)]
 pub(super) struct Points {
     pub t_ns: Vec<i64>,
     pub values: Vec<f64>,
+    /// Of lines that add up: their sum by the edge of windows that they come before.
+    pub sums: BTreeMap<usize, f64>,
 }
 
 impl Points {
@@ -154,9 +156,6 @@ impl Points {
     fn sort(&mut self) {
         if self.t_ns.is_sorted() {
             return;
-        }
-        if self.values.is_empty() {
-            return self.t_ns.sort_unstable();
         }
         let mut order: Vec<usize> = (0..self.t_ns.len()).collect();
         order.sort_by_key(|place| self.t_ns[*place]);
@@ -218,14 +217,14 @@ impl RangeAggregation {
             contains: &contains,
             deadline: limits.deadline,
         };
-        let mut collected = Collected::new(self, limits);
+        let mut collected = Collected::new(self, limits, grid);
         if self.needs_no_text() {
             collected.tally(source, &request)?;
         } else if self.needs_order() {
             source.select(&request, &mut collected.visitor())?;
         } else {
             let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-            let mut others: Vec<Collected<'_>> = (1..threads).map(|_| Collected::new(self, limits)).collect();
+            let mut others: Vec<Collected<'_>> = (1..threads).map(|_| Collected::new(self, limits, grid)).collect();
             let all = std::iter::once(&mut collected).chain(&mut others);
             let mut visitors: Vec<LineVisitor<'_>> =
                 all.map(|one| Box::new(one.visitor()) as LineVisitor<'_>).collect();
@@ -241,16 +240,24 @@ impl RangeAggregation {
         self.selector.pipeline.names_error() || self.after.iter().any(LabelFilter::names_error)
     }
 
-    /// Whether lines have no value but that they are there.
-    pub(super) fn only_counts(&self) -> bool {
-        let counts = matches!(self.op, RangeOp::Count | RangeOp::Absent | RangeOp::Rate);
-        counts && self.unwrap.is_none()
+    /// Whether lines of a window are but added up: each counts one, or its length.
+    pub(super) fn adds_up(&self) -> bool {
+        let adds = self.op.counts_lines() || matches!(self.op, RangeOp::Rate | RangeOp::Absent);
+        adds && self.unwrap.is_none()
+    }
+
+    /// Where the windows of a grid begin and end, rising.
+    pub(super) fn edges(&self, grid: Grid) -> Vec<i64> {
+        let ends = grid.times().map(|t_ms| t_ms * NS_PER_MS - self.offset_ns);
+        let mut edges: Vec<i64> = ends.flat_map(|end| [end - self.range_ns, end]).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        edges
     }
 
     /// Whether lines count by their times and lengths alone.
     fn needs_no_text(&self) -> bool {
-        let counts = self.op.counts_lines() || matches!(self.op, RangeOp::Rate | RangeOp::Absent);
-        counts && self.unwrap.is_none() && self.selector.pipeline.is_literal()
+        self.adds_up() && self.selector.pipeline.is_literal()
     }
 
     /// Whether it matters which of two lines of the same instant comes first.
@@ -301,14 +308,10 @@ impl RangeAggregation {
     /// The value of at least one point.
     fn value(&self, points: &Points, start: usize, end: usize, t_ns: i64) -> f64 {
         let range_s = self.range_ns as f64 / 1e9;
-        let count = (end - start) as f64;
-        // Counting keeps no values.
-        let values = points.values.get(start..end).unwrap_or_default();
+        let values = &points.values[start..end];
         match self.op {
-            RangeOp::Count => count,
-            RangeOp::Rate if self.unwrap.is_none() => count / range_s,
             RangeOp::Rate | RangeOp::BytesRate => sum(values.iter().copied()) / range_s,
-            RangeOp::Bytes | RangeOp::Sum => sum(values.iter().copied()),
+            RangeOp::Count | RangeOp::Bytes | RangeOp::Sum => sum(values.iter().copied()),
             RangeOp::RateCounter => {
                 let ms: Vec<i64> = points.t_ns[start..end].iter().map(|t| t.div_euclid(NS_PER_MS)).collect();
                 let rate = counter_rate(&ms, values, (t_ns - self.range_ns) / NS_PER_MS, t_ns / NS_PER_MS);

@@ -80,7 +80,7 @@ impl Default for StoreOptions {
         StoreOptions {
             publish_bytes: 40 << 20,
             publish_after_ns: 300 * 1_000_000_000,
-            max_head_bytes: 160 << 20,
+            max_head_bytes: 128 << 20,
             merge_below_bytes: 256 << 20,
             merge_count: 4,
             merged_bytes: 512 << 20,

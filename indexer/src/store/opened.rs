@@ -62,8 +62,13 @@ impl OpenBlock {
         };
         let mut opened = OpenBlock { content, lines: Vec::new() };
         let times = opened.times();
-        let in_range = |line: &u32| (start_ns..end_ns).contains(&times[*line as usize]);
-        let mut lines: Vec<u32> = (0..times.len() as u32).filter(in_range).collect();
+        let is_sorted = times.is_sorted();
+        let in_range = |t_ns: &i64| (start_ns..end_ns).contains(t_ns);
+        let all = 0..times.len() as u32;
+        let mut lines: Vec<u32> = match times.iter().all(in_range) {
+            true => all.collect(),
+            false => all.filter(|line| in_range(&times[*line as usize])).collect(),
+        };
         for needles in &sought.0 {
             if lines.is_empty() {
                 break;
@@ -71,7 +76,7 @@ impl OpenBlock {
             let held = opened.held(needles)?;
             lines.retain(|line| held[*line as usize]);
         }
-        if !lines.is_sorted_by_key(|line| times[*line as usize]) {
+        if !is_sorted {
             lines.sort_by_key(|line| times[*line as usize]);
         }
         opened.lines = lines;

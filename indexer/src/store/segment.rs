@@ -40,7 +40,7 @@ const GRAMS: &str = "grams";
 /// Of the first format, whose blocks are in tantivy's doc store and whose words keep their case.
 const STREAMS_V1: &str = "streams.json";
 /// What tantivy may use while it builds one segment.
-const BUILD_BYTES: usize = 64 << 20;
+const BUILD_BYTES: usize = 16 << 20;
 const STREAMS_LEVEL: i32 = 3;
 /// Blocks of less text are joined by merges.
 const COPIED_TEXT_BYTES: u64 = 128 * 1024;

@@ -10,6 +10,8 @@ use super::LokiError;
 const NS_PER_S: f64 = 1e9;
 pub const HOUR_NS: i64 = 3_600_000_000_000;
 pub const DEFAULT_LIMIT: usize = 100;
+/// Series of a volume unless a request says otherwise.
+pub const VOLUME_SERIES: usize = 100;
 /// Lines of one answer; what is beyond is fetched from the last line's time on.
 pub const MAX_LIMIT: usize = 100_000;
 

@@ -171,7 +171,7 @@ pub async fn drilldown_limits(State(api): State<Api>) -> Json<JsonValue> {
             "query_timeout": format!("{}s", api.options.query_timeout.as_secs()),
             "retention_period": seconds(api.store.options().retention_ns),
             "volume_enabled": true,
-            "volume_max_series": super::volume::DEFAULT_LIMIT,
+            "volume_max_series": super::params::VOLUME_SERIES,
         },
         "pattern_ingester_enabled": true,
         "version": "3.5.0",

@@ -10,12 +10,11 @@ use axum::extract::State;
 use model::{Label, Labels, Matcher};
 use serde_json::{Value as Json_, json};
 
-use super::params::{HOUR_NS, required, step_ms, stream_matchers, time_range};
+use super::params::{HOUR_NS, VOLUME_SERIES, required, step_ms, stream_matchers, time_range};
 use super::query::Answer;
 use super::streams::select;
 use super::{Api, LokiError, answer::success};
 
-pub const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 const MAX_STEPS: i64 = 11_000;
 
@@ -101,7 +100,7 @@ async fn counts(
 /// The largest groups first.
 fn largest(counts: Counts, params: &Params) -> Result<Vec<Group>, LokiError> {
     let limit = match params.get("limit") {
-        None => DEFAULT_LIMIT,
+        None => VOLUME_SERIES,
         Some(text) => text.parse().map_err(|_| LokiError::bad(format!("invalid limit {text:?}")))?,
     };
     let mut groups: Vec<_> = counts.into_iter().collect();

@@ -14,6 +14,7 @@
 //!   are written, so that one publication, merge or retention runs at a time.
 
 pub mod block;
+mod candidate;
 mod directory;
 mod error;
 mod grams;

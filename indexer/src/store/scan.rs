@@ -9,13 +9,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use model::{Labels, matches_all};
 use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, TalliedLines, Visit};
 
 use super::block::BlockLine;
-use super::error::StoreError;
+use super::candidate::{Candidate, check_deadline};
 use super::head::{HeadBlock, line_hash};
 use super::opened::{OpenBlock, Place, Sought};
 use super::segment::Segment;
@@ -43,35 +42,6 @@ pub struct HeadRun {
     /// Heads come after all segments: the frozen one, then the one that grows.
     pub order: u64,
     pub blocks: Vec<Arc<HeadBlock>>,
-}
-
-/// A block that may hold wanted lines.
-#[derive(Clone)]
-pub struct Candidate {
-    pub labels: Labels,
-    pub pushed: bool,
-    pub min_ns: i64,
-    pub max_ns: i64,
-    /// Where its lines stand among those of the same instant: its source, and its number there.
-    pub rank: (u64, u64),
-    pub lines: u64,
-    pub text_bytes: u64,
-    pub place: Place,
-}
-
-impl Candidate {
-    /// The block, opened; `None` where it cannot be read, which is reported.
-    pub fn open(&self, request: &LineSelect<'_>, sought: &Sought) -> Option<OpenBlock> {
-        let opened = OpenBlock::open(self.place.clone(), request.start_ns, request.end_ns, sought);
-        opened.map_err(|error| self.report(&error)).ok()
-    }
-
-    pub fn report(&self, error: &StoreError) {
-        match &self.place {
-            Place::Segment(segment, block) => segment.report(*block, error),
-            Place::Head(_) => unreachable!("what is in memory is not damaged: {error}"),
-        }
-    }
 }
 
 /// A block being read.
@@ -233,13 +203,6 @@ impl Lines for Snapshot {
 
     fn scan(&self, request: &LineSelect<'_>, visitors: &mut [LineVisitor<'_>]) -> Result<(), QueryError> {
         unordered::scan(self.candidates(request)?, request, visitors)
-    }
-}
-
-pub fn check_deadline(deadline: Option<Instant>) -> Result<(), QueryError> {
-    match deadline {
-        Some(deadline) if Instant::now() > deadline => Err(QueryError::Timeout("reading logs")),
-        _ => Ok(()),
     }
 }
 

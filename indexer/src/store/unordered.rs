@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use query::{LineSelect, LineVisitor, QueryError, SelectedLine, TalliedLines, Visit};
 
 use super::block::BlockLine;
+use super::candidate::{Candidate, check_deadline};
 use super::error::StoreError;
 use super::head::line_hash;
 use super::opened::{OpenBlock, Sought};
-use super::scan::{Candidate, check_deadline};
 
 /// Threads that a query reads with at most.
 const MAX_THREADS: usize = 8;

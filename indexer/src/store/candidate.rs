@@ -1,0 +1,45 @@
+//! Blocks that a query may need.
+
+use std::time::Instant;
+
+use model::Labels;
+use query::{LineSelect, QueryError};
+
+use super::error::StoreError;
+use super::opened::{OpenBlock, Place, Sought};
+
+/// A block that may hold wanted lines.
+#[derive(Clone)]
+pub struct Candidate {
+    pub labels: Labels,
+    pub pushed: bool,
+    pub min_ns: i64,
+    pub max_ns: i64,
+    /// Where its lines stand among those of the same instant: its source, and its number there.
+    pub rank: (u64, u64),
+    pub lines: u64,
+    pub text_bytes: u64,
+    pub place: Place,
+}
+
+impl Candidate {
+    /// The block, opened; `None` where it cannot be read, which is reported.
+    pub fn open(&self, request: &LineSelect<'_>, sought: &Sought) -> Option<OpenBlock> {
+        let opened = OpenBlock::open(self.place.clone(), request.start_ns, request.end_ns, sought);
+        opened.map_err(|error| self.report(&error)).ok()
+    }
+
+    pub fn report(&self, error: &StoreError) {
+        match &self.place {
+            Place::Segment(segment, block) => segment.report(*block, error),
+            Place::Head(_) => unreachable!("what is in memory is not damaged: {error}"),
+        }
+    }
+}
+
+pub fn check_deadline(deadline: Option<Instant>) -> Result<(), QueryError> {
+    match deadline {
+        Some(deadline) if Instant::now() > deadline => Err(QueryError::Timeout("reading logs")),
+        _ => Ok(()),
+    }
+}

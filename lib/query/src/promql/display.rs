@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use model::{METRIC_NAME, MatchOp, Matcher};
+use model::{METRIC_NAME, MatchOp};
 
 use super::ast::{
     Aggregate, At, Binary, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, ExtendedRange, Grouping, Matching,
@@ -104,12 +104,13 @@ struct Series<'a>(&'a VectorSelector);
 
 impl Display for Series<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let is_name = |matcher: &Matcher| matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal;
+        let named = self.0.matchers.iter().filter(|matcher| matcher.name == METRIC_NAME).count();
         let mut parts = Vec::new();
         let mut skip_name = false;
         if let Some(name) = &self.0.name {
             skip_name = true;
-            if is_plain_metric(name) {
+            // Before the braces it must be the only one.
+            if is_plain_metric(name) && named == 1 {
                 f.write_str(name)?;
             } else {
                 parts.push(quote(name));
@@ -117,7 +118,8 @@ impl Display for Series<'_> {
         }
         let quoted = parts.len();
         for matcher in &self.0.matchers {
-            if skip_name && is_name(matcher) {
+            let is_equal = matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal;
+            if skip_name && is_equal && self.0.name.as_ref() == Some(&matcher.value) {
                 skip_name = false;
                 continue;
             }

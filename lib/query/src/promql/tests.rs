@@ -14,6 +14,14 @@ fn check_same(text: &str) {
     check(text, text);
 }
 
+/// A second name within the braces was printed as the first, or the first before the braces, where no second may follow.
+#[test]
+fn two_names_are_printed_as_two() {
+    check(r#"{__name__="a","b"}"#, r#"{"b",__name__="a"}"#);
+    check(r#"{"b c",__name__=~"a.*"}"#, r#"{"b c",__name__=~"a.*"}"#);
+    check(r#"{"b"}"#, "b");
+}
+
 #[test]
 fn literals() {
     check("0x1F", "31");

@@ -5,14 +5,14 @@
 //!
 //! Parts: `peer`, `mutes`, `million`, `rules`; all without a word. Each prints the figures that the issue asks for.
 
+#[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/end_to_end/harness.rs"]
-#[allow(dead_code)]
 mod harness;
+#[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/end_to_end/remote_write.rs"]
-#[allow(dead_code)]
 mod remote_write;
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
 #[path = "support/servers.rs"]
-#[allow(dead_code)]
 mod servers;
 
 use std::collections::BTreeSet;

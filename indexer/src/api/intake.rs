@@ -2,9 +2,9 @@
 //! the reasons.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 
-use ::service::http::MAX_BODY_BYTES;
+use ::service::body::decompress_as;
+use axum::body::Bytes;
 use axum::http::StatusCode;
 use bus::{BusError, Topic};
 use model::{Batch, Labels, LogBatch, MAX_LINE_BYTES, NS_PER_MS, Origin, format_rfc3339_ms};
@@ -172,40 +172,15 @@ impl Intake {
 }
 
 /// A body as it was before a `Content-Encoding`.
-pub fn decode(encoding: &str, body: &[u8]) -> Result<Vec<u8>, LokiError> {
-    match encoding {
-        "" | "identity" => Ok(body.to_vec()),
-        "gzip" => inflate(flate2::read::MultiGzDecoder::new(body)),
-        "deflate" => deflate(body),
-        "snappy" => Ok(::service::http::decompress_snappy(body)?),
-        "zstd" => match zstd::stream::read::Decoder::new(body) {
-            Ok(decoder) => inflate(decoder),
-            Err(error) => Err(LokiError::bad(error.to_string())),
-        },
-        other => Err(LokiError {
-            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            message: format!("Content-Encoding {other:?} not supported"),
-        }),
-    }
-}
-
-/// With zlib's frame as the standard wants it, or bare as Go and others send it.
-fn deflate(body: &[u8]) -> Result<Vec<u8>, LokiError> {
-    let has_frame = body.len() > 1 && body[0] & 0x0F == 8 && (u16::from(body[0]) << 8 | u16::from(body[1])) % 31 == 0;
-    match has_frame {
-        true => inflate(flate2::read::ZlibDecoder::new(body)),
-        false => inflate(flate2::read::DeflateDecoder::new(body)),
-    }
-}
-
-fn inflate(reader: impl Read) -> Result<Vec<u8>, LokiError> {
-    let mut out = Vec::new();
-    match reader.take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut out) {
-        Ok(bytes) if bytes > MAX_BODY_BYTES => Err(LokiError {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            message: format!("a body of more than {MAX_BODY_BYTES} bytes"),
-        }),
-        Ok(_) => Ok(out),
-        Err(error) => Err(LokiError::bad(format!("the body cannot be decompressed: {error}"))),
-    }
+pub fn decode(encoding: &str, body: &[u8]) -> Result<Bytes, LokiError> {
+    decompress_as(encoding, Bytes::copy_from_slice(body)).map_err(|error| match error.status {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            let message = format!("Content-Encoding {encoding:?} not supported");
+            LokiError { status: error.status, message }
+        }
+        StatusCode::BAD_REQUEST if encoding != "snappy" => {
+            LokiError::bad(format!("the body cannot be decompressed: {}", error.message))
+        }
+        _ => error.into(),
+    })
 }

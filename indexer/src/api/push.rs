@@ -70,7 +70,7 @@ pub fn read_push(is_json: bool, encoding: &str, body: &[u8]) -> Result<Pushed, L
     // Loki's protobuf is snappy unless the header says something else that it is not always true of.
     let encoding = if matches!(encoding, "gzip" | "deflate" | "zstd") { encoding } else { "snappy" };
     let bytes = decode(encoding, body)?;
-    Ok(from_proto(PushRequest::decode(bytes.as_slice()).map_err(|error| bad(error.to_string()))?))
+    Ok(from_proto(PushRequest::decode(bytes).map_err(|error| bad(error.to_string()))?))
 }
 
 fn from_json(push: JsonPush) -> Pushed {

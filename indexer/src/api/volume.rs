@@ -1,4 +1,4 @@
-//! How many bytes streams or labels have, at all and over time. Counted line by line.
+//! How many bytes streams or labels have, at all and over time. Texts are not read for it.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -67,7 +67,7 @@ async fn counts(
     tenant: String,
     params: &Params,
     matchers: Vec<Matcher>,
-    step_of: impl Fn(i64) -> i64 + Send + 'static,
+    step_of: impl Fn(i64) -> i64 + Send + Sync + 'static,
 ) -> Result<Counts, LokiError> {
     let (start_ns, end_ns) = time_range(params, HOUR_NS)?;
     let aggregation = Aggregation::of(params, &matchers)?;
@@ -76,18 +76,19 @@ async fn counts(
         let mut counts = Counts::new();
         let mut known: Option<(Labels, Vec<Labels>)> = None;
         let request = select(&tenant, &matchers, start_ns, end_ns, deadline);
-        store.snapshot(&tenant).select(&request, &mut |line| {
-            if known.as_ref().is_none_or(|(labels, _)| labels != line.labels) {
-                known = Some((line.labels.clone(), aggregation.groups(line.labels)));
+        store.snapshot(&tenant).tally(&request, true, &mut |lines| {
+            if known.as_ref().is_none_or(|(labels, _)| labels != lines.labels) {
+                known = Some((lines.labels.clone(), aggregation.groups(lines.labels)));
             }
-            let metadata: usize = line.metadata.iter().map(|label| label.name.len() + label.value.len()).sum();
-            let bytes = (line.text.len() + metadata) as u64;
+            let metadata: usize = lines.metadata.iter().map(|label| label.name.len() + label.value.len()).sum();
             for group in known.iter().flat_map(|(_, groups)| groups) {
                 if !counts.contains_key(group) {
                     counts.insert(group.clone(), BTreeMap::new());
                 }
                 if let Some(steps) = counts.get_mut(group) {
-                    *steps.entry(step_of(line.t_ns)).or_default() += bytes;
+                    for (t_ns, bytes) in lines.t_ns.iter().zip(lines.bytes) {
+                        *steps.entry(step_of(*t_ns)).or_default() += u64::from(*bytes) + metadata as u64;
+                    }
                 }
             }
             ControlFlow::Continue(())

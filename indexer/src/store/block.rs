@@ -286,10 +286,11 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn block(lines: &[(i64, &str, &str)]) -> Block {
+    /// A block of lines with times, texts and levels.
+    pub fn block(lines: &[(i64, &str, &str)]) -> Block {
         let mut block = Block::default();
         for (t_ns, text, level) in lines {
             block.push(BlockLine { t_ns: *t_ns, text, metadata: &Labels::from_pairs([("level", *level)]) });

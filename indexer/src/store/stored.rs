@@ -307,15 +307,8 @@ impl StoredBlock {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::block::tests::block;
     use super::*;
-
-    fn block(lines: &[(i64, &str, &str)]) -> Block {
-        let mut block = Block::default();
-        for (t_ns, text, level) in lines {
-            block.push(BlockLine { t_ns: *t_ns, text, metadata: &Labels::from_pairs([("level", *level)]) });
-        }
-        block
-    }
 
     fn encoded(block: &Block) -> (Vec<u8>, usize) {
         Encoder::new().and_then(|mut encoder| encoder.encode(block, |_| {})).expect("memory to memory")

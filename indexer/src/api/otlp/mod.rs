@@ -71,7 +71,7 @@ pub fn read(is_json: bool, encoding: &str, body: &[u8]) -> Result<Request, LokiE
     let body = decode(encoding, body)?;
     let request = match is_json {
         true => proto::from_json(&body),
-        false => Request::decode(body.as_slice()).map_err(|error| error.to_string()),
+        false => Request::decode(body).map_err(|error| error.to_string()),
     };
     request.map_err(|error| LokiError::bad(format!("not an export request: {error}")))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::block::{Block, BlockLine};
 use super::head::{Head, line_hash};
 use super::manifest::{Manifest, SegmentEntry};
-use super::segment::{BlockInfo, Segment, SegmentBuilder, StreamKey};
+use super::segment::{Segment, SegmentBuilder, StreamKey};
 use super::{Frozen, LogStore, NS_PER_DAY, StoreError, remove_unknown};
 
 /// Room that a merge leaves on the disk, beyond what it may write.
@@ -112,11 +112,10 @@ impl LogStore {
     fn merge_group(&self, manifest: &mut Manifest, group: &[Arc<Segment>]) -> Result<(), StoreError> {
         let (tenant, day) = (group[0].entry.tenant.clone(), group[0].entry.day);
         let order = group.iter().map(|segment| segment.entry.order).min().unwrap_or(0);
-        let keys: BTreeSet<&StreamKey> = group.iter().flat_map(|segment| &segment.streams).collect();
         let id = manifest.take_segment_id();
         let mut builder = SegmentBuilder::new(self.disk.as_ref(), &self.dir, id, order, &tenant, day)?;
-        for key in keys {
-            merge_stream(&mut builder, group, key)?;
+        for (key, blocks) in by_stream(group) {
+            merge_stream(&mut builder, key, blocks)?;
         }
         let entry = builder.finish()?;
         let mut next = manifest.clone();
@@ -180,15 +179,28 @@ impl LogStore {
     }
 }
 
+/// A block with its first and last instant: the segment, and the number there.
+type StreamBlock<'a> = (i64, i64, &'a Segment, u32);
+
+/// The blocks of segments by stream, in one pass: there may be a million streams.
+fn by_stream(group: &[Arc<Segment>]) -> BTreeMap<&StreamKey, Vec<StreamBlock<'_>>> {
+    let mut streams: BTreeMap<&StreamKey, Vec<StreamBlock<'_>>> = BTreeMap::new();
+    for segment in group {
+        for (number, info) in (0u32..).zip(&segment.blocks) {
+            let blocks = streams.entry(&segment.streams[info.stream as usize]).or_default();
+            blocks.push((info.min_ns, info.max_ns, segment, number));
+        }
+    }
+    streams
+}
+
 /// Adds a stream's lines of all segments. Large blocks that share their time with no other are taken as they are; the
 /// lines of those between them are put together.
-fn merge_stream(builder: &mut SegmentBuilder<'_>, group: &[Arc<Segment>], key: &StreamKey) -> Result<(), StoreError> {
-    let of_segment = |segment: &Arc<Segment>| {
-        let is_key = |info: &BlockInfo| segment.streams[info.stream as usize] == *key;
-        let blocks = (0u32..).zip(&segment.blocks).filter(|(_, info)| is_key(info));
-        blocks.map(|(number, info)| (info.min_ns, info.max_ns, segment.clone(), number)).collect::<Vec<_>>()
-    };
-    let mut blocks: Vec<_> = group.iter().flat_map(of_segment).collect();
+fn merge_stream(
+    builder: &mut SegmentBuilder<'_>,
+    key: &StreamKey,
+    mut blocks: Vec<StreamBlock<'_>>,
+) -> Result<(), StoreError> {
     blocks.sort_by_key(|(min_ns, max_ns, segment, number)| (*min_ns, *max_ns, segment.entry.order, *number));
     let stream = builder.add_stream(key.clone());
     let (mut between, mut before_ns) = (Vec::new(), None);
@@ -201,7 +213,7 @@ fn merge_stream(builder: &mut SegmentBuilder<'_>, group: &[Arc<Segment>], key: &
             let copied = builder.copy_block(stream, segment, *number);
             copied.inspect_err(|error| segment.report(*number, error))?;
         } else {
-            between.push((segment, *number));
+            between.push((*segment, *number));
         }
     }
     put_together(builder, stream, key, between)
@@ -212,7 +224,7 @@ fn put_together(
     builder: &mut SegmentBuilder<'_>,
     stream: u64,
     key: &StreamKey,
-    mut blocks: Vec<(&Arc<Segment>, u32)>,
+    mut blocks: Vec<(&Segment, u32)>,
 ) -> Result<(), StoreError> {
     blocks.sort_by_key(|(segment, number)| (segment.entry.order, *number));
     let mut lines = Regrouped::new(key.pushed);

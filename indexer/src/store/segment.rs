@@ -102,6 +102,7 @@ pub struct SegmentBuilder<'d> {
     filter: FilterBuilder,
     ram: RamDirectory,
     index: SingleSegmentIndexWriter,
+    fields: ([Field; 8], Field),
 }
 
 impl<'d> SegmentBuilder<'d> {
@@ -127,7 +128,8 @@ impl<'d> SegmentBuilder<'d> {
             ..IndexSettings::default()
         };
         let ram = RamDirectory::create();
-        let index = Index::builder().schema(schema().0).settings(settings);
+        let (schema, numbers, words) = schema();
+        let index = Index::builder().schema(schema).settings(settings);
         let index = index.single_segment_index_writer::<TantivyDocument>(ram.clone(), BUILD_BYTES)?;
         Ok(SegmentBuilder {
             disk,
@@ -141,6 +143,7 @@ impl<'d> SegmentBuilder<'d> {
             filter: FilterBuilder::default(),
             ram,
             index,
+            fields: (numbers, words),
         })
     }
 
@@ -189,7 +192,7 @@ impl<'d> SegmentBuilder<'d> {
             bytes.len() as u64,
             head_bytes as u64,
         ];
-        let (_, fields, words) = schema();
+        let (fields, words) = self.fields;
         let mut document = TantivyDocument::new();
         for ((field, name), number) in fields.into_iter().zip(NUMBERS).zip(numbers) {
             match name {

@@ -51,16 +51,26 @@ fn serve(args: Vec<String>) -> anyhow::Result<()> {
     };
     logging::init(&cli.log_level, format).map_err(anyhow::Error::msg)?;
     let settings = Settings::new(cli, args)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(settings))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(run(settings));
+    // After an interrupted start something may still block: what it does is as good as undone, as after `kill -9`.
+    runtime.shutdown_background();
+    outcome
 }
 
+/// Signals are listened to before anything is said or written: whoever reads `Listening on …` may send one at once.
 async fn run(settings: Settings) -> anyhow::Result<()> {
-    let mut process = Process::start(settings).await?;
     let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut process = tokio::select! {
+        process = Process::start(settings) => process?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     let failure = loop {
         tokio::select! {
             _ = terminate.recv() => break None,
-            _ = tokio::signal::ctrl_c() => break None,
+            _ = interrupt.recv() => break None,
             _ = hangup.recv() => drop(process.shared.reload().await),
             failure = process.failed() => break Some(failure),
         }

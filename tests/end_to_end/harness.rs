@@ -75,7 +75,16 @@ impl Binnacle {
         let line = running.wait_for_line("address=");
         let (_, address) = line.rsplit_once("address=").expect("just matched");
         running.address = address.trim().to_owned();
+        assert!(running.catches_sigterm(), "whoever stops a process that says it listens must not kill it instead");
         running
+    }
+
+    /// Whether SIGTERM has a handler: its bit in `SigCgt` of `/proc/PID/status`.
+    fn catches_sigterm(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process has a status");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("Linux says what is caught");
+        let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
+        caught & 1 << (rustix::process::Signal::TERM.as_raw() - 1) != 0
     }
 
     fn collect_output(&mut self) {

@@ -1,5 +1,6 @@
 //! The one port: every part's API, the page, and what belongs to the process as a whole.
 
+mod openapi;
 mod rules;
 mod runtime;
 mod targets;
@@ -37,6 +38,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .merge(rules::router())
         .merge(targets::router())
         .merge(runtime::router())
+        .merge(openapi::router())
         .with_state(shared.clone());
     let parts = [
         shared.tsdb.clone().map(|tsdb| tsdb.router()),

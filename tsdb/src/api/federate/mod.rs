@@ -1,10 +1,13 @@
-//! `/federate`: the newest sample of every series that a selector matches, in the text format that Prometheus scrapes.
+//! `/federate`: the newest sample of every series that a selector matches, in a format that Prometheus scrapes: text, or
+//! protobuf where that is preferred.
+
+mod message;
 
 use std::fmt::Write;
 
 use ::query::{Samples, Series, SeriesSelect, Wants, format_number};
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use model::{Histogram, Labels, METRIC_NAME, is_metric_name, is_stale, now_ms};
 use service::http::{ApiError, Params, StrongRead, Tenant};
@@ -26,6 +29,7 @@ pub async fn federate(
     State(app): State<App>,
     Tenant(tenant): Tenant,
     strong: StrongRead,
+    headers: HeaderMap,
     params: Params,
 ) -> Result<Response, ApiError> {
     let selectors = params.get_all("match[]").map(selector).collect::<Result<Vec<_>, _>>()?;
@@ -47,8 +51,12 @@ pub async fn federate(
         }
         Ok(newest)
     });
-    let text = exposition(found.await.map_err(query_error)?, &app.options.external_labels);
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+    let newest = in_order(found.await.map_err(query_error)?);
+    let external = &app.options.external_labels;
+    Ok(match message::is_wanted(&headers) {
+        true => ([(header::CONTENT_TYPE, message::CONTENT_TYPE)], message::encode(&newest, external)).into_response(),
+        false => ([(header::CONTENT_TYPE, CONTENT_TYPE)], exposition(&newest, external)).into_response(),
+    })
 }
 
 fn last(labels: &Labels, samples: &Samples) -> Option<Newest> {
@@ -59,11 +67,16 @@ fn last(labels: &Labels, samples: &Samples) -> Option<Newest> {
     (!is_stale(value)).then(|| Newest { labels: labels.clone(), t_ms, value, histogram })
 }
 
-/// Sorted by name, each name with its type once. Of native histograms only those with custom buckets have a text form:
-/// they are written as classic ones.
-fn exposition(mut newest: Vec<Newest>, external: &Labels) -> String {
+/// By name, each series once.
+fn in_order(mut newest: Vec<Newest>) -> Vec<Newest> {
     newest.sort_by(|a, b| a.labels.get(METRIC_NAME).cmp(&b.labels.get(METRIC_NAME)).then(a.labels.cmp(&b.labels)));
     newest.dedup_by(|a, b| a.labels == b.labels);
+    newest
+}
+
+/// Each name with its type once. Of native histograms only those with custom buckets have a text form: they are written as
+/// classic ones.
+fn exposition(newest: &[Newest], external: &Labels) -> String {
     let mut out = String::new();
     let mut described = (String::new(), false);
     for one in newest {
@@ -101,19 +114,26 @@ fn with_external(labels: &Labels, external: &Labels) -> Vec<(String, String)> {
 }
 
 fn classic(out: &mut String, name: &str, labels: &[(String, String)], histogram: &Histogram, t_ms: i64) {
-    let mut below = 0.0;
-    let mut filled = histogram.positive.indexed().peekable();
-    for (place, bound) in (0i32..).zip(&histogram.custom_bounds) {
-        while let Some((_, count)) = filled.next_if(|(index, _)| *index <= place) {
-            below += count;
-        }
-        let le = [("le".to_owned(), format_number(*bound))];
-        line(out, &format!("{name}_bucket"), labels, &le, below, t_ms);
+    for (bound, count) in below(histogram) {
+        let le = [("le".to_owned(), format_number(bound))];
+        line(out, &format!("{name}_bucket"), labels, &le, count, t_ms);
     }
     let all = [("le".to_owned(), "+Inf".to_owned())];
     line(out, &format!("{name}_bucket"), labels, &all, histogram.count, t_ms);
     line(out, &format!("{name}_sum"), labels, &[], histogram.sum, t_ms);
     line(out, &format!("{name}_count"), labels, &[], histogram.count, t_ms);
+}
+
+/// The bounds of custom buckets, and how much lies at or below each.
+fn below(histogram: &Histogram) -> impl Iterator<Item = (f64, f64)> {
+    let mut below = 0.0;
+    let mut filled = histogram.positive.indexed().peekable();
+    (0i32..).zip(&histogram.custom_bounds).map(move |(place, bound)| {
+        while let Some((_, count)) = filled.next_if(|(index, _)| *index <= place) {
+            below += count;
+        }
+        (*bound, below)
+    })
 }
 
 fn line(out: &mut String, name: &str, labels: &[(String, String)], more: &[(String, String)], value: f64, t_ms: i64) {
@@ -170,6 +190,6 @@ mod tests {
                     h_bucket{dc=\"x\",instance=\"\",le=\"1\"} 2 1000\nh_bucket{dc=\"x\",instance=\"\",le=\"+Inf\"} 3 1000\n\
                     h_sum{dc=\"x\",instance=\"\"} 1.5 1000\nh_count{dc=\"x\",instance=\"\"} 3 1000\n\
                     # TYPE up untyped\nup{job=\"a\\\"b\",dc=\"x\",instance=\"\"} 1 1000\n";
-        assert_eq!(exposition(all, &Labels::from_pairs([("dc", "x")])), text);
+        assert_eq!(exposition(&in_order(all), &Labels::from_pairs([("dc", "x")])), text);
     }
 }

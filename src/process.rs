@@ -354,6 +354,7 @@ fn agent_options(settings: &Settings, address: &str) -> anyhow::Result<AgentOpti
         node: settings.node.clone(),
         tenant: DEFAULT_TENANT.to_owned(),
         logs: settings.log_sources(),
+        logs_max_age_ms: settings.logs_max_age_ms(),
         own_dirs: vec![real_path(&own)],
         procfs: cli.procfs.clone(),
         sysfs: cli.sysfs.clone(),

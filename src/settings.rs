@@ -91,6 +91,12 @@ impl Settings {
         agent::default_sources()
     }
 
+    /// Lines that the agent does not ship, since no store of this process would keep them.
+    pub fn logs_max_age_ms(&self) -> Option<i64> {
+        let own_store = self.parts.indexer.then_some(self.logs_retention_ms);
+        self.config.logs.max_age.map(|age| age.0).or(own_store)
+    }
+
     /// Where people reach this process: the flag, else the address it listens on.
     pub fn external_url(&self) -> String {
         self.cli.external_url.clone().unwrap_or_else(|| format!("http://{}", self.cli.listen_address))

@@ -49,6 +49,8 @@ pub struct AgentOptions {
     pub node: String,
     pub tenant: String,
     pub logs: Vec<LogSource>,
+    /// Lines older than this are dropped.
+    pub logs_max_age_ms: Option<i64>,
     /// Never tailed: our own data.
     pub own_dirs: Vec<PathBuf>,
     pub procfs: PathBuf,
@@ -125,6 +127,7 @@ impl Agent {
             tenant: options.tenant.clone(),
             sources: options.logs.clone(),
             own_dirs: options.own_dirs.clone(),
+            max_age_ms: options.logs_max_age_ms,
         };
         let logs = options
             .logs_enabled

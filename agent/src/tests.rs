@@ -86,6 +86,7 @@ fn agent(dir: &Path, producer: Arc<dyn Producer>, disk: Arc<dyn Disk>, logs_enab
         state_dir: dir.join("state"),
         node: "n".into(),
         tenant: "t".into(),
+        logs_max_age_ms: None,
         logs: vec![LogSource { paths, ..LogSource::default() }],
         own_dirs: Vec::new(),
         procfs: dir.join("proc"),

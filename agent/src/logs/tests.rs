@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Logs, LogsError, LogsOptions};
 
+mod events;
+
 /// A line as a store shows it.
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
@@ -86,13 +88,18 @@ struct Bench {
     dir: TempDir,
     producer: FakeProducer,
     running: Option<(Runtime, CancellationToken, Tailing)>,
+    /// But for its paths.
+    source: LogSource,
+    max_age_ms: Option<i64>,
+    metrics: Metrics,
 }
 
 impl Bench {
     fn new() -> Bench {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join("logs")).expect("created");
-        Bench { dir, producer: FakeProducer::default(), running: None }
+        let (source, metrics) = (LogSource::default(), Metrics::default());
+        Bench { dir, producer: FakeProducer::default(), running: None, source, max_age_ms: None, metrics }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -100,14 +107,17 @@ impl Bench {
     }
 
     fn start(&mut self) {
+        let paths = vec![self.path("*.log").display().to_string()];
+        self.metrics = Metrics::default();
         let options = LogsOptions {
             state_dir: self.dir.path().join("state"),
             node: "n".into(),
             tenant: "t".into(),
-            sources: vec![LogSource { paths: vec![self.path("*.log").display().to_string()], ..LogSource::default() }],
+            sources: vec![LogSource { paths, ..self.source.clone() }],
             own_dirs: vec![],
+            max_age_ms: self.max_age_ms,
         };
-        let logs = Logs::new(options, Arc::new(self.producer.clone()), Arc::new(RealDisk), &Metrics::default());
+        let logs = Logs::new(options, Arc::new(self.producer.clone()), Arc::new(RealDisk), &self.metrics);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let stop = CancellationToken::new();
@@ -129,6 +139,13 @@ impl Bench {
         if let Some(bytes) = checkpoint {
             fs::write(path, bytes).expect("written");
         }
+    }
+
+    /// A counter of the agent's, without its prefix.
+    fn metric(&self, name: &str) -> u64 {
+        let text = self.metrics.encode();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("binnacle_agent_{name} ")));
+        line.and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
     fn checkpoint(&self) -> Option<Vec<u8>> {

@@ -11,6 +11,7 @@ pub mod logs;
 mod metrics;
 mod push;
 pub mod scrape;
+pub mod sinks;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -177,6 +177,8 @@ pub struct Chain {
     pub files: Vec<Tracked>,
     /// A record is on its way; nothing is read until it is acknowledged.
     pub in_flight: bool,
+    /// Not read before, unless it was named meanwhile.
+    pub unnamed_until: Option<Instant>,
     first_sight: bool,
     /// Siblings that were written after this were rotated under our eyes, first sight or not.
     watching_since: SystemTime,
@@ -206,6 +208,7 @@ impl Chain {
             last_t_ns: 0,
             files: Vec::new(),
             in_flight: false,
+            unnamed_until: None,
             first_sight: true,
             watching_since: SystemTime::now(),
             last_scan: None,

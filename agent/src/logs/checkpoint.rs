@@ -132,11 +132,13 @@ impl CheckpointFile {
     }
 }
 
-fn encode(paths: Vec<PathEntry>) -> Vec<u8> {
+/// As it is written.
+pub fn encode(paths: Vec<PathEntry>) -> Vec<u8> {
     serde_json::to_vec(&Checkpoint { version: VERSION, paths }).expect("paths in a checkpoint are UTF-8")
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<PathEntry>, String> {
+/// As it is read, or what is wrong with it.
+pub fn decode(bytes: &[u8]) -> Result<Vec<PathEntry>, String> {
     let checkpoint: Checkpoint = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if checkpoint.version != VERSION {
         return Err(format!("version {} is not known", checkpoint.version));

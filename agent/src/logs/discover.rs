@@ -123,7 +123,7 @@ pub struct Source {
 
 impl Source {
     pub fn new(source: &LogSource) -> Result<Source, SourceError> {
-        let files = source.paths.iter().filter(|path| *path != super::JOURNAL);
+        let files = source.paths.iter().filter(|path| ![super::JOURNAL, crate::intake::STDIN].contains(&path.as_str()));
         Ok(Source {
             paths: files.map(|path| Glob::new(path)).collect::<Result<_, _>>()?,
             exclude: source.exclude.iter().map(|path| Glob::new(path)).collect::<Result<_, _>>()?,

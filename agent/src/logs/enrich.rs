@@ -36,6 +36,11 @@ pub fn naming(name: &Path, node: &str, default_tenant: &str, source: &Source, fo
     if let Some(place) = kubernetes(name) {
         base.set("namespace", place.namespace).set("pod", place.pod).set("container", place.container);
     }
+    named(base, default_tenant, source, found)
+}
+
+/// Adds what is known to a set, relabels it, and finds the tenant.
+pub fn named(mut base: LabelsBuilder, default_tenant: &str, source: &Source, found: &Labels) -> Option<Naming> {
     for label in found {
         base.set(label.name.clone(), label.value.clone());
     }

@@ -15,10 +15,13 @@ pub enum Reason {
     TooOld,
     /// The bus, or a sink, will never take it.
     Refused,
+    /// It came faster than it could be shipped, from a sender that cannot be held back.
+    Overflow,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 5] = [Reason::Filter, Reason::Sample, Reason::RateLimit, Reason::TooOld, Reason::Refused];
+    pub const ALL: [Reason; 6] =
+        [Reason::Filter, Reason::Sample, Reason::RateLimit, Reason::TooOld, Reason::Refused, Reason::Overflow];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -27,6 +30,7 @@ impl Reason {
             Reason::RateLimit => "rate_limit",
             Reason::TooOld => "too_old",
             Reason::Refused => "refused",
+            Reason::Overflow => "overflow",
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod checkpoint;
 pub mod compose;
 pub mod discover;
+pub mod dry_run;
 pub mod encoding;
 pub mod enrich;
 pub mod event;
@@ -17,6 +18,7 @@ pub mod identity;
 pub mod lines;
 pub mod multiline;
 pub mod parse;
+pub mod pods;
 pub mod reader;
 pub mod rotation;
 pub mod ship;
@@ -48,6 +50,7 @@ use discover::{Discovery, Source, SourceError};
 use event::Event;
 use filter::Reason;
 use identity::FileKey;
+use pods::Pods;
 use ship::Shipper;
 use tail::{State, Tailer};
 use watch::Watch;
@@ -98,6 +101,19 @@ impl LogCounters {
         self.dropped.get_or_create(&[("reason", reason.name())]).inc_by(count);
     }
 
+    /// Of lines dropped so far.
+    #[cfg(test)]
+    pub fn dropped_of(&self, reason: Reason) -> u64 {
+        self.dropped.get_or_create(&[("reason", reason.name())]).get()
+    }
+
+    /// Counters that are exposed.
+    pub fn registered(metrics: &Metrics) -> LogCounters {
+        let counters = LogCounters::default();
+        counters.register(metrics);
+        counters
+    }
+
     fn register(&self, metrics: &Metrics) {
         for reason in Reason::ALL {
             self.dropped(reason, 0);
@@ -140,7 +156,7 @@ pub enum LogsError {
 }
 
 /// What log collection is told.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LogsOptions {
     pub state_dir: PathBuf,
     pub node: String,
@@ -149,6 +165,7 @@ pub struct LogsOptions {
     pub own_dirs: Vec<PathBuf>,
     /// Lines older than this are dropped.
     pub max_age_ms: Option<i64>,
+    pub pods: Option<Pods>,
 }
 
 /// Log collection, not running yet.
@@ -168,13 +185,11 @@ impl Logs {
         options: LogsOptions,
         producer: Arc<dyn Producer>,
         disk: Arc<dyn Disk>,
-        metrics: &Metrics,
+        counters: LogCounters,
     ) -> Result<Logs, LogsError> {
         let sources = options.sources.iter().map(Source::new).collect::<Result<_, _>>()?;
         let checkpoint = CheckpointFile::new(disk, &options.state_dir)?;
         let restored = checkpoint.load()?;
-        let counters = LogCounters::default();
-        counters.register(metrics);
         Ok(Logs {
             options,
             sources,
@@ -214,8 +229,14 @@ impl Logs {
             status: self.status,
             started: self.started,
             max_age_ns: self.options.max_age_ms.map(|age_ms| age_ms.saturating_mul(model::NS_PER_MS)),
+            pods: self.options.pods,
             state: State::default(),
         };
+        if let Some(pods) = &tailer.pods {
+            let events = sender.clone();
+            // Nobody listens only when the agent has stopped.
+            pods.on_change(move || drop(events.send(Event::Named)));
+        }
         let (done, finished) = oneshot::channel();
         let restored = self.restored;
         let thread = std::thread::Builder::new().name("log-tailer".to_owned()).spawn(move || {

@@ -11,7 +11,7 @@
 //!   [`BEHIND_TURN`]th turn at least.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -25,6 +25,7 @@ use super::discover::{Discovery, Found};
 use super::event::{ChainId, Event, Outcome};
 use super::filter::{Bucket, Reason};
 use super::identity::FileKey;
+use super::pods::Pods;
 use super::reader::{Moved, Prepared, Read, Times, read};
 use super::rotation::rotated_from;
 use super::ship::Shipper;
@@ -43,6 +44,8 @@ const MIN_WALK_INTERVAL: Duration = Duration::from_millis(200);
 const LINGER: Duration = Duration::from_millis(25);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const BEHIND_TURN: u64 = 4;
+/// How long a pod's file waits for what the kubelet tells of it.
+const NAMING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A record on its way.
 struct InFlight {
@@ -65,6 +68,8 @@ pub struct Tailer {
     pub started: SystemTime,
     /// Lines older than this are dropped.
     pub max_age_ns: Option<i64>,
+    /// What the kubelet tells, where it is asked.
+    pub pods: Option<Pods>,
     pub state: State,
 }
 
@@ -176,6 +181,7 @@ impl Tailer {
                         timers.changes.get_or_insert(Instant::now() + LINGER);
                     }
                 }
+                Event::Named => self.rename(),
                 Event::Changed => drop(timers.changes.get_or_insert(Instant::now() + LINGER)),
             }
             heard = self.events.try_recv().ok();
@@ -251,9 +257,12 @@ impl Tailer {
     /// Begins to follow a path; `None` where relabelling drops it.
     fn add(&mut self, found: &Found) -> Option<ChainId> {
         let source = &self.discovery.sources[found.source];
-        let naming = enrich::naming(&found.name, &self.node, &self.tenant, source, &Labels::default())?;
+        let pod = self.pod_labels(&found.name);
+        let known = pod.as_ref().map_or_else(Labels::default, |pod| pod.clone().unwrap_or_default());
+        let naming = enrich::naming(&found.name, &self.node, &self.tenant, source, &known)?;
         let key = source.rate_limit.as_ref().map(|limit| enrich::limit_key(limit.by, &naming.streams[0], &found.path));
         let mut chain = Chain::new(found.path.clone(), found.name.clone(), naming, source);
+        chain.unnamed_until = (pod == Some(None)).then(|| Instant::now() + NAMING_PATIENCE);
         if let (Some(limit), Some(key)) = (&source.rate_limit, key) {
             let known = self.state.buckets.get(&(found.source, key.clone())).and_then(Weak::upgrade);
             let bucket = known.unwrap_or_else(|| Arc::new(Mutex::new(Bucket::new(limit, model::now_ns()))));
@@ -269,6 +278,38 @@ impl Tailer {
         self.state.chains.insert(id, chain);
         self.state.by_path.insert(found.path.clone(), id);
         Some(id)
+    }
+
+    /// What the kubelet tells of a file's pod: nothing where it is no pod's or nobody is asked, `Some(None)` not yet.
+    fn pod_labels(&self, name: &Path) -> Option<Option<Labels>> {
+        let (pods, place) = (self.pods.as_ref()?, enrich::kubernetes(name)?);
+        Some(pods.labels(&place))
+    }
+
+    /// Gives files the names that are known by now.
+    fn rename(&mut self) {
+        let mut dropped = Vec::new();
+        for (id, chain) in &mut self.state.chains {
+            let Some(place) = enrich::kubernetes(&chain.name) else { continue };
+            let Some(known) = self.pods.as_ref().and_then(|pods| pods.labels(&place)) else { continue };
+            let Some(source) = self.discovery.sources.iter().find(|source| source.matches(&chain.name)) else {
+                continue;
+            };
+            match enrich::naming(&chain.name, &self.node, &self.tenant, source, &known) {
+                Some(naming) => (chain.tenant, chain.streams) = (naming.tenant, naming.streams),
+                None if !chain.in_flight => dropped.push(*id),
+                None => continue,
+            }
+            chain.unnamed_until = None;
+        }
+        for id in dropped {
+            if let Some(chain) = self.state.chains.remove(&id) {
+                self.state.by_path.remove(&chain.path);
+                self.state.dormant.push(chain.checkpoint());
+            }
+        }
+        let all: Vec<ChainId> = self.state.chains.keys().copied().collect();
+        all.into_iter().for_each(|id| self.make_ready(id));
     }
 
     /// Reads what is ready, as far as the bytes on their way allow, saves new identities once for all, and ships.
@@ -297,6 +338,9 @@ impl Tailer {
         }
         let state = &mut self.state;
         let chain = state.chains.get_mut(&id)?;
+        if chain.unnamed_until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
         // A truncation found while reading is followed at once by another look.
         for _ in 0..3 {
             let now = Instant::now();

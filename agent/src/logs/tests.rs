@@ -20,7 +20,8 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::{Logs, LogsError, LogsOptions};
+use super::pods::Pods;
+use super::{LogCounters, Logs, LogsError, LogsOptions};
 
 mod events;
 
@@ -39,6 +40,8 @@ struct Store {
     lines: BTreeMap<String, Vec<Line>>,
     /// Appends still to be answered with an error, every other one after having been stored.
     failures: u32,
+    /// Tenant and labels of the last line.
+    last_stream: (String, String),
 }
 
 impl Store {
@@ -52,6 +55,7 @@ impl Store {
                 continue;
             }
             let name = batch.streams[line.stream as usize].get("filename").expect("named").to_owned();
+            self.last_stream = (batch.tenant.clone(), batch.streams[line.stream as usize].to_string());
             let marks = batch.metadata[line.metadata as usize].to_string();
             self.lines.entry(name).or_default().push(Line { t_ns: line.t_ns, text: line.text.to_owned(), marks });
         }
@@ -91,6 +95,7 @@ struct Bench {
     /// But for its paths.
     source: LogSource,
     max_age_ms: Option<i64>,
+    pods: Option<Pods>,
     metrics: Metrics,
 }
 
@@ -99,7 +104,7 @@ impl Bench {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join("logs")).expect("created");
         let (source, metrics) = (LogSource::default(), Metrics::default());
-        Bench { dir, producer: FakeProducer::default(), running: None, source, max_age_ms: None, metrics }
+        Bench { dir, producer: FakeProducer::default(), running: None, source, max_age_ms: None, pods: None, metrics }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -107,7 +112,10 @@ impl Bench {
     }
 
     fn start(&mut self) {
-        let paths = vec![self.path("*.log").display().to_string()];
+        let paths = match self.source.paths.is_empty() {
+            true => vec![self.path("*.log").display().to_string()],
+            false => self.source.paths.clone(),
+        };
         self.metrics = Metrics::default();
         let options = LogsOptions {
             state_dir: self.dir.path().join("state"),
@@ -116,8 +124,10 @@ impl Bench {
             sources: vec![LogSource { paths, ..self.source.clone() }],
             own_dirs: vec![],
             max_age_ms: self.max_age_ms,
+            pods: self.pods.clone(),
         };
-        let logs = Logs::new(options, Arc::new(self.producer.clone()), Arc::new(RealDisk), &self.metrics);
+        let counters = LogCounters::registered(&self.metrics);
+        let logs = Logs::new(options, Arc::new(self.producer.clone()), Arc::new(RealDisk), counters);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let stop = CancellationToken::new();

@@ -66,6 +66,11 @@ pub fn producer(sink: &LogSink, bus: Option<&Arc<dyn Producer>>) -> Result<Arc<d
     Ok(Arc::new(OnlyLines(sends)))
 }
 
+/// A producer that takes everything and keeps nothing.
+pub fn blackhole() -> Arc<dyn Producer> {
+    Arc::new(OnlyLines(Box::new(Blackhole)))
+}
+
 /// A sink as a producer.
 struct OnlyLines(Box<dyn Sink>);
 

@@ -172,7 +172,7 @@ impl Format {
 const MAX_AHEAD_NS: i64 = 86_400_000_000_000;
 
 /// A clock a day ahead would be refused by every store.
-fn is_possible(t_ns: i64, now_ns: i64) -> bool {
+pub fn is_possible(t_ns: i64, now_ns: i64) -> bool {
     t_ns > 0 && t_ns < now_ns.saturating_add(MAX_AHEAD_NS)
 }
 

@@ -194,3 +194,40 @@ proptest! {
         play(&steps);
     }
 }
+
+#[test]
+fn lines_have_what_the_kubelet_tells_of_their_pod() {
+    let mut bench =
+        bench(r#"{"tenant": "${team}", "relabel_configs": [{"action": "labeldrop", "regex": "workload_type"}]}"#);
+    let (listener, answers) = (std::net::TcpListener::bind("127.0.0.1:0").expect("a port"), Arc::new(Mutex::new(0)));
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let body = r#"{"items": [{"metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {"team": "red"},
+        "ownerReferences": [{"kind": "StatefulSet", "name": "db"}]}}]}"#;
+    let served = answers.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all((head + body).as_bytes());
+            *served.lock() += 1;
+        }
+    });
+    let pods = Pods::default();
+    bench.pods = Some(pods.clone());
+    let name = "pods/ns_p_u/c/0.log";
+    fs::create_dir_all(bench.path("pods/ns_p_u/c")).expect("created");
+    bench.append(name, b"one\n");
+    bench.source.paths = vec![bench.path("**/*.log").display().to_string()];
+    bench.start();
+    let config: service::config::KubernetesMetadata =
+        serde_json::from_str(&format!(r#"{{"kubelet_url": "{url}", "labels": ["team"]}}"#)).expect("good");
+    let (runtime, stop, _) = bench.running.as_ref().expect("running");
+    runtime.spawn(pods.run(config, stop.clone()));
+    bench.expect_texts(name, &["one".to_owned()]);
+    let (tenant, labels) = bench.producer.0.lock().last_stream.clone();
+    assert_eq!(tenant, "red");
+    for part in [r#"team="red""#, r#"workload="db""#, r#"pod="p""#] {
+        assert!(labels.contains(part) && !labels.contains("workload_type"), "{labels}");
+    }
+    assert!(*answers.lock() > 0);
+}

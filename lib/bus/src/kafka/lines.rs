@@ -70,7 +70,8 @@ async fn send<'a>(
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
                 too_large(0)
             }
-            delivered => drop(delivered.map_err(|(error, _)| unavailable(error))?),
+            Err((error, _)) => return Err(unavailable(error)),
+            Ok(_) => {}
         }
     }
     Ok(())

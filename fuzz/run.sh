@@ -48,6 +48,13 @@ printf '\030\134\012\026\012\007{a="b"}\022\013\012\006\010\200\342\317\252\006\
 echo '{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"s"}}]},"scopeLogs":[{"scope":{"name":"n"},"logRecords":[{"timeUnixNano":"'$now'","severityNumber":9,"traceId":"0102030405060708090a0b0c0d0e0f10","body":{"kvlistValue":{"values":[{"key":"a","value":{"arrayValue":{"values":[{"doubleValue":1.5}]}}}]}},"attributes":[{"key":"b","value":{"boolValue":true}}]}]}]}]}' | each_line otlp_logs
 mkdir -p "$work/seeds/bulk"
 printf '{"create":{"_index":"i"}}\n{"@timestamp":"2023-11-14T22:13:20Z","message":"x","host":{"name":"h"},"n":[1]}\n{"delete":{}}\n{"index":{}}\n{"a":1,"ts":1700000000.5}\n' >"$work/seeds/bulk/three"
+printf '%s\n' '2026-11-20T06:25:00Z stdout P a' '{"log":"a\n","stream":"stderr","time":"2026-11-20T06:25:00Z"}' \
+    '<11>1 2026-11-20T06:25:00Z h a 7 - [x a="b"] it failed' 'Nov 20 06:25:00 h a[7]: x' 'E1120 06:25:00.000000 1 a.go:1] x' \
+    'ts=2026-11-20T06:25:00Z level=warn msg="a b"' '::1 - - [20/Nov/2026:07:25:00 +0100] "GET / HTTP/1.1" 404 12 "-" "curl/8"' \
+    'Traceback (most recent call last):' | each_line log_lines
+printf '%s\n' '5 <1>a6 <2>bc<3>d' '<11>1 2026-11-20T06:25:00Z h a 7 - - x' | each_line syslog_frames
+mkdir -p "$work/seeds/log_checkpoint"
+cp agent/testdata/checkpoint-v1.json "$work/seeds/log_checkpoint"
 
 cp Cargo.lock fuzz/Cargo.lock
 [ $# -gt 0 ] || set -- $(cargo fuzz list --fuzz-dir fuzz)

@@ -76,6 +76,12 @@ pub struct Cli {
     /// Files to tail instead of the default set; may be repeated.
     #[arg(long = "agent.logs.path", value_name = "GLOB")]
     pub log_paths: Vec<String>,
+    /// Show which files would be read, how their lines are parsed and labelled, and end.
+    #[arg(long = "dry-run")]
+    pub dry_run: bool,
+    /// Read lines from standard input, beside or instead of files.
+    #[arg(long = "agent.stdin")]
+    pub stdin: bool,
     /// This node's name; the host's name when left out.
     #[arg(long = "agent.node")]
     pub node: Option<String>,

@@ -41,6 +41,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// Shows what the agent would do with lines.
+fn dry_run(settings: &Settings) -> anyhow::Result<()> {
+    let setup = settings.log_setup(&settings.config);
+    let own_dirs = vec![std::path::absolute(&settings.cli.storage_path)?];
+    let mut out = std::io::stdout().lock();
+    Ok(agent::dry_run(&setup, &settings.node, model::DEFAULT_TENANT, own_dirs, &mut out)?)
+}
+
 /// Runs parts until they are told to stop.
 fn serve(args: Vec<String>) -> anyhow::Result<()> {
     let args = cli::under_its_name(args);
@@ -51,6 +59,9 @@ fn serve(args: Vec<String>) -> anyhow::Result<()> {
     };
     logging::init(&cli.log_level, format).map_err(anyhow::Error::msg)?;
     let settings = Settings::new(cli, args)?;
+    if settings.cli.dry_run {
+        return dry_run(&settings);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(run(settings));
     // After an interrupted start something may still block: what it does is as good as undone, as after `kill -9`.

@@ -253,8 +253,8 @@ async fn open_bus(settings: &Settings, disk: Arc<dyn Disk>) -> anyhow::Result<Op
         return Ok((Some(Arc::new(KafkaBus::connect(options).await?)), None));
     }
     if settings.cli.role == Some(Role::Agent) {
-        if settings.cli.push_url.is_none() {
-            bail!("an agent alone needs --agent.push-url or --bus.kafka.brokers");
+        if !settings.has_bus() && settings.config.logs.sinks.is_empty() {
+            bail!("an agent alone needs --agent.push-url, --bus.kafka.brokers or logs.sinks");
         }
         return Ok((None, None));
     }
@@ -273,8 +273,10 @@ fn producer(shared: &Shared) -> anyhow::Result<Arc<dyn Producer>> {
     if let Some(bus) = shared.bus.clone() {
         return Ok(bus);
     }
-    let url = shared.settings.cli.push_url.as_deref().context("--agent.push-url")?;
-    Ok(Arc::new(HttpProducer::new(url, HttpOptions::default())?))
+    match shared.settings.cli.push_url.as_deref() {
+        Some(url) => Ok(Arc::new(HttpProducer::new(url, HttpOptions::default())?)),
+        None => Ok(agent::blackhole()),
+    }
 }
 
 /// In one process every read is a strong one: it costs nothing there.
@@ -349,11 +351,15 @@ fn agent_options(settings: &Settings, address: &str) -> anyhow::Result<AgentOpti
     if cli.config_file.is_none() {
         jobs.push(own_metrics(address));
     }
+    if !settings.has_bus() {
+        jobs.clear();
+    }
     Ok(AgentOptions {
         state_dir: settings.data("agent"),
         node: settings.node.clone(),
         tenant: DEFAULT_TENANT.to_owned(),
-        logs: settings.log_sources(),
+        logs: settings.log_setup(&settings.config),
+        has_bus: settings.has_bus(),
         own_dirs: vec![real_path(&own)],
         procfs: cli.procfs.clone(),
         sysfs: cli.sysfs.clone(),
@@ -361,7 +367,7 @@ fn agent_options(settings: &Settings, address: &str) -> anyhow::Result<AgentOpti
         cgroupfs: cli.cgroupfs.clone(),
         collect_interval_ms: COLLECT_INTERVAL_MS,
         scrape: (settings.config.global.clone(), jobs),
-        metrics_enabled: true,
+        metrics_enabled: settings.has_bus(),
         logs_enabled: true,
     })
 }

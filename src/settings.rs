@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use agent::LogSetup;
 use anyhow::{Context, bail};
 use model::Labels;
 use service::config::{self, Config, LogSource};
@@ -79,16 +80,27 @@ impl Settings {
         kafka
     }
 
-    /// What the agent tails: the flag, else the file, else the default set.
-    pub fn log_sources(&self) -> Vec<LogSource> {
-        let of_paths = |paths: Vec<String>| vec![LogSource { paths, ..LogSource::default() }];
-        if !self.cli.log_paths.is_empty() {
-            return of_paths(self.cli.log_paths.clone());
+    /// Whether there is a bus, here or behind a URL: without, an agent's lines go to sinks alone.
+    pub fn has_bus(&self) -> bool {
+        self.cli.role != Some(Role::Agent) || self.cli.push_url.is_some() || self.kafka().is_some()
+    }
+
+    /// What the agent does with lines. It tails what the flag says, else the file, else the default set.
+    pub fn log_setup(&self, config: &Config) -> LogSetup {
+        let of_paths = |paths: &[String]| vec![LogSource { paths: paths.to_vec(), ..LogSource::default() }];
+        let mut sources = match (self.cli.log_paths.as_slice(), config.logs.sources.as_slice()) {
+            ([], []) if self.cli.stdin => Vec::new(),
+            ([], []) => agent::default_sources(),
+            ([], sources) => sources.to_vec(),
+            (paths, _) => of_paths(paths),
+        };
+        if self.cli.stdin {
+            sources.extend(of_paths(&["-".to_owned()]));
         }
-        if !self.config.logs.sources.is_empty() {
-            return self.config.logs.sources.clone();
-        }
-        agent::default_sources()
+        // Without an age of its own, what no store of this process would keep.
+        let own_store = self.parts.indexer.then_some(self.logs_retention_ms);
+        let max_age_ms = config.logs.max_age.map(|age| age.0).or(own_store);
+        LogSetup { sources, sinks: config.logs.sinks.clone(), max_age_ms, kubernetes: config.logs.kubernetes.clone() }
     }
 
     /// Where people reach this process: the flag, else the address it listens on.

@@ -89,6 +89,10 @@ impl Shared {
             Some(_) => rules::load(&self.settings, &config).map_err(|error| format!("{error:#}"))?,
             None => Vec::new(),
         };
+        let logs = self.settings.log_setup(&config);
+        if let Some(agent) = self.agent.lock().as_ref() {
+            agent.handle.check_logs(&logs).map_err(|error| error.to_string())?;
+        }
         if let Some(router) = &self.alertmanager {
             router.reload()?;
         }
@@ -96,6 +100,7 @@ impl Shared {
             tsdb.set_otlp(config.otlp.clone());
         }
         if let Some(agent) = self.agent.lock().as_ref().filter(|_| self.settings.cli.config_file.is_some()) {
+            agent.handle.set_logs(logs);
             agent.handle.set_scrape(&config.global, &config.scrape_configs);
         }
         if let Some(manager) = &self.rules {

@@ -5,12 +5,15 @@
 //! samples are of now and are tried once, for no longer than until the next ones come.
 
 pub mod cgroup;
+mod collection;
 pub mod host;
+pub mod intake;
 pub mod journal;
 pub mod logs;
 mod metrics;
 mod push;
 pub mod scrape;
+pub mod sinks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,36 +22,33 @@ use std::time::{Duration, Instant};
 use bus::Producer;
 use disk::Disk;
 use model::Labels;
-use parking_lot::Mutex;
-use service::config::{Global, LogSource, ScrapeConfig};
+use service::config::{Global, ScrapeConfig};
 use service::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
+use collection::{Collection, Fixed, LogControl};
+pub use collection::{CollectionError, LogSetup};
 use host::Roots;
-use journal::{Journal, JournalOptions};
 pub use logs::FileStatus;
-use logs::checkpoint::CheckpointError;
-use logs::{Logs, LogsError, LogsOptions};
 use metrics::Gathered;
 pub use push::{HttpOptions, HttpProducer};
 pub use scrape::TargetStatus;
 use scrape::{ScrapeControl, Scraper, TargetList};
+pub use sinks::blackhole;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error(transparent)]
-    Logs(#[from] LogsError),
-    #[error(transparent)]
-    Journal(#[from] CheckpointError),
+    Logs(#[from] CollectionError),
 }
 
-/// What the agent is told. `logs` is the resolved list: [`default_sources`] where nothing is configured.
+/// What the agent is told. `logs` holds the resolved list: [`default_sources`] where nothing is configured.
 #[derive(Debug, Clone)]
 pub struct AgentOptions {
     pub state_dir: PathBuf,
     pub node: String,
     pub tenant: String,
-    pub logs: Vec<LogSource>,
+    pub logs: LogSetup,
     /// Never tailed: our own data.
     pub own_dirs: Vec<PathBuf>,
     pub procfs: PathBuf,
@@ -59,9 +59,12 @@ pub struct AgentOptions {
     pub scrape: (Global, Vec<ScrapeConfig>),
     pub metrics_enabled: bool,
     pub logs_enabled: bool,
+    /// Whether the producer leads to a bus: without, lines go to sinks alone.
+    pub has_bus: bool,
 }
 
 pub use logs::discover::default_sources;
+pub use logs::dry_run::dry_run;
 pub use scrape::text as exposition;
 
 /// What the agent is doing, for people.
@@ -76,7 +79,7 @@ pub struct Status {
 /// A handle on the status that outlives [`Agent::run`].
 #[derive(Clone)]
 pub struct AgentStatus {
-    files: Arc<Mutex<Vec<FileStatus>>>,
+    files: Option<LogControl>,
     targets: TargetList,
     scrape: ScrapeControl,
 }
@@ -84,7 +87,8 @@ pub struct AgentStatus {
 impl AgentStatus {
     pub fn get(&self) -> Status {
         let targets = self.targets.lock().iter().map(|target| target.lock().clone()).collect();
-        Status { files: self.files.lock().clone(), targets, dropped: self.scrape.dropped() }
+        let files = self.files.as_ref().map(LogControl::files).unwrap_or_default();
+        Status { files, targets, dropped: self.scrape.dropped() }
     }
 }
 
@@ -92,6 +96,7 @@ impl AgentStatus {
 #[derive(Clone)]
 pub struct AgentHandle {
     scrape: ScrapeControl,
+    logs: Option<LogControl>,
 }
 
 impl AgentHandle {
@@ -99,12 +104,23 @@ impl AgentHandle {
     pub fn set_scrape(&self, global: &Global, jobs: &[ScrapeConfig]) {
         self.scrape.set(global, jobs);
     }
+
+    /// What is wrong with a setup for lines, before anything is changed.
+    pub fn check_logs(&self, setup: &LogSetup) -> Result<(), CollectionError> {
+        self.logs.as_ref().map_or(Ok(()), |logs| logs.check(setup))
+    }
+
+    /// Reads and ships lines as this says from now on; it was checked.
+    pub fn set_logs(&self, setup: LogSetup) {
+        if let Some(logs) = &self.logs {
+            logs.set(setup);
+        }
+    }
 }
 
 pub struct Agent {
     options: AgentOptions,
-    logs: Option<Logs>,
-    journal: Option<Journal>,
+    logs: Option<Collection>,
     scraper: Scraper,
     producer: Arc<dyn Producer>,
     status: AgentStatus,
@@ -119,23 +135,21 @@ impl Agent {
         metrics: &Metrics,
     ) -> Result<Agent, AgentError> {
         raise_descriptor_limit();
-        let logs_options = LogsOptions {
+        let fixed = Fixed {
             state_dir: options.state_dir.clone(),
             node: options.node.clone(),
             tenant: options.tenant.clone(),
-            sources: options.logs.clone(),
             own_dirs: options.own_dirs.clone(),
+            bus: options.has_bus.then(|| producer.clone()),
+            disk,
         };
-        let logs = options
-            .logs_enabled
-            .then(|| Logs::new(logs_options, producer.clone(), disk.clone(), metrics))
-            .transpose()?;
-        let journal = journal(&options, logs.as_ref(), &producer, disk)?;
+        let collect = || Collection::new(fixed, options.logs.clone(), metrics);
+        let logs = options.logs_enabled.then(collect).transpose()?;
         let (global, configs) = &options.scrape;
         let scraper = Scraper::new(global, configs, options.tenant.clone(), producer.clone());
-        let files = logs.as_ref().map(|logs| logs.status.clone()).unwrap_or_default();
+        let files = logs.as_ref().map(|logs| logs.control.clone());
         let status = AgentStatus { files, targets: scraper.status.clone(), scrape: scraper.control.clone() };
-        Ok(Agent { options, logs, journal, scraper, producer, status })
+        Ok(Agent { options, logs, scraper, producer, status })
     }
 
     pub fn status(&self) -> AgentStatus {
@@ -143,7 +157,7 @@ impl Agent {
     }
 
     pub fn handle(&self) -> AgentHandle {
-        AgentHandle { scrape: self.scraper.control.clone() }
+        AgentHandle { scrape: self.scraper.control.clone(), logs: self.status.files.clone() }
     }
 
     /// Runs until `stop`; then waits a little for what is on its way and saves the checkpoint. Where tailing ends by
@@ -158,31 +172,14 @@ impl Agent {
             }
             ended
         };
-        let journal = async {
-            if let Some(journal) = self.journal {
-                journal.run(stop.clone()).await;
-            }
-        };
         let collected = async {
             if self.options.metrics_enabled {
                 collect(&self.options, self.producer.as_ref(), &stop).await;
             }
         };
-        let (tailed, (), (), ()) = tokio::join!(logs, journal, collected, self.scraper.run(stop.clone()));
+        let (tailed, (), ()) = tokio::join!(logs, collected, self.scraper.run(stop.clone()));
         Ok(tailed?)
     }
-}
-
-/// The journal's reader, where a source names the journal.
-fn journal(
-    options: &AgentOptions,
-    logs: Option<&Logs>,
-    producer: &Arc<dyn Producer>,
-    disk: Arc<dyn Disk>,
-) -> Result<Option<Journal>, CheckpointError> {
-    let Some(logs) = logs else { return Ok(None) };
-    let journal = JournalOptions::of_sources(&options.logs, &options.state_dir, &options.node, &options.tenant);
-    journal.map(|journal| Journal::new(journal, producer.clone(), disk, logs.counters.clone())).transpose()
 }
 
 /// Collects host and container metrics at every interval, the first time at once.

@@ -9,6 +9,7 @@ use disk::{DiskFile, DiskLock, DiskReader, RealDisk};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::Batch;
+use service::config::LogSource;
 
 use super::*;
 
@@ -86,7 +87,8 @@ fn agent(dir: &Path, producer: Arc<dyn Producer>, disk: Arc<dyn Disk>, logs_enab
         state_dir: dir.join("state"),
         node: "n".into(),
         tenant: "t".into(),
-        logs: vec![LogSource { paths, ..LogSource::default() }],
+        logs: LogSetup { sources: vec![LogSource { paths, ..LogSource::default() }], ..LogSetup::default() },
+        has_bus: true,
         own_dirs: Vec::new(),
         procfs: dir.join("proc"),
         sysfs: dir.join("sys"),

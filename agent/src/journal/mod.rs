@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::logs::checkpoint::CheckpointError;
 use crate::logs::event::Outcome;
+use crate::logs::filter::Reason;
 use crate::logs::parse::Level;
 use crate::logs::ship;
 use crate::logs::{JOURNAL, LogCounters, Stage};
@@ -227,7 +228,10 @@ impl Journal {
             self.counters.lines(Stage::Read, lines);
             match ship::append(self.producer.as_ref(), Batch::Logs(gathered.batch), stop).await {
                 Outcome::Acknowledged => self.counters.lines(Stage::Acknowledged, lines),
-                Outcome::Dropped => self.counters.lines(Stage::Dropped, lines),
+                Outcome::Dropped => {
+                    self.counters.lines(Stage::Dropped, lines);
+                    self.counters.dropped(Reason::Refused, lines);
+                }
                 Outcome::Abandoned => return false,
             }
         }

@@ -12,16 +12,23 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 use model::{FileId, Labels};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::checkpoint::{FileEntry, PathEntry};
-use super::discover::is_text;
-use super::identity::{FileKey, Fingerprint, HEAD_BYTES, read_head};
+use super::discover::{Source, is_text};
+use super::encoding::Encoding;
+use super::enrich::Naming;
+use super::filter::Bucket;
+use super::identity::{FileKey, Fingerprint, HEAD_BYTES, read_full_at, read_head};
+use super::lines::{MAX_READ_BYTES, Rules};
 use super::parse::Format;
+use super::reader::Moved;
 use super::snapshot::{self, Seen, Snapshot};
 
 /// How long a file that was read to its end, or is missing, is kept in mind for stragglers and slow renames.
@@ -47,12 +54,17 @@ pub struct Tracked {
     /// When it was first seen read to its end with a younger file begun.
     drained_at: Option<Instant>,
     missing_since: Option<Instant>,
+    /// How far was read, and whether messages were not over there.
+    read: u64,
+    is_holding: bool,
+    /// When something was last read of it.
+    quiet_since: Option<Instant>,
 }
 
 impl Tracked {
     fn restored(entry: FileEntry) -> Tracked {
         let durable_bytes = entry.fingerprint.len;
-        Tracked { entry, file: None, durable_bytes, drained_at: None, missing_since: None }
+        Tracked { durable_bytes, ..Tracked::unread(entry, None) }
     }
 
     fn new(seen: Seen, left_alone: bool) -> Tracked {
@@ -61,12 +73,48 @@ impl Tracked {
             key: Some(seen.key),
             fingerprint: Fingerprint::of(&seen.head),
             offset: 0,
+            held: 0,
+            ends_at: None,
             skipping: Default::default(),
             left_alone,
             done: false,
         };
         let file = (!left_alone).then_some(seen.file);
-        Tracked { entry, file, durable_bytes: 0, drained_at: None, missing_since: None }
+        Tracked::unread(entry, file)
+    }
+
+    fn unread(entry: FileEntry, file: Option<File>) -> Tracked {
+        Tracked {
+            entry,
+            file,
+            durable_bytes: 0,
+            drained_at: None,
+            missing_since: None,
+            read: 0,
+            is_holding: false,
+            quiet_since: None,
+        }
+    }
+
+    /// The bytes whose message is not over; none where the file is gone.
+    fn held_bytes(&self) -> io::Result<Vec<u8>> {
+        let Some(file) = self.file.as_ref().filter(|_| self.is_holding) else { return Ok(Vec::new()) };
+        let held = self.read.saturating_sub(self.entry.resume()) as usize;
+        let mut bytes = vec![0; held.min(MAX_READ_BYTES)];
+        let len = read_full_at(file, &mut bytes, self.entry.resume())?;
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
+    /// Nothing could be taken up to here.
+    pub fn waits(&mut self, read: u64, is_holding: bool) {
+        if (self.read, self.is_holding) != (read, is_holding) {
+            (self.read, self.is_holding, self.quiet_since) = (read, is_holding, None);
+        }
+    }
+
+    fn has_more(&self, size: u64) -> bool {
+        size > self.entry.offset.max(self.read)
     }
 
     pub fn id(&self) -> FileId {
@@ -102,6 +150,18 @@ pub struct Next {
     pub index: usize,
     /// The writer has moved on: an unterminated line at the end is a line.
     pub is_past: bool,
+    /// The first of the files before this one with messages that go on here.
+    pub prefix: Option<usize>,
+    pub ending: Ending,
+}
+
+/// Which messages at the end of a file are over though nothing says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    No,
+    /// Those without an unfinished part: nothing was added for as long as is waited.
+    Whole,
+    All,
 }
 
 pub struct Chain {
@@ -109,11 +169,16 @@ pub struct Chain {
     pub name: PathBuf,
     pub tenant: String,
     pub streams: Vec<Labels>,
+    pub configured: Option<Format>,
     pub format: Option<Format>,
+    pub rules: Arc<Rules>,
+    pub bucket: Option<Arc<Mutex<Bucket>>>,
     pub last_t_ns: i64,
     pub files: Vec<Tracked>,
     /// A record is on its way; nothing is read until it is acknowledged.
     pub in_flight: bool,
+    /// Not read before, unless it was named meanwhile.
+    pub unnamed_until: Option<Instant>,
     first_sight: bool,
     /// Siblings that were written after this were rotated under our eyes, first sight or not.
     watching_since: SystemTime,
@@ -129,16 +194,21 @@ pub struct Changes {
 }
 
 impl Chain {
-    pub fn new(path: PathBuf, name: PathBuf, tenant: String, streams: Vec<Labels>, format: Option<Format>) -> Chain {
+    pub fn new(path: PathBuf, name: PathBuf, naming: Naming, source: &Source) -> Chain {
+        let configured = source.format;
         Chain {
             path,
             name,
-            tenant,
-            streams,
-            format,
+            tenant: naming.tenant,
+            streams: naming.streams,
+            configured,
+            format: configured.filter(|format| format.is_envelope()),
+            rules: source.rules.clone(),
+            bucket: None,
             last_t_ns: 0,
             files: Vec::new(),
             in_flight: false,
+            unnamed_until: None,
             first_sight: true,
             watching_since: SystemTime::now(),
             last_scan: None,
@@ -154,7 +224,8 @@ impl Chain {
     pub fn restore(&mut self, entry: PathEntry) {
         self.first_sight = false;
         self.last_t_ns = entry.last_t_ns;
-        self.format = self.format.or(entry.format);
+        let may_be = |format: &Format| self.configured.is_none_or(|known| known == *format || format.is_envelope());
+        self.format = self.format.or(entry.format.filter(may_be));
         self.files = entry.files.into_iter().map(Tracked::restored).collect();
     }
 
@@ -236,7 +307,8 @@ impl Chain {
                 None if self.is_wanted(&seen) => {
                     let is_older = seen.modified.is_none_or(|at| at < self.watching_since);
                     let is_before = self.first_sight && !seen.is_base && is_older;
-                    let left_alone = is_before || !is_text(&seen.head);
+                    let is_readable = Encoding::of(&seen.head) != Encoding::Utf8 || is_text(&seen.head);
+                    let left_alone = is_before || !is_readable;
                     let mut tracked = Tracked::new(seen, left_alone);
                     if tracked.file.is_some() {
                         spool_if_gzip(&mut tracked, spool_dir)?;
@@ -329,13 +401,26 @@ impl Chain {
     pub fn next(&mut self, now: Instant) -> Option<Next> {
         let sizes: Vec<Option<u64>> = self.files.iter().rev().map(Tracked::size).collect();
         let mut next = None;
-        let mut has_younger = false;
+        let (mut has_younger, mut is_younger_begun) = (false, false);
         for (tracked, size) in self.files.iter_mut().rev().zip(sizes) {
             let Some(size) = size.filter(|_| !tracked.entry.left_alone) else { continue };
-            let is_past = has_younger || (tracked.missing_since.is_some() && tracked.drained_or_stale(now, size));
-            if size > tracked.entry.offset {
+            let is_over = tracked.missing_since.is_some() && tracked.drained_or_stale(now, size);
+            if tracked.has_more(size) {
                 tracked.drained_at = None;
-                next = Some((tracked.entry.id, is_past));
+                let ending = if is_over && !has_younger { Ending::All } else { Ending::No };
+                next = Some((tracked.entry.id, has_younger || is_over, ending));
+            } else if tracked.is_holding {
+                let ending = match (has_younger, is_over || is_younger_begun) {
+                    // It goes on there.
+                    (true, false) => None,
+                    (_, true) => tracked.is_quiet(now, GRACE / 2).then_some(Ending::All),
+                    (false, false) => self
+                        .rules
+                        .multiline
+                        .as_ref()
+                        .and_then(|joining| tracked.is_quiet(now, joining.timeout).then_some(Ending::Whole)),
+                };
+                next = ending.map(|ending| (tracked.entry.id, has_younger || is_over, ending)).or(next);
             } else if has_younger || tracked.missing_since.is_some() {
                 let since = *tracked.drained_at.get_or_insert(now);
                 if has_younger && now.duration_since(since) >= GRACE {
@@ -344,10 +429,48 @@ impl Chain {
                 }
             }
             has_younger |= size > 0;
+            is_younger_begun |= tracked.entry.resume() > 0;
         }
-        let (id, is_past) = next?;
+        let (id, is_past, ending) = next?;
         let index = self.files.iter().position(|tracked| tracked.entry.id == id)?;
-        Some(Next { index, is_past })
+        let begins = self.files[index].entry.resume() == 0;
+        let prefix = (0..index).find(|before| begins && self.files[*before].is_holding);
+        Some(Next { index, is_past, prefix, ending })
+    }
+
+    /// What files from `first` on hold for the one at `index`: at most a read of it.
+    pub fn held_bytes(&self, first: usize, index: usize) -> io::Result<Vec<u8>> {
+        let mut held = Vec::new();
+        for tracked in &self.files[first..index] {
+            let bytes = tracked.held_bytes()?;
+            if held.len() + bytes.len() < MAX_READ_BYTES {
+                held.extend_from_slice(&bytes);
+                // A line ends with its file.
+                if held.last().is_some_and(|last| *last != b'\n' && *last != 0) {
+                    held.push(b'\n');
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// Takes note of what was acknowledged, or needed no acknowledgement.
+    pub fn moved(&mut self, moved: &Moved, now: Instant) {
+        let Some(index) = self.files.iter().position(|tracked| tracked.id() == moved.file) else { return };
+        for before in self.files[..index].iter_mut().filter(|tracked| moved.releases && tracked.is_holding) {
+            (before.entry.offset, before.entry.held, before.is_holding) = (before.read, 0, false);
+        }
+        let tracked = &mut self.files[index];
+        let entry = &mut tracked.entry;
+        (entry.offset, entry.held, entry.skipping) = (moved.end, moved.held, moved.skipping);
+        entry.ends_at = entry.ends_at.filter(|at| *at > moved.end);
+        (tracked.read, tracked.is_holding, tracked.quiet_since) = (moved.read, moved.is_holding, Some(now));
+        self.last_t_ns = moved.last_t_ns;
+    }
+
+    /// Bytes that were not read yet.
+    pub fn unread_bytes(&self) -> u64 {
+        self.files.iter().filter_map(|file| Some(file.size()?.saturating_sub(file.entry.offset))).sum()
     }
 
     /// Nothing behind this path exists any more.
@@ -357,6 +480,11 @@ impl Chain {
 }
 
 impl Tracked {
+    /// Whether nothing was read of it for so long.
+    fn is_quiet(&mut self, now: Instant, timeout: Duration) -> bool {
+        now.duration_since(*self.quiet_since.get_or_insert(now)) >= timeout
+    }
+
     /// A deleted file whose last line has no newline: it is given up on when it has not grown for a while.
     fn drained_or_stale(&self, now: Instant, size: u64) -> bool {
         let modified = self.file.as_ref().and_then(|file| file.metadata().ok()?.modified().ok());
@@ -371,7 +499,7 @@ impl Tracked {
 fn spool_if_gzip(tracked: &mut Tracked, spool_dir: &Path) -> io::Result<()> {
     let Some(packed) = &tracked.file else { return Ok(()) };
     let mut magic = [0; 2];
-    if super::identity::read_full_at(packed, &mut magic, 0)? < 2 || magic != [0x1f, 0x8b] {
+    if read_full_at(packed, &mut magic, 0)? < 2 || magic != [0x1f, 0x8b] {
         return Ok(());
     }
     let path = spool_dir.join(format!("spool-{}", tracked.id()));

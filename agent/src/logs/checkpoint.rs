@@ -17,7 +17,7 @@ use model::FileId;
 use serde::{Deserialize, Serialize};
 
 use super::identity::{FileKey, Fingerprint, hex_u128};
-use super::lines::Skipping;
+use super::lines::{MAX_READ_BYTES, Skipping};
 use super::parse::Format;
 
 const VERSION: u32 = 1;
@@ -70,6 +70,12 @@ pub struct FileEntry {
     pub key: Option<FileKey>,
     pub fingerprint: Fingerprint,
     pub offset: u64,
+    /// Bytes before the offset whose message is not over: reading begins at them again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held: u64,
+    /// Where time decided that messages end: what is read again ends there again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<u64>,
     #[serde(default, skip_serializing_if = "Skipping::is_none")]
     pub skipping: Skipping,
     /// Was there before its path was first seen, or is not text: never read.
@@ -80,7 +86,16 @@ pub struct FileEntry {
     pub done: bool,
 }
 
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
+}
+
 impl FileEntry {
+    /// Where reading begins.
+    pub fn resume(&self) -> u64 {
+        self.offset.saturating_sub(self.held)
+    }
+
     pub fn file_id(&self) -> FileId {
         FileId(self.id)
     }
@@ -117,14 +132,20 @@ impl CheckpointFile {
     }
 }
 
-fn encode(paths: Vec<PathEntry>) -> Vec<u8> {
+/// As it is written.
+pub fn encode(paths: Vec<PathEntry>) -> Vec<u8> {
     serde_json::to_vec(&Checkpoint { version: VERSION, paths }).expect("paths in a checkpoint are UTF-8")
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<PathEntry>, String> {
+/// As it is read, or what is wrong with it.
+pub fn decode(bytes: &[u8]) -> Result<Vec<PathEntry>, String> {
     let checkpoint: Checkpoint = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if checkpoint.version != VERSION {
         return Err(format!("version {} is not known", checkpoint.version));
+    }
+    let is_bad = |file: &FileEntry| file.held > file.offset || file.held > MAX_READ_BYTES as u64;
+    if let Some(path) = checkpoint.paths.iter().find(|path| path.files.iter().any(is_bad)) {
+        return Err(format!("{}: more is held than was read", path.path.display()));
     }
     Ok(checkpoint.paths)
 }

@@ -3,12 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use model::RelabelConfig;
 use regex::bytes::Regex;
-use service::config::LogSource;
+use service::config::{LogSource, RateLimit};
 
+use super::filter::Filter;
 use super::identity::FileKey;
+use super::lines::Rules;
+use super::multiline::Joining;
 use super::parse::Format;
+use super::parse::content::Content;
 use super::rotation;
 
 /// Directories deeper than this below a glob's literal beginning are not looked into.
@@ -21,6 +27,15 @@ const MAX_ENTRIES: usize = 200_000;
 pub struct GlobError {
     pattern: String,
     reason: String,
+}
+
+/// What is wrong with a source.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    #[error(transparent)]
+    Glob(#[from] GlobError),
+    #[error("logs.sources: {0}")]
+    Content(String),
 }
 
 /// A path pattern: `*`, `?`, `[…]`, `{a,b}` within a component, `**` across components.
@@ -101,17 +116,27 @@ pub struct Source {
     pub format: Option<Format>,
     pub labels: BTreeMap<String, String>,
     pub tenant: Option<String>,
+    pub relabel: Vec<RelabelConfig>,
+    pub rules: Arc<Rules>,
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Source {
-    pub fn new(source: &LogSource) -> Result<Source, GlobError> {
-        let files = source.paths.iter().filter(|path| *path != super::JOURNAL);
+    pub fn new(source: &LogSource) -> Result<Source, SourceError> {
+        let files = source.paths.iter().filter(|path| ![super::JOURNAL, crate::intake::STDIN].contains(&path.as_str()));
         Ok(Source {
             paths: files.map(|path| Glob::new(path)).collect::<Result<_, _>>()?,
             exclude: source.exclude.iter().map(|path| Glob::new(path)).collect::<Result<_, _>>()?,
             format: Format::configured(source.format),
             labels: source.labels.clone(),
             tenant: source.tenant.clone(),
+            relabel: source.relabel_configs.clone(),
+            rules: Arc::new(Rules {
+                multiline: source.multiline.as_ref().map(Joining::new),
+                content: Content::of(source).map_err(SourceError::Content)?,
+                filter: Filter::new(&source.transforms),
+            }),
+            rate_limit: source.rate_limit.clone(),
         })
     }
 

@@ -19,5 +19,7 @@ pub enum Event {
     Shipped(ChainId, Outcome),
     /// Files changed: [`super::watch::Watch::take`] tells which.
     Changed,
+    /// More is known about pods.
+    Named,
     Stop,
 }

@@ -1,17 +1,24 @@
 //! Logs: found, tailed, parsed, named, shipped.
 //!
 //! [`discover`] finds paths, [`chain`] keeps each path's files in order through rotation, [`reader`] and [`lines`] turn
-//! bytes into batches with ranges, [`parse`] and [`enrich`] name them, [`ship`] makes them durable on the bus, and
-//! [`checkpoint`] remembers. [`tail`] is the thread that does it all, and states what holds after `kill -9`.
+//! bytes into messages, which [`multiline`] joins, [`parse`] understands, [`filter`] redacts and drops and [`compose`] makes
+//! batches of, with ranges. [`enrich`] names them, [`ship`] makes them durable on the bus, and [`checkpoint`] remembers.
+//! [`tail`] is the thread that does it all, and states what holds after `kill -9`.
 
 pub mod chain;
 pub mod checkpoint;
+pub mod compose;
 pub mod discover;
+pub mod dry_run;
+pub mod encoding;
 pub mod enrich;
 pub mod event;
+pub mod filter;
 pub mod identity;
 pub mod lines;
+pub mod multiline;
 pub mod parse;
+pub mod pods;
 pub mod reader;
 pub mod rotation;
 pub mod ship;
@@ -39,9 +46,11 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use checkpoint::{CheckpointError, CheckpointFile};
-use discover::{Discovery, GlobError, Source};
+use discover::{Discovery, Source, SourceError};
 use event::Event;
+use filter::Reason;
 use identity::FileKey;
+use pods::Pods;
 use ship::Shipper;
 use tail::{State, Tailer};
 use watch::Watch;
@@ -75,6 +84,7 @@ type StageLabels = [(&'static str, &'static str); 1];
 #[derive(Clone, Default)]
 pub struct LogCounters {
     lines: Family<StageLabels, Counter>,
+    dropped: Family<StageLabels, Counter>,
     pub bytes_read: Counter,
     pub truncated: Counter,
     pub invalid_utf8: Counter,
@@ -87,12 +97,33 @@ impl LogCounters {
         self.lines.get_or_create(&[("stage", stage.name())]).inc_by(count);
     }
 
+    pub fn dropped(&self, reason: Reason, count: u64) {
+        self.dropped.get_or_create(&[("reason", reason.name())]).inc_by(count);
+    }
+
+    /// Of lines dropped so far.
+    #[cfg(test)]
+    pub fn dropped_of(&self, reason: Reason) -> u64 {
+        self.dropped.get_or_create(&[("reason", reason.name())]).get()
+    }
+
+    /// Counters that are exposed.
+    pub fn registered(metrics: &Metrics) -> LogCounters {
+        let counters = LogCounters::default();
+        counters.register(metrics);
+        counters
+    }
+
     fn register(&self, metrics: &Metrics) {
+        for reason in Reason::ALL {
+            self.dropped(reason, 0);
+        }
         for stage in [Stage::Read, Stage::Acknowledged, Stage::Dropped] {
             self.lines(stage, 0);
         }
         metrics.register(|registry| {
             registry.register("agent_lines", "Log lines by how far they came", self.lines.clone());
+            registry.register("agent_dropped", "Log lines dropped, by reason", self.dropped.clone());
             registry.register("agent_bytes", "Bytes of log files read", self.bytes_read.clone());
             registry.register("agent_truncated_lines", "Lines over the length limit", self.truncated.clone());
             registry.register("agent_invalid_utf8_lines", "Lines that were not UTF-8", self.invalid_utf8.clone());
@@ -117,7 +148,7 @@ pub enum LogsError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
-    Glob(#[from] GlobError),
+    Source(#[from] SourceError),
     #[error("the log tailer cannot be started: {0}")]
     Thread(std::io::Error),
     #[error("the log tailer ended by itself")]
@@ -125,13 +156,16 @@ pub enum LogsError {
 }
 
 /// What log collection is told.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LogsOptions {
     pub state_dir: PathBuf,
     pub node: String,
     pub tenant: String,
     pub sources: Vec<LogSource>,
     pub own_dirs: Vec<PathBuf>,
+    /// Lines older than this are dropped.
+    pub max_age_ms: Option<i64>,
+    pub pods: Option<Pods>,
 }
 
 /// Log collection, not running yet.
@@ -151,13 +185,11 @@ impl Logs {
         options: LogsOptions,
         producer: Arc<dyn Producer>,
         disk: Arc<dyn Disk>,
-        metrics: &Metrics,
+        counters: LogCounters,
     ) -> Result<Logs, LogsError> {
         let sources = options.sources.iter().map(Source::new).collect::<Result<_, _>>()?;
         let checkpoint = CheckpointFile::new(disk, &options.state_dir)?;
         let restored = checkpoint.load()?;
-        let counters = LogCounters::default();
-        counters.register(metrics);
         Ok(Logs {
             options,
             sources,
@@ -196,8 +228,15 @@ impl Logs {
             counters: self.counters,
             status: self.status,
             started: self.started,
+            max_age_ns: self.options.max_age_ms.map(|age_ms| age_ms.saturating_mul(model::NS_PER_MS)),
+            pods: self.options.pods,
             state: State::default(),
         };
+        if let Some(pods) = &tailer.pods {
+            let events = sender.clone();
+            // Nobody listens only when the agent has stopped.
+            pods.on_change(move || drop(events.send(Event::Named)));
+        }
         let (done, finished) = oneshot::channel();
         let restored = self.restored;
         let thread = std::thread::Builder::new().name("log-tailer".to_owned()).spawn(move || {

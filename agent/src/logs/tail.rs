@@ -7,23 +7,26 @@
 //!   [`SAVE_INTERVAL`] and when stopping. `kill -9` therefore costs reading some acknowledged ranges again, which stores cut.
 //! - Bytes on their way are bounded by [`MAX_IN_FLIGHT_BYTES`]; beyond it nothing is read. A bus that refuses makes the
 //!   files wait, never lines vanish.
-//! - Paths take turns, one batch each.
+//! - Paths take turns, one batch each. Those with little to read come before those that are far behind, which get every
+//!   [`BEHIND_TURN`]th turn at least.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use model::{Batch, FileId, ForgetFiles};
+use model::{Batch, ForgetFiles, Labels};
 use parking_lot::Mutex;
 
 use super::chain::Chain;
 use super::checkpoint::{CheckpointFile, PathEntry};
 use super::discover::{Discovery, Found};
 use super::event::{ChainId, Event, Outcome};
+use super::filter::{Bucket, Reason};
 use super::identity::FileKey;
-use super::reader::{Prepared, Read, read};
+use super::pods::Pods;
+use super::reader::{Moved, Prepared, Read, Times, read};
 use super::rotation::rotated_from;
 use super::ship::Shipper;
 use super::watch::Watch;
@@ -40,14 +43,13 @@ const MIN_WALK_INTERVAL: Duration = Duration::from_millis(200);
 /// Changes are gathered for this long, so that a busy file ships batches and not lines.
 const LINGER: Duration = Duration::from_millis(25);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+const BEHIND_TURN: u64 = 4;
+/// How long a pod's file waits for what the kubelet tells of it.
+const NAMING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A record on its way.
 struct InFlight {
-    file: FileId,
-    end: u64,
-    skipping: super::lines::Skipping,
-    last_t_ns: i64,
-    has_more: bool,
+    moved: Moved,
     lines: u64,
     bytes: usize,
 }
@@ -64,6 +66,10 @@ pub struct Tailer {
     pub counters: LogCounters,
     pub status: Arc<Mutex<Vec<FileStatus>>>,
     pub started: SystemTime,
+    /// Lines older than this are dropped.
+    pub max_age_ns: Option<i64>,
+    /// What the kubelet tells, where it is asked.
+    pub pods: Option<Pods>,
     pub state: State,
 }
 
@@ -75,7 +81,11 @@ pub struct State {
     next_id: ChainId,
     /// Checkpoints of paths that no source names now: kept, should one name them again.
     dormant: Vec<PathEntry>,
+    /// Files that something was written to, and files that are behind.
     ready: VecDeque<ChainId>,
+    behind: VecDeque<ChainId>,
+    turn: u64,
+    buckets: HashMap<(usize, String), Weak<Mutex<Bucket>>>,
     queued: HashSet<ChainId>,
     in_flight: HashMap<ChainId, InFlight>,
     in_flight_bytes: usize,
@@ -101,10 +111,8 @@ impl Tailer {
             match self.discovery.sources.iter().position(|source| source.matches(&entry.name)) {
                 Some(source) => {
                     let found = Found { name: entry.name.clone(), path: entry.path.clone(), source };
-                    let id = self.add(&found);
-                    if let Some(chain) = self.state.chains.get_mut(&id) {
-                        chain.restore(entry);
-                    }
+                    self.state.dormant.push(entry);
+                    self.add(&found);
                 }
                 None => self.state.dormant.push(entry),
             }
@@ -173,6 +181,7 @@ impl Tailer {
                         timers.changes.get_or_insert(Instant::now() + LINGER);
                     }
                 }
+                Event::Named => self.rename(),
                 Event::Changed => drop(timers.changes.get_or_insert(Instant::now() + LINGER)),
             }
             heard = self.events.try_recv().ok();
@@ -205,6 +214,22 @@ impl Tailer {
         }
     }
 
+    fn make_behind(&mut self, id: ChainId) {
+        if self.state.queued.insert(id) {
+            self.state.behind.push_back(id);
+        }
+    }
+
+    /// Whose turn it is.
+    fn turn(&mut self) -> Option<ChainId> {
+        let State { ready, behind, turn, queued, .. } = &mut self.state;
+        *turn += 1;
+        let (first, second) = if turn.is_multiple_of(BEHIND_TURN) { (behind, ready) } else { (ready, behind) };
+        let id = first.pop_front().or_else(|| second.pop_front())?;
+        queued.remove(&id);
+        Some(id)
+    }
+
     fn walk(&mut self) {
         let mut walk = self.discovery.walk();
         let held: HashSet<FileKey> =
@@ -220,18 +245,30 @@ impl Tailer {
             if held.contains(&key) || self.discovery.own_files.contains(&key) {
                 continue;
             }
-            let id = self.add(found);
-            self.make_ready(id);
+            if let Some(id) = self.add(found) {
+                self.make_ready(id);
+            }
         }
+        self.state.buckets.retain(|_, bucket| bucket.strong_count() > 0);
         let real = walk.directories.iter().filter_map(|dir| dir.canonicalize().ok()).collect();
         self.watch.set(&real);
     }
 
-    fn add(&mut self, found: &Found) -> ChainId {
+    /// Begins to follow a path; `None` where relabelling drops it.
+    fn add(&mut self, found: &Found) -> Option<ChainId> {
         let source = &self.discovery.sources[found.source];
-        let streams = enrich::streams(&found.name, &self.node, &source.labels);
-        let tenant = source.tenant.clone().unwrap_or_else(|| self.tenant.clone());
-        let chain = Chain::new(found.path.clone(), found.name.clone(), tenant, streams, source.format);
+        let pod = self.pod_labels(&found.name);
+        let known = pod.as_ref().map_or_else(Labels::default, |pod| pod.clone().unwrap_or_default());
+        let naming = enrich::naming(&found.name, &self.node, &self.tenant, source, &known)?;
+        let key = source.rate_limit.as_ref().map(|limit| enrich::limit_key(limit.by, &naming.streams[0], &found.path));
+        let mut chain = Chain::new(found.path.clone(), found.name.clone(), naming, source);
+        chain.unnamed_until = (pod == Some(None)).then(|| Instant::now() + NAMING_PATIENCE);
+        if let (Some(limit), Some(key)) = (&source.rate_limit, key) {
+            let known = self.state.buckets.get(&(found.source, key.clone())).and_then(Weak::upgrade);
+            let bucket = known.unwrap_or_else(|| Arc::new(Mutex::new(Bucket::new(limit, model::now_ns()))));
+            self.state.buckets.insert((found.source, key), Arc::downgrade(&bucket));
+            chain.bucket = Some(bucket);
+        }
         let mut chain = chain.watching_since(self.started);
         if let Some(at) = self.state.dormant.iter().position(|entry| entry.path == found.path) {
             chain.restore(self.state.dormant.remove(at));
@@ -240,7 +277,39 @@ impl Tailer {
         self.state.next_id += 1;
         self.state.chains.insert(id, chain);
         self.state.by_path.insert(found.path.clone(), id);
-        id
+        Some(id)
+    }
+
+    /// What the kubelet tells of a file's pod: nothing where it is no pod's or nobody is asked, `Some(None)` not yet.
+    fn pod_labels(&self, name: &Path) -> Option<Option<Labels>> {
+        let (pods, place) = (self.pods.as_ref()?, enrich::kubernetes(name)?);
+        Some(pods.labels(&place))
+    }
+
+    /// Gives files the names that are known by now.
+    fn rename(&mut self) {
+        let mut dropped = Vec::new();
+        for (id, chain) in &mut self.state.chains {
+            let Some(place) = enrich::kubernetes(&chain.name) else { continue };
+            let Some(known) = self.pods.as_ref().and_then(|pods| pods.labels(&place)) else { continue };
+            let Some(source) = self.discovery.sources.iter().find(|source| source.matches(&chain.name)) else {
+                continue;
+            };
+            match enrich::naming(&chain.name, &self.node, &self.tenant, source, &known) {
+                Some(naming) => (chain.tenant, chain.streams) = (naming.tenant, naming.streams),
+                None if !chain.in_flight => dropped.push(*id),
+                None => continue,
+            }
+            chain.unnamed_until = None;
+        }
+        for id in dropped {
+            if let Some(chain) = self.state.chains.remove(&id) {
+                self.state.by_path.remove(&chain.path);
+                self.state.dormant.push(chain.checkpoint());
+            }
+        }
+        let all: Vec<ChainId> = self.state.chains.keys().copied().collect();
+        all.into_iter().for_each(|id| self.make_ready(id));
     }
 
     /// Reads what is ready, as far as the bytes on their way allow, saves new identities once for all, and ships.
@@ -248,8 +317,7 @@ impl Tailer {
         let mut prepared: Vec<(ChainId, Box<Prepared>)> = Vec::new();
         let mut bytes = self.state.in_flight_bytes;
         while bytes < MAX_IN_FLIGHT_BYTES {
-            let Some(id) = self.state.ready.pop_front() else { break };
-            self.state.queued.remove(&id);
+            let Some(id) = self.turn() else { break };
             if let Some(batch) = self.prepare(id) {
                 bytes += batch.batch.text_bytes();
                 prepared.push((id, batch));
@@ -270,6 +338,9 @@ impl Tailer {
         }
         let state = &mut self.state;
         let chain = state.chains.get_mut(&id)?;
+        if chain.unnamed_until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
         // A truncation found while reading is followed at once by another look.
         for _ in 0..3 {
             let now = Instant::now();
@@ -291,7 +362,9 @@ impl Tailer {
                 return None;
             }
             let next = chain.next(now)?;
-            match read(chain, next, &mut state.buffer, model::now_ns()) {
+            let now_ns = model::now_ns();
+            let oldest_ns = self.max_age_ns.map_or(i64::MIN, |age_ns| now_ns.saturating_sub(age_ns));
+            match read(chain, next, &mut state.buffer, Times { now_ns, oldest_ns }) {
                 Ok(Read::Batch(prepared)) => return Some(prepared),
                 Ok(Read::Nothing) => return None,
                 Ok(Read::Binary) => {
@@ -310,17 +383,26 @@ impl Tailer {
 
     fn ship(&mut self, id: ChainId, prepared: Prepared) {
         let Some(chain) = self.state.chains.get_mut(&id) else { return };
-        chain.in_flight = true;
-        let (lines, bytes) = (prepared.batch.len() as u64, prepared.batch.text_bytes());
-        self.counters.lines(Stage::Read, lines);
-        self.counters
-            .bytes_read
-            .inc_by(prepared.end - chain.files.iter().find(|f| f.id() == prepared.file).map_or(0, |f| f.entry.offset));
+        let Prepared { batch, moved, dropped, .. } = prepared;
+        let (lines, bytes) = (batch.len() as u64, batch.text_bytes());
+        let discarded: u64 = dropped.each().map(|(_, count)| count).sum();
+        self.counters.lines(Stage::Read, lines + discarded);
+        self.counters.lines(Stage::Dropped, discarded);
+        dropped.each().for_each(|(reason, count)| self.counters.dropped(reason, count));
+        self.counters.bytes_read.inc_by(prepared.bytes);
         self.counters.truncated.inc_by(prepared.truncated);
         self.counters.invalid_utf8.inc_by(prepared.invalid_utf8);
+        if lines == 0 {
+            chain.moved(&moved, Instant::now());
+            self.state.is_dirty = true;
+            if moved.has_more {
+                self.make_behind(id);
+            }
+            return;
+        }
+        chain.in_flight = true;
         self.state.in_flight_bytes += bytes;
-        let Prepared { batch, file, end, skipping, last_t_ns, has_more, .. } = prepared;
-        self.state.in_flight.insert(id, InFlight { file, end, skipping, last_t_ns, has_more, lines, bytes });
+        self.state.in_flight.insert(id, InFlight { moved, lines, bytes });
         self.shipper.ship(id, Batch::Logs(batch));
     }
 
@@ -333,15 +415,18 @@ impl Tailer {
         match outcome {
             Outcome::Abandoned => return false,
             Outcome::Acknowledged => self.counters.lines(Stage::Acknowledged, sent.lines),
-            Outcome::Dropped => self.counters.lines(Stage::Dropped, sent.lines),
+            Outcome::Dropped => {
+                self.counters.lines(Stage::Dropped, sent.lines);
+                self.counters.dropped(Reason::Refused, sent.lines);
+            }
         }
-        if let Some(tracked) = chain.files.iter_mut().find(|tracked| tracked.id() == sent.file) {
-            tracked.entry.offset = sent.end;
-            tracked.entry.skipping = sent.skipping;
-        }
-        chain.last_t_ns = sent.last_t_ns;
+        chain.moved(&sent.moved, Instant::now());
+        let has_others = chain.files.len() > 1;
         self.state.is_dirty = true;
-        if sent.has_more || chain.files.len() > 1 {
+        if sent.moved.has_more {
+            self.state.again.remove(&id);
+            self.make_behind(id);
+        } else if has_others {
             self.state.again.remove(&id);
             self.make_ready(id);
         }

@@ -20,7 +20,10 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::{Logs, LogsError, LogsOptions};
+use super::pods::Pods;
+use super::{LogCounters, Logs, LogsError, LogsOptions};
+
+mod events;
 
 /// A line as a store shows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +40,8 @@ struct Store {
     lines: BTreeMap<String, Vec<Line>>,
     /// Appends still to be answered with an error, every other one after having been stored.
     failures: u32,
+    /// Tenant and labels of the last line.
+    last_stream: (String, String),
 }
 
 impl Store {
@@ -50,6 +55,7 @@ impl Store {
                 continue;
             }
             let name = batch.streams[line.stream as usize].get("filename").expect("named").to_owned();
+            self.last_stream = (batch.tenant.clone(), batch.streams[line.stream as usize].to_string());
             let marks = batch.metadata[line.metadata as usize].to_string();
             self.lines.entry(name).or_default().push(Line { t_ns: line.t_ns, text: line.text.to_owned(), marks });
         }
@@ -86,13 +92,19 @@ struct Bench {
     dir: TempDir,
     producer: FakeProducer,
     running: Option<(Runtime, CancellationToken, Tailing)>,
+    /// But for its paths.
+    source: LogSource,
+    max_age_ms: Option<i64>,
+    pods: Option<Pods>,
+    metrics: Metrics,
 }
 
 impl Bench {
     fn new() -> Bench {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir(dir.path().join("logs")).expect("created");
-        Bench { dir, producer: FakeProducer::default(), running: None }
+        let (source, metrics) = (LogSource::default(), Metrics::default());
+        Bench { dir, producer: FakeProducer::default(), running: None, source, max_age_ms: None, pods: None, metrics }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -100,14 +112,22 @@ impl Bench {
     }
 
     fn start(&mut self) {
+        let paths = match self.source.paths.is_empty() {
+            true => vec![self.path("*.log").display().to_string()],
+            false => self.source.paths.clone(),
+        };
+        self.metrics = Metrics::default();
         let options = LogsOptions {
             state_dir: self.dir.path().join("state"),
             node: "n".into(),
             tenant: "t".into(),
-            sources: vec![LogSource { paths: vec![self.path("*.log").display().to_string()], ..LogSource::default() }],
+            sources: vec![LogSource { paths, ..self.source.clone() }],
             own_dirs: vec![],
+            max_age_ms: self.max_age_ms,
+            pods: self.pods.clone(),
         };
-        let logs = Logs::new(options, Arc::new(self.producer.clone()), Arc::new(RealDisk), &Metrics::default());
+        let counters = LogCounters::registered(&self.metrics);
+        let logs = Logs::new(options, Arc::new(self.producer.clone()), Arc::new(RealDisk), counters);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let stop = CancellationToken::new();
@@ -129,6 +149,13 @@ impl Bench {
         if let Some(bytes) = checkpoint {
             fs::write(path, bytes).expect("written");
         }
+    }
+
+    /// A counter of the agent's, without its prefix.
+    fn metric(&self, name: &str) -> u64 {
+        let text = self.metrics.encode();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("binnacle_agent_{name} ")));
+        line.and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
     fn checkpoint(&self) -> Option<Vec<u8>> {

@@ -9,6 +9,8 @@
 //!   stores. A position outside the log is [`BusError::OutOfRange`] (`auto.offset.reset=error`), never a silent jump.
 //! - Nothing is released: retention is the topic's own.
 
+mod lines;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,7 @@ use tokio::sync::Semaphore;
 
 use crate::record::{Packing, decode, encode_bounded};
 use crate::{Bus, BusError, Consumer, Delivery, MAX_RECORD_BYTES, Offset, Producer, Topic};
+pub use lines::{KafkaLine, KafkaLines};
 
 /// How long one question to the brokers may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

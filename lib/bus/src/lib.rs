@@ -29,7 +29,7 @@ use model::Batch;
 
 pub use embedded::{EmbeddedBus, EmbeddedOptions, TopicStats};
 pub use error::BusError;
-pub use kafka::{KafkaBus, KafkaOptions};
+pub use kafka::{KafkaBus, KafkaLine, KafkaLines, KafkaOptions};
 #[cfg(feature = "mock")]
 pub use mock::MockKafka;
 pub use record::{MAX_RECORD_BYTES, decode, encode, split};

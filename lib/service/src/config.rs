@@ -4,11 +4,17 @@
 //! refused with line and column. Fields of Prometheus' that are accepted but do nothing here yet are listed by
 //! [`Config::unsupported`], and said at start.
 
+mod logs;
 mod otlp;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use logs::{
+    KubernetesMetadata, LinePattern, LogLineFormat, LogSink, LogSource, Logs, Multiline, MultilineRule, RateLimit,
+    RateLimitBy, Redact, RedactPreset, SinkEncoding, SinkKind, SyslogListener, SyslogProtocol, Timestamp, Traces,
+    Transform,
+};
 use model::{ByteSize, DurationMs, RelabelConfig};
 pub use otlp::{Otlp, TranslationStrategy};
 use serde::Deserialize;
@@ -260,37 +266,6 @@ pub struct Retention {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Logs {
-    pub sources: Vec<LogSource>,
-}
-
-/// Files to tail.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogSource {
-    pub paths: Vec<String>,
-    pub exclude: Vec<String>,
-    pub format: LogLineFormat,
-    pub labels: BTreeMap<String, String>,
-    pub tenant: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLineFormat {
-    /// Decided per file, by its first lines.
-    #[default]
-    Auto,
-    Cri,
-    Docker,
-    Syslog,
-    Klog,
-    Json,
-    Plain,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
 pub struct Bus {
     pub kafka: Option<Kafka>,
     pub embedded: Embedded,
@@ -514,11 +489,7 @@ impl Config {
                 return Err(format!("scrape_configs[{}].scheme: {:?} is not http or https", job.job_name, job.scheme));
             }
         }
-        for (i, source) in self.logs.sources.iter().enumerate() {
-            if source.paths.is_empty() {
-                return Err(format!("logs.sources[{i}]: paths is empty"));
-            }
-        }
+        self.logs.validate()?;
         self.otlp.validate()?;
         if self.bus.kafka.as_ref().is_some_and(|kafka| kafka.brokers.is_empty() || kafka.partitions == 0) {
             return Err("bus.kafka: brokers and at least one partition are needed".to_owned());

@@ -1,5 +1,7 @@
 //! A line's level, by a cheap look at its beginning.
 
+use crate::logs::multiline::is_klog;
+
 /// How far into a line its level is looked for.
 const LOOK_BYTES: usize = 128;
 
@@ -42,6 +44,14 @@ impl Level {
 
 /// Finds `ERROR`, `[error]` or `level=error` near the beginning. A lower-case word alone says nothing.
 pub fn detect(line: &[u8]) -> Option<Level> {
+    if is_klog(line) {
+        return Some(match line[0] {
+            b'W' => Level::Warn,
+            b'E' => Level::Error,
+            b'F' => Level::Fatal,
+            _ => Level::Info,
+        });
+    }
     let look = &line[..line.len().min(LOOK_BYTES)];
     let mut at = 0;
     while at < look.len() {
@@ -85,6 +95,7 @@ mod tests {
         check("no error was found", None);
         check("INFORMATION", None);
         check("a CRITICAL one", Some(Level::Fatal));
+        check("E1120 06:25:00.000000 1 x.go:1] y", Some(Level::Error));
         check("", None);
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! The text stays the message as it was written; container formats (CRI, Docker) are envelopes and are taken off.
 
+mod access;
+pub mod content;
 mod cri;
 mod docker;
 mod json;
 mod klog;
 pub mod level;
-mod syslog;
+mod logfmt;
+mod moment;
+pub mod syslog;
 
 use std::borrow::Cow;
 
@@ -57,6 +61,9 @@ pub enum Format {
     Klog,
     Syslog,
     Json,
+    Logfmt,
+    Access,
+    Error,
     Plain,
 }
 
@@ -78,6 +85,18 @@ impl<'a> Parsed<'a> {
 }
 
 impl Format {
+    /// In the order tried.
+    const DETECTED: [Format; 8] = [
+        Format::Cri,
+        Format::Docker,
+        Format::Klog,
+        Format::Syslog,
+        Format::Access,
+        Format::Error,
+        Format::Json,
+        Format::Logfmt,
+    ];
+
     /// The format that a configuration names; none for `auto`.
     pub fn configured(format: LogLineFormat) -> Option<Format> {
         match format {
@@ -87,7 +106,10 @@ impl Format {
             LogLineFormat::Syslog => Some(Format::Syslog),
             LogLineFormat::Klog => Some(Format::Klog),
             LogLineFormat::Json => Some(Format::Json),
-            LogLineFormat::Plain => Some(Format::Plain),
+            LogLineFormat::Logfmt => Some(Format::Logfmt),
+            LogLineFormat::Access => Some(Format::Access),
+            LogLineFormat::Error => Some(Format::Error),
+            LogLineFormat::Regex | LogLineFormat::Plain => Some(Format::Plain),
         }
     }
 
@@ -98,6 +120,9 @@ impl Format {
             Format::Klog => "klog",
             Format::Syslog => "syslog",
             Format::Json => "json",
+            Format::Logfmt => "logfmt",
+            Format::Access => "access",
+            Format::Error => "error",
             Format::Plain => "plain",
         }
     }
@@ -108,15 +133,24 @@ impl Format {
             let known = lines.iter().filter(|line| format.try_parse(line, now_ns).is_some()).count();
             known > 0 && known * 5 >= lines.len() * 4
         };
-        let formats = [Format::Cri, Format::Docker, Format::Klog, Format::Syslog, Format::Json];
-        formats.into_iter().find(understands).unwrap_or(Format::Plain)
+        Format::DETECTED.into_iter().find(understands).unwrap_or(Format::Plain)
+    }
+
+    /// A container's envelope around whatever a program wrote.
+    pub fn is_envelope(self) -> bool {
+        matches!(self, Format::Cri | Format::Docker)
+    }
+
+    /// The format of a file whose lines, or messages in a container's envelope, are of the configured one.
+    pub fn enveloped(configured: Format, lines: &[&[u8]], now_ns: i64) -> Format {
+        let detected = Format::detect(lines, now_ns);
+        if detected.is_envelope() { detected } else { configured }
     }
 
     /// A line that is not of this format is taken as plain text.
     pub fn parse(self, line: &[u8], now_ns: i64) -> Parsed<'_> {
         let mut parsed = self.try_parse(line, now_ns).unwrap_or_else(|| Parsed::plain(line));
-        // A clock a day ahead would be refused by every store.
-        parsed.t_ns = parsed.t_ns.filter(|t_ns| *t_ns > 0 && *t_ns < now_ns.saturating_add(MAX_AHEAD_NS));
+        parsed.t_ns = parsed.t_ns.filter(|t_ns| is_possible(*t_ns, now_ns));
         parsed
     }
 
@@ -127,12 +161,20 @@ impl Format {
             Format::Klog => klog::parse(line, now_ns),
             Format::Syslog => syslog::parse(line, now_ns),
             Format::Json => json::parse(line),
+            Format::Logfmt => logfmt::parse(line),
+            Format::Access => access::parse(line),
+            Format::Error => access::parse_error(line),
             Format::Plain => Some(Parsed::plain(line)),
         }
     }
 }
 
 const MAX_AHEAD_NS: i64 = 86_400_000_000_000;
+
+/// A clock a day ahead would be refused by every store.
+pub fn is_possible(t_ns: i64, now_ns: i64) -> bool {
+    t_ns > 0 && t_ns < now_ns.saturating_add(MAX_AHEAD_NS)
+}
 
 /// A local date of unknown year: the latest year that does not put it more than a day ahead of now.
 fn in_recent_year(month: u32, day: u32, time: chrono::NaiveTime, now_ns: i64) -> Option<i64> {
@@ -220,7 +262,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(line in proptest::collection::vec(any::<u8>(), 0..120), ascii in "[ -~]{0,80}") {
             for line in [line.as_slice(), ascii.as_bytes()] {
-                for format in [Format::Cri, Format::Docker, Format::Klog, Format::Syslog, Format::Json, Format::Plain] {
+                for format in Format::DETECTED {
                     let _ = format.parse(line, NOW_NS);
                 }
                 let _ = level::detect(line);

@@ -5,6 +5,7 @@
 //! samples are of now and are tried once, for no longer than until the next ones come.
 
 pub mod cgroup;
+pub mod discovery;
 pub mod host;
 pub mod journal;
 pub mod logs;
@@ -31,6 +32,7 @@ use logs::checkpoint::CheckpointError;
 use logs::{Logs, LogsError, LogsOptions};
 use metrics::Gathered;
 pub use push::{HttpOptions, HttpProducer};
+pub use scrape::Dropped;
 pub use scrape::TargetStatus;
 use scrape::{ScrapeControl, Scraper, TargetList};
 
@@ -69,8 +71,7 @@ pub use scrape::text as exposition;
 pub struct Status {
     pub files: Vec<FileStatus>,
     pub targets: Vec<TargetStatus>,
-    /// Targets that relabelling dropped: the job, and the labels before it.
-    pub dropped: Vec<(String, Labels)>,
+    pub dropped: Dropped,
 }
 
 /// A handle on the status that outlives [`Agent::run`].
@@ -132,7 +133,7 @@ impl Agent {
             .transpose()?;
         let journal = journal(&options, logs.as_ref(), &producer, disk)?;
         let (global, configs) = &options.scrape;
-        let scraper = Scraper::new(global, configs, options.tenant.clone(), producer.clone());
+        let scraper = Scraper::new(global, configs, options.tenant.clone(), producer.clone(), metrics);
         let files = logs.as_ref().map(|logs| logs.status.clone()).unwrap_or_default();
         let status = AgentStatus { files, targets: scraper.status.clone(), scrape: scraper.control.clone() };
         Ok(Agent { options, logs, journal, scraper, producer, status })

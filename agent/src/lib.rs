@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 mod collection;
+pub mod discovery;
 pub mod host;
 pub mod intake;
 pub mod journal;
@@ -32,6 +33,7 @@ use host::Roots;
 pub use logs::FileStatus;
 use metrics::Gathered;
 pub use push::{HttpOptions, HttpProducer};
+pub use scrape::Dropped;
 pub use scrape::TargetStatus;
 use scrape::{ScrapeControl, Scraper, TargetList};
 pub use sinks::blackhole;
@@ -72,8 +74,7 @@ pub use scrape::text as exposition;
 pub struct Status {
     pub files: Vec<FileStatus>,
     pub targets: Vec<TargetStatus>,
-    /// Targets that relabelling dropped: the job, and the labels before it.
-    pub dropped: Vec<(String, Labels)>,
+    pub dropped: Dropped,
 }
 
 /// A handle on the status that outlives [`Agent::run`].
@@ -146,7 +147,7 @@ impl Agent {
         let collect = || Collection::new(fixed, options.logs.clone(), metrics);
         let logs = options.logs_enabled.then(collect).transpose()?;
         let (global, configs) = &options.scrape;
-        let scraper = Scraper::new(global, configs, options.tenant.clone(), producer.clone());
+        let scraper = Scraper::new(global, configs, options.tenant.clone(), producer.clone(), metrics);
         let files = logs.as_ref().map(|logs| logs.control.clone());
         let status = AgentStatus { files, targets: scraper.status.clone(), scrape: scraper.control.clone() };
         Ok(Agent { options, logs, scraper, producer, status })

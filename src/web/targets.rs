@@ -35,11 +35,12 @@ async fn list(State(shared): Process, params: Params) -> Json<Value> {
     if !shows("dropped") {
         return success(json!({"activeTargets": active, "droppedTargets": [], "droppedTargetCounts": null}));
     }
-    let mut counts: BTreeMap<&str, usize> = status.targets.iter().map(|t| (t.scrape_pool.as_str(), 0)).collect();
-    status.dropped.iter().for_each(|(pool, _)| *counts.entry(pool).or_default() += 1);
+    let counts: BTreeMap<&String, usize> = status.dropped.iter().map(|(pool, (count, _))| (pool, *count)).collect();
     let dropped = status.dropped.iter().filter(|(pool, _)| of_pool(pool));
-    let dropped: Vec<Value> =
-        dropped.map(|(pool, labels)| json!({"discoveredLabels": labels, "scrapePool": pool})).collect();
+    let dropped: Vec<Value> = dropped
+        .flat_map(|(pool, (_, shown))| shown.iter().map(move |labels| (pool, labels)))
+        .map(|(pool, labels)| json!({"discoveredLabels": labels, "scrapePool": pool}))
+        .collect();
     success(json!({"activeTargets": active, "droppedTargets": dropped, "droppedTargetCounts": counts}))
 }
 

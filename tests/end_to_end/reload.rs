@@ -43,3 +43,37 @@ fn a_reload_takes_up_scrape_jobs_and_rules() {
     assert_eq!(targets["data"]["activeTargets"][0]["health"], "up");
     binnacle.stop();
 }
+
+#[test]
+fn discovered_targets_come_and_go_without_a_reload() {
+    let dir = temp_dir();
+    let (config, found) = (dir.path().join("binnacle.yml"), dir.path().join("targets.json"));
+    // Jobs of a file of their own; what discovery tells is relabelled.
+    fs::write(&config, "scrape_config_files: ['jobs/*.yml']\nscrape_configs: []\n").expect("written");
+    fs::create_dir(dir.path().join("jobs")).expect("created");
+    let job = "scrape_configs:\n- job_name: found\n  scrape_interval: 1s\n  scrape_timeout: 1s\n  \
+               file_sd_configs: [{files: [targets.json], refresh_interval: 1h}]\n  relabel_configs:\n  \
+               - {source_labels: [__meta_filepath], regex: '.*/(.*)', target_label: from}\n  \
+               - {source_labels: [env], regex: test, action: drop}\n";
+    fs::write(dir.path().join("jobs/one.yml"), job).expect("written");
+    let glob = format!("--agent.logs.path={}/logs/*.log", dir.path().display());
+    let binnacle = Binnacle::start(dir.path(), &[&format!("--config.file={}", config.display()), &glob]);
+    let groups = format!(
+        r#"[{{"targets": ["127.0.0.1:{}"], "labels": {{"env": "p"}}}}, {{"targets": ["a:1"], "labels": {{"env": "test"}}}}]"#,
+        target()
+    );
+    fs::write(&found, groups).expect("written");
+    wait_for("its sample", || {
+        (binnacle.value("reloaded{from=\"targets.json\", env=\"p\"}") == Some(42.0)).then_some(())
+    });
+    let targets = binnacle.get("/api/v1/targets", &[]);
+    assert_eq!(targets["data"]["droppedTargetCounts"]["found"], 1);
+    assert_eq!(targets["data"]["droppedTargets"][0]["discoveredLabels"]["__address__"], "a:1");
+    fs::remove_file(&found).expect("removed");
+    wait_for("no target", || {
+        let targets = binnacle.get("/api/v1/targets", &[("state", "active")]);
+        targets["data"]["activeTargets"].as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+    wait_for("the end of its series", || binnacle.query("reloaded").is_empty().then_some(()));
+    binnacle.stop();
+}

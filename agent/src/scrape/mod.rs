@@ -1,38 +1,52 @@
-//! Scraping: every static target on its own beat, its samples and the health series beside them onto the bus.
+//! Scraping: every target on its own beat, its samples and the health series beside them onto the bus.
 //!
 //! # Contracts
 //! - A scrape is one batch with one timestamp (unless the target gives timestamps and they are honoured): samples, `up`,
-//!   and the `scrape_*` series of Prometheus.
-//! - A series that was in the last scrape and is not in this one, all series when a scrape fails, and all series at the
-//!   end get a staleness marker; series with timestamps of their own do not, as in Prometheus.
-//! - Targets may be replaced while running ([`ScrapeControl::set`]).
-//! - A body is read up to [`MAX_BODY_BYTES`]; more than `sample_limit` samples fail the scrape as a whole.
+//!   and the `scrape_*` series of Prometheus. The timestamp is the beat's, not the moment's, where they are a few
+//!   milliseconds apart, so that intervals are even.
+//! - A series that was in the last scrape and is not in this one, all series when a scrape fails, and all series of a
+//!   target that is gone get a staleness marker; series with timestamps of their own only with
+//!   `track_timestamps_staleness`. A restart of this process ends nothing.
+//! - Jobs may be replaced while running ([`ScrapeControl::set`]): a target that stays keeps its beat and its series.
+//!   Discovered targets come and go at most once in [`SETTLE`].
+//! - A body is read up to `body_size_limit`; what is over any limit fails the scrape as a whole, with a counter.
+//! - A batch is tried once, for an interval at most: samples of now are of little use later.
 
-mod auth;
+mod counters;
+pub mod fetch;
+mod history;
+mod job;
+mod nhcb;
+pub mod protobuf;
+mod run;
+mod series;
 mod target;
 pub use model::exposition as text;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bus::Producer;
-use model::{Exemplar, Labels, METRIC_NAME, MetricBatch, MetricMetadata, Sample, SeriesSamples, relabel, stale_marker};
+use model::{Labels, MetricMetadata};
 use parking_lot::Mutex;
 use serde::Serialize;
 use service::config::{Global, ScrapeConfig};
+use service::metrics::Metrics;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub use target::Target;
-use target::Targets;
-use text::{Exposition, TextFormat, TextSample};
+use crate::discovery::Discovery;
+use counters::Counters;
+use history::History;
+use job::Job;
+use run::Loop;
+pub use target::escape;
+use target::{Target, Targets, static_targets, targets};
 
-const MAX_BODY_BYTES: usize = 64 << 20;
-/// How long the last samples of a target may take, when stopping too.
-const LAST_SHIPMENT: Duration = Duration::from_secs(2);
-const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+/// What discovery tells within this is taken together.
+pub const SETTLE: Duration = Duration::from_millis(500);
 
 /// A target's state, as `/api/v1/targets` shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -57,20 +71,50 @@ pub struct TargetStatus {
 /// The states of the targets that are scraped now.
 pub type TargetList = Arc<Mutex<Vec<Arc<Mutex<TargetStatus>>>>>;
 
+/// What relabelling dropped: by job, how many, and the labels before it of those that are shown.
+pub type Dropped = BTreeMap<String, (usize, Vec<Labels>)>;
+
 /// Tells a scraper what to scrape, before and while it runs.
 #[derive(Clone)]
-pub struct ScrapeControl(Arc<watch::Sender<Targets>>);
+pub struct ScrapeControl {
+    jobs: Arc<watch::Sender<Vec<Arc<Job>>>>,
+    dropped: Arc<Mutex<Dropped>>,
+    counters: Counters,
+}
 
 impl ScrapeControl {
-    /// Replaces the targets. One that stays as it was goes on undisturbed; one that is gone or changed is ended with
-    /// staleness markers.
-    pub fn set(&self, global: &Global, configs: &[ScrapeConfig]) {
-        self.0.send_replace(target::targets(global, configs));
+    fn new(global: &Global, configs: &[ScrapeConfig]) -> ScrapeControl {
+        let control = ScrapeControl {
+            jobs: Arc::new(watch::Sender::new(Vec::new())),
+            dropped: Arc::default(),
+            counters: Counters::default(),
+        };
+        control.set(global, configs);
+        control
     }
 
-    /// What relabelling dropped: the job, and the labels before it.
-    pub fn dropped(&self) -> Vec<(String, Labels)> {
-        self.0.borrow().dropped.clone()
+    /// Replaces the jobs. A target that stays as it was goes on undisturbed; one that is scraped otherwise now keeps its
+    /// series; one that is gone is ended with staleness markers.
+    pub fn set(&self, global: &Global, configs: &[ScrapeConfig]) {
+        let before = self.jobs.borrow().clone();
+        let mut jobs = Vec::new();
+        for config in configs {
+            match Job::new(global, config) {
+                // Its client and its token stay.
+                Ok(job) => match before.iter().find(|known| known.identity == job.identity) {
+                    Some(known) => jobs.push(known.clone()),
+                    None => jobs.push(Arc::new(job)),
+                },
+                Err(error) => tracing::error!(error, job = config.job_name, "a job cannot be scraped"),
+            }
+        }
+        self.counters.pools.set(jobs.len() as i64);
+        self.counters.reloads.inc();
+        self.jobs.send_replace(jobs);
+    }
+
+    pub fn dropped(&self) -> Dropped {
+        self.dropped.lock().clone()
     }
 }
 
@@ -79,38 +123,51 @@ pub struct Scraper {
     tenant: String,
     producer: Arc<dyn Producer>,
     pub status: TargetList,
+    discovery: Discovery,
 }
 
-/// A target that is being scraped, by [`Target::identity`].
+/// A target that is being scraped, by [`Target::key`].
 struct Running {
     stop: CancellationToken,
     status: Arc<Mutex<TargetStatus>>,
+    target: watch::Sender<Arc<Target>>,
 }
 
 impl Scraper {
-    pub fn new(global: &Global, configs: &[ScrapeConfig], tenant: String, producer: Arc<dyn Producer>) -> Scraper {
-        let control = ScrapeControl(Arc::new(watch::Sender::new(target::targets(global, configs))));
-        Scraper { control, tenant, producer, status: TargetList::default() }
+    pub fn new(
+        global: &Global,
+        configs: &[ScrapeConfig],
+        tenant: String,
+        producer: Arc<dyn Producer>,
+        metrics: &Metrics,
+    ) -> Scraper {
+        let control = ScrapeControl::new(global, configs);
+        control.counters.register(metrics);
+        Scraper { control, tenant, producer, status: TargetList::default(), discovery: Discovery::new(metrics) }
     }
 
-    /// Scrapes until `stop`, and ends every series.
-    pub async fn run(self, stop: CancellationToken) {
-        let client = match service::http::client().build() {
-            Ok(client) => client,
-            Err(error) => {
-                tracing::error!(%error, "no HTTP client: nothing is scraped");
-                return;
-            }
-        };
-        let mut wanted = self.control.0.subscribe();
+    /// Scrapes until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut wanted = self.control.jobs.subscribe();
+        let mut found = self.discovery.subscribe();
         let (mut running, mut loops) = (HashMap::new(), JoinSet::new());
         while !stop.is_cancelled() {
-            let targets = wanted.borrow_and_update().kept.clone();
-            self.apply(targets, &client, &stop, &mut running, &mut loops);
+            let jobs = wanted.borrow_and_update().clone();
+            self.discovery.sync(jobs.iter().map(|job| &job.config), &stop);
+            found.mark_unchanged();
+            self.apply(&jobs, &stop, &mut running, &mut loops);
             loop {
                 tokio::select! {
                     changed = wanted.changed() => {
                         assert!(changed.is_ok(), "we hold a sender ourselves");
+                        break;
+                    }
+                    changed = found.changed() => {
+                        assert!(changed.is_ok(), "we hold a sender ourselves");
+                        tokio::select! {
+                            () = tokio::time::sleep(SETTLE) => {}
+                            () = stop.cancelled() => {}
+                        }
                         break;
                     }
                     () = stop.cancelled() => break,
@@ -118,41 +175,88 @@ impl Scraper {
                 }
             }
         }
+        self.discovery.stop().await;
         while let Some(ended) = loops.join_next().await {
             failed(ended);
         }
     }
 
+    /// The targets of a job, and whether there are too many.
+    fn targets(&self, job: &Arc<Job>) -> Targets {
+        let discovered = self.discovery.targets(&job.config.job_name);
+        let targets = targets(job, static_targets(&job.config).chain(discovered));
+        let (count, limit) = (targets.kept.len() as u64, job.config.target_limit);
+        let refusal = (limit > 0 && count > limit)
+            .then(|| format!("target_limit exceeded (number of targets: {count}, limit: {limit})"));
+        if refusal.is_some() {
+            self.control.counters.over_target_limit.inc();
+        }
+        *job.refusal.lock() = refusal;
+        targets
+    }
+
     /// Starts what is new, stops what is not wanted any more.
     fn apply(
         &self,
-        targets: Vec<Target>,
-        client: &reqwest::Client,
+        jobs: &[Arc<Job>],
         stop: &CancellationToken,
         running: &mut HashMap<u128, Running>,
         loops: &mut JoinSet<()>,
     ) {
-        let (mut kept, mut statuses) = (HashMap::new(), Vec::new());
-        for target in targets {
-            let identity = target.identity();
-            if kept.contains_key(&identity) {
-                continue;
+        let (mut kept, mut statuses, mut dropped) = (HashMap::new(), Vec::new(), Dropped::new());
+        for job in jobs {
+            let targets = self.targets(job);
+            dropped.insert(job.config.job_name.clone(), (targets.dropped_count, targets.dropped));
+            for target in targets.kept {
+                let (key, target) = (target.key(), Arc::new(target));
+                let one = match running.remove(&key) {
+                    Some(one) => {
+                        one.retarget(&target);
+                        one
+                    }
+                    None => self.start(target, stop, loops),
+                };
+                statuses.push(one.status.clone());
+                kept.insert(key, one);
             }
-            let one = running.remove(&identity).unwrap_or_else(|| {
-                let status = Arc::new(Mutex::new(TargetStatus::new(&target)));
-                let one = Running { stop: stop.child_token(), status };
-                let history =
-                    History { target, tenant: self.tenant.clone(), seen: HashMap::new(), metadata: Arc::default() };
-                let beat = Loop { client: client.clone(), producer: self.producer.clone(), history };
-                loops.spawn(beat.run(one.status.clone(), one.stop.clone()));
-                one
-            });
-            statuses.push(one.status.clone());
-            kept.insert(identity, one);
         }
         running.values().for_each(|gone| gone.stop.cancel());
         *running = kept;
+        self.control.counters.targets.set(statuses.len() as i64);
+        *self.control.dropped.lock() = dropped;
         *self.status.lock() = statuses;
+    }
+
+    fn start(&self, target: Arc<Target>, stop: &CancellationToken, loops: &mut JoinSet<()>) -> Running {
+        let status = Arc::new(Mutex::new(TargetStatus::new(&target)));
+        let running =
+            Running { stop: stop.child_token(), status: status.clone(), target: watch::Sender::new(target.clone()) };
+        let counters = self.control.counters.clone();
+        let beat = Loop {
+            producer: self.producer.clone(),
+            history: History::new(target, self.tenant.clone(), counters.clone()),
+            counters,
+            target: running.target.subscribe(),
+            status,
+        };
+        loops.spawn(beat.run(running.stop.clone(), stop.clone()));
+        running
+    }
+}
+
+impl Running {
+    /// Goes on with what is said of the same target now.
+    fn retarget(&self, target: &Arc<Target>) {
+        let is_same = self.target.borrow().is_as(target);
+        {
+            let mut status = self.status.lock();
+            status.discovered_labels = target.discovered.clone();
+            status.scrape_interval_ms = target.interval.as_millis() as i64;
+            status.scrape_timeout_ms = target.timeout.as_millis() as i64;
+        }
+        if !is_same {
+            self.target.send_replace(target.clone());
+        }
     }
 }
 
@@ -167,7 +271,7 @@ impl TargetStatus {
         TargetStatus {
             discovered_labels: target.discovered.clone(),
             labels: target.labels.clone(),
-            scrape_pool: target.config.job_name.clone(),
+            scrape_pool: target.job.config.job_name.clone(),
             scrape_url: target.url.clone(),
             health: "unknown",
             last_error: String::new(),
@@ -178,188 +282,6 @@ impl TargetStatus {
             metadata: Arc::default(),
         }
     }
-}
-
-/// One target's scraping.
-struct Loop {
-    client: reqwest::Client,
-    producer: Arc<dyn Producer>,
-    history: History,
-}
-
-/// What scrapes of a target become, given those before.
-struct History {
-    target: Target,
-    tenant: String,
-    /// Series of the last scrape; whether a marker would end them.
-    seen: HashMap<Labels, bool>,
-    /// What was said of the metrics last, which is shipped when it changes.
-    metadata: Arc<[MetricMetadata]>,
-}
-
-/// The samples of a scrape that are kept.
-#[derive(Default)]
-struct Accepted {
-    /// How many there were before filtering.
-    scraped: usize,
-    samples: Vec<TextSample>,
-    metadata: Vec<MetricMetadata>,
-}
-
-impl Loop {
-    async fn run(mut self, status: Arc<Mutex<TargetStatus>>, stop: CancellationToken) {
-        let mut beat = tokio::time::interval_at(
-            tokio::time::Instant::now() + self.history.target.offset(),
-            self.history.target.interval,
-        );
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                _ = beat.tick() => {}
-                () = stop.cancelled() => break,
-            }
-            let (t_ms, start) = (model::now_ms(), Instant::now());
-            let result = tokio::select! {
-                fetched = tokio::time::timeout(self.history.target.timeout, self.fetch()) => {
-                    fetched.unwrap_or_else(|_| Err("context deadline exceeded".to_owned()))
-                }
-                () = stop.cancelled() => break,
-            };
-            let took = start.elapsed();
-            let result = result.and_then(|exposition| self.history.accept(exposition));
-            let error = result.as_ref().err().cloned();
-            let batch = self.history.batch(result, t_ms, took);
-            {
-                let mut status = status.lock();
-                status.health = if error.is_none() { "up" } else { "down" };
-                status.last_error = error.unwrap_or_default();
-                status.last_scrape_ms = t_ms;
-                status.last_scrape_duration_seconds = took.as_secs_f64();
-                status.metadata = self.history.metadata.clone();
-            }
-            let shipped = crate::metrics::ship(self.producer.as_ref(), batch, "a scrape", self.history.target.interval);
-            tokio::select! {
-                biased;
-                _ = shipped => {}
-                () = stop.cancelled() => break,
-            }
-        }
-        let ends = self.history.ends(model::now_ms(), &HashMap::new());
-        let batch = MetricBatch::new(self.history.tenant.clone(), ends);
-        crate::metrics::ship(self.producer.as_ref(), batch, "the end of a target", LAST_SHIPMENT).await;
-    }
-
-    async fn fetch(&self) -> Result<Exposition, String> {
-        let request = self.client.get(&self.history.target.url).header("accept", ACCEPT);
-        let timeout_seconds = self.history.target.timeout.as_secs_f64().to_string();
-        let request = request.header("x-prometheus-scrape-timeout-seconds", timeout_seconds);
-        let request = auth::authorize(request, &self.history.target.config).map_err(|error| error.to_string())?;
-        let mut response = request.send().await.map_err(|error| error.to_string())?;
-        if !response.status().is_success() {
-            return Err(format!("server returned HTTP status {}", response.status()));
-        }
-        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or("");
-        let format = TextFormat::of_content_type(content_type);
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| error.to_string())? {
-            if chunk.len() > MAX_BODY_BYTES - body.len() {
-                return Err(format!("body is over {MAX_BODY_BYTES} bytes"));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let text = String::from_utf8(body).map_err(|_| "body is not UTF-8".to_owned())?;
-        text::parse(&text, format).map_err(|error| error.to_string())
-    }
-}
-
-impl History {
-    /// Names and filters samples.
-    fn accept(&self, exposition: Exposition) -> Result<Accepted, String> {
-        let Exposition { samples, metadata } = exposition;
-        let scraped = samples.len();
-        let config = &self.target.config;
-        let mut kept = Vec::with_capacity(scraped);
-        for mut sample in samples {
-            let labels = with_target(&sample.labels, &self.target.labels, config.honor_labels);
-            let Some(labels) = relabel(&labels, &config.metric_relabel_configs) else { continue };
-            sample.labels = labels;
-            sample.t_ms = sample.t_ms.filter(|_| config.honor_timestamps);
-            kept.push(sample);
-        }
-        match config.sample_limit {
-            Some(limit) if limit > 0 && kept.len() as u64 > limit => {
-                Err(format!("sample limit exceeded: {} samples, limit {limit}", kept.len()))
-            }
-            _ => Ok(Accepted { scraped, samples: kept, metadata }),
-        }
-    }
-
-    fn batch(&mut self, result: Result<Accepted, String>, t_ms: i64, took: Duration) -> MetricBatch {
-        let is_up = result.is_ok();
-        let Accepted { scraped, samples, metadata } = result.unwrap_or_default();
-        let now: HashMap<Labels, bool> = samples.iter().map(|s| (s.labels.clone(), s.t_ms.is_none())).collect();
-        let added = now.keys().filter(|labels| !self.seen.contains_key(*labels)).count();
-        let mut series = self.ends(t_ms, &now);
-        let kept = samples.len();
-        let mut once = HashSet::new();
-        for sample in samples {
-            // Of repeated series Prometheus takes the first.
-            if once.insert((sample.labels.clone(), sample.t_ms)) {
-                let point = Sample { t_ms: sample.t_ms.unwrap_or(t_ms), value: sample.value };
-                let exemplar = sample.exemplar.map(|exemplar| Exemplar {
-                    t_ms: if exemplar.t_ms == 0 { point.t_ms } else { exemplar.t_ms },
-                    ..exemplar
-                });
-                let exemplars = exemplar.into_iter().collect();
-                series.push(SeriesSamples { exemplars, ..SeriesSamples::new(sample.labels, vec![point]) });
-            }
-        }
-        self.seen = now;
-        let about = [
-            ("up", f64::from(u8::from(is_up))),
-            ("scrape_duration_seconds", took.as_secs_f64()),
-            ("scrape_samples_scraped", scraped as f64),
-            ("scrape_samples_post_metric_relabeling", kept as f64),
-            ("scrape_series_added", added as f64),
-        ];
-        for (name, value) in about {
-            let labels = self.target.labels.with(METRIC_NAME, name);
-            series.push(SeriesSamples::new(labels, vec![Sample { t_ms, value }]));
-        }
-        let mut batch = MetricBatch::new(self.tenant.clone(), series);
-        if is_up && *self.metadata != *metadata {
-            self.metadata = metadata.clone().into();
-            batch.metadata = metadata;
-        }
-        batch
-    }
-
-    /// Markers for the series that were there and are not in `now`.
-    fn ends(&self, t_ms: i64, now: &HashMap<Labels, bool>) -> Vec<SeriesSamples> {
-        let gone = self.seen.iter().filter(|(labels, has_marker)| **has_marker && !now.contains_key(*labels));
-        let marker = Sample { t_ms, value: stale_marker() };
-        gone.map(|(labels, _)| SeriesSamples::new(labels.clone(), vec![marker])).collect()
-    }
-}
-
-/// Adds the target's labels: where a scraped label has the same name it is kept, or renamed to `exported_…`.
-fn with_target(scraped: &Labels, target: &Labels, honor_labels: bool) -> Labels {
-    let mut labels = scraped.to_builder();
-    for label in target {
-        match scraped.get(&label.name) {
-            Some(_) if honor_labels => continue,
-            Some(value) => {
-                let mut name = format!("exported_{}", label.name);
-                while scraped.get(&name).is_some() || target.get(&name).is_some() {
-                    name.insert_str(0, "exported_");
-                }
-                labels.set(name, value);
-            }
-            None => {}
-        }
-        labels.set(label.name.clone(), label.value.clone());
-    }
-    labels.build()
 }
 
 #[cfg(test)]

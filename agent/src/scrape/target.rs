@@ -1,15 +1,22 @@
-//! Targets: from `static_configs` through relabelling to a URL and the labels of its series.
+//! Targets: from discovered labels through relabelling to a URL and the labels of its series.
 
-use std::hash::{Hash, Hasher};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Labels, LabelsBuilder, relabel};
-use service::config::{Global, ScrapeConfig};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use service::config::ScrapeConfig;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::job::Job;
+
+/// Dropped targets that are kept to be shown, of a job that sets no `keep_dropped_targets`.
+const MAX_DROPPED_SHOWN: usize = 10_000;
 
 /// One thing to scrape.
 #[derive(Debug, Clone)]
 pub struct Target {
+    pub job: Arc<Job>,
     pub url: String,
     /// What every series of it carries.
     pub labels: Labels,
@@ -17,56 +24,78 @@ pub struct Target {
     pub discovered: Labels,
     pub interval: Duration,
     pub timeout: Duration,
-    pub config: ScrapeConfig,
 }
 
 impl Target {
-    /// All that it is told, so that a target that changed in anything is another one.
-    pub fn identity(&self) -> u128 {
-        xxh3_128(format!("{self:?}").as_bytes())
+    /// What makes it the same target after a change of the configuration: its job's name, its URL, its labels.
+    pub fn key(&self) -> u128 {
+        xxh3_128(format!("{:?} {:?} {}", self.job.config.job_name, self.url, self.labels).as_bytes())
     }
 
-    /// A place in the interval that is the target's own, so that not all are scraped at once.
-    pub fn offset(&self) -> Duration {
-        let mut hasher = Xxh3::new();
-        (&self.url, self.labels.hash("")).hash(&mut hasher);
-        let interval_ns = self.interval.as_nanos().max(1) as u64;
-        Duration::from_nanos(hasher.finish() % interval_ns)
+    /// Whether it is scraped as another one is.
+    pub fn is_as(&self, other: &Target) -> bool {
+        self.job.identity == other.job.identity && self.interval == other.interval && self.timeout == other.timeout
+    }
+
+    /// A place in the interval that is the target's own, so that not all are scraped at once; the same after a restart.
+    pub fn offset_ms(&self) -> i64 {
+        let interval_ms = (self.interval.as_millis() as i64).max(1);
+        (self.key() as u64 % interval_ms as u64) as i64
     }
 }
 
-/// What a configuration asks for.
+/// What a job comes to.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
     pub kept: Vec<Target>,
-    /// What relabelling dropped: the job, and the labels before it.
-    pub dropped: Vec<(String, Labels)>,
+    /// What relabelling dropped, by its labels before: as many as are shown.
+    pub dropped: Vec<Labels>,
+    pub dropped_count: usize,
 }
 
-/// All targets of the configuration.
-pub fn targets(global: &Global, configs: &[ScrapeConfig]) -> Targets {
-    let groups = configs.iter().flat_map(|config| config.static_configs.iter().map(move |group| (config, group)));
-    let addresses =
-        groups.flat_map(|(config, group)| group.targets.iter().map(move |address| (config, group, address)));
-    let mut targets = Targets::default();
-    for (config, group, address) in addresses {
-        match target(global, config, &group.labels, address) {
-            Ok(target) => targets.kept.push(target),
-            Err(discovered) => targets.dropped.push((config.job_name.clone(), discovered)),
+/// The targets of `static_configs`, as discovery would tell them.
+pub fn static_targets(config: &ScrapeConfig) -> impl Iterator<Item = Labels> {
+    config.static_configs.iter().flat_map(|group| {
+        group.targets.iter().map(|address| {
+            let mut labels = LabelsBuilder::default();
+            for (name, value) in &group.labels {
+                labels.set(name.as_str(), value.as_str());
+            }
+            labels.set("__address__", address.as_str());
+            labels.build()
+        })
+    })
+}
+
+/// All targets of a job, each once.
+pub fn targets(job: &Arc<Job>, discovered: impl Iterator<Item = Labels>) -> Targets {
+    let (mut targets, mut seen) = (Targets::default(), HashSet::new());
+    let limit = match job.config.keep_dropped_targets {
+        0 => MAX_DROPPED_SHOWN,
+        limit => usize::try_from(limit).unwrap_or(MAX_DROPPED_SHOWN),
+    };
+    for labels in discovered {
+        match target(job, &labels) {
+            Ok(target) => {
+                if seen.insert(target.key()) {
+                    targets.kept.push(target);
+                }
+            }
+            Err(labels) => {
+                targets.dropped_count += 1;
+                if targets.dropped.len() < limit {
+                    targets.dropped.push(labels);
+                }
+            }
         }
     }
     targets
 }
 
 /// One target, or, where relabelling drops it, the labels before.
-fn target(
-    global: &Global,
-    config: &ScrapeConfig,
-    added: &std::collections::BTreeMap<String, String>,
-    address: &str,
-) -> Result<Target, Labels> {
-    let interval = config.scrape_interval.unwrap_or(global.scrape_interval);
-    let timeout = config.scrape_timeout.unwrap_or(global.scrape_timeout).min(interval);
+fn target(job: &Arc<Job>, found: &Labels) -> Result<Target, Labels> {
+    let config = &job.config;
+    let (interval, timeout) = (config.scrape_interval.unwrap_or_default(), config.scrape_timeout.unwrap_or_default());
     let mut labels = LabelsBuilder::default();
     labels.set("job", config.job_name.as_str()).set("__scheme__", config.scheme.as_str());
     labels.set("__metrics_path__", config.metrics_path.as_str());
@@ -75,19 +104,29 @@ fn target(
     for (name, values) in &config.params {
         labels.set(format!("__param_{name}"), values.first().map_or("", String::as_str));
     }
-    for (name, value) in added {
-        labels.set(name.as_str(), value.as_str());
+    for label in found {
+        labels.set(label.name.clone(), label.value.clone());
     }
-    labels.set("__address__", address);
     let discovered = labels.build();
-    let relabelled = relabel(&discovered, &config.relabel_configs);
-    let Some((labels, address)) = relabelled.and_then(|labels| {
-        let address = labels.get("__address__")?.to_owned();
-        Some((labels, address))
-    }) else {
-        return Err(discovered);
-    };
-    let url = url(&labels, config);
+    match relabelled(job, &discovered) {
+        Some(target) => Ok(target),
+        None => Err(discovered),
+    }
+}
+
+/// `None` where relabelling drops it, or leaves no address or no sensible times.
+fn relabelled(job: &Arc<Job>, discovered: &Labels) -> Option<Target> {
+    let labels = relabel(discovered, &job.config.relabel_configs)?;
+    let address = labels.get("__address__")?.to_owned();
+    if address.contains('/') {
+        return None;
+    }
+    let duration = |name: &str| model::parse_duration(labels.get(name)?).ok().filter(|ms| *ms > 0);
+    let (interval_ms, timeout_ms) = (duration("__scrape_interval__")?, duration("__scrape_timeout__")?);
+    if timeout_ms > interval_ms {
+        return None;
+    }
+    let url = url(&labels, &job.config.params);
     let mut public = LabelsBuilder::default();
     for label in labels.iter().filter(|label| !label.name.starts_with("__")) {
         public.set(label.name.clone(), label.value.clone());
@@ -95,13 +134,17 @@ fn target(
     if public.get("instance").is_none() {
         public.set("instance", address);
     }
-    let (interval, timeout) = (interval.as_std(), timeout.as_std());
-    let mut config = config.clone();
-    config.sample_limit = config.sample_limit.or(global.sample_limit);
-    Ok(Target { url, labels: public.build(), discovered, interval, timeout, config })
+    Some(Target {
+        job: job.clone(),
+        url,
+        labels: public.build(),
+        discovered: discovered.clone(),
+        interval: Duration::from_millis(interval_ms as u64),
+        timeout: Duration::from_millis(timeout_ms as u64),
+    })
 }
 
-fn url(labels: &Labels, config: &ScrapeConfig) -> String {
+fn url(labels: &Labels, params: &BTreeMap<String, Vec<String>>) -> String {
     let get = |name: &str| labels.get(name).unwrap_or("");
     let path = get("__metrics_path__");
     let slash = if path.starts_with('/') { "" } else { "/" };
@@ -110,7 +153,7 @@ fn url(labels: &Labels, config: &ScrapeConfig) -> String {
     for label in labels.iter() {
         if let Some(name) = label.name.strip_prefix("__param_") {
             query.push((name.to_owned(), label.value.to_string()));
-            let others = config.params.get(name).into_iter().flatten().skip(1);
+            let others = params.get(name).into_iter().flatten().skip(1);
             query.extend(others.map(|value| (name.to_owned(), value.clone())));
         }
     }
@@ -122,7 +165,7 @@ fn url(labels: &Labels, config: &ScrapeConfig) -> String {
 }
 
 /// Percent-encoding of all but unreserved characters (RFC 3986).
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {
         match byte {
@@ -139,8 +182,9 @@ mod tests {
 
     fn check(yaml: &str, expected: &[(&str, &str)]) {
         let config: service::config::Config = serde_saphyr::from_str(yaml).expect("good YAML");
-        let got = targets(&config.global, &config.scrape_configs);
-        assert!(got.dropped.iter().all(|(job, labels)| job == "j" && labels.get("__address__") == Some("drop:2")));
+        let job = Arc::new(Job::new(&config.global, &config.scrape_configs[0]).expect("a job"));
+        let got = targets(&job, static_targets(&job.config));
+        assert!(got.dropped.iter().all(|labels| labels.get("__address__") == Some("drop:2")));
         let got: Vec<_> = got.kept.iter().map(|target| (target.url.clone(), target.labels.to_string())).collect();
         let expected: Vec<_> = expected.iter().map(|(url, labels)| ((*url).to_owned(), (*labels).to_owned())).collect();
         assert_eq!(got, expected);
@@ -149,10 +193,22 @@ mod tests {
     #[test]
     fn targets_are_relabelled() {
         check(
-            "scrape_configs:\n- job_name: j\n  params: {module: ['a b']}\n  static_configs:\n  - targets: ['h:1', 'drop:2']\n    labels: {env: p}\n  \
+            "scrape_configs:\n- job_name: j\n  params: {module: ['a b']}\n  static_configs:\n  - targets: ['h:1', 'drop:2', 'h:1']\n    labels: {env: p}\n  \
              relabel_configs:\n  - {source_labels: [__address__], regex: 'drop.*', action: drop}\n  \
              - {source_labels: [__param_module], target_label: m}\n",
             &[("http://h:1/metrics?module=a%20b", r#"{env="p", instance="h:1", job="j", m="a b"}"#)],
         );
+    }
+
+    #[test]
+    fn labels_say_how_to_scrape() {
+        let yaml = "scrape_configs:\n- job_name: j\n  static_configs:\n  - targets: ['h:1']\n    labels: {__scheme__: https, \
+                    __metrics_path__: /x, __scrape_interval__: 7s, __scrape_timeout__: 2s, job: other}\n  \
+                    - targets: ['drop:2']\n    labels: {__scrape_timeout__: 2h}\n";
+        check(yaml, &[("https://h:1/x", r#"{instance="h:1", job="other"}"#)]);
+        let config: service::config::Config = serde_saphyr::from_str(yaml).expect("good YAML");
+        let job = Arc::new(Job::new(&config.global, &config.scrape_configs[0]).expect("a job"));
+        let target = &targets(&job, static_targets(&job.config)).kept[0];
+        assert_eq!((target.interval.as_secs(), target.timeout.as_secs()), (7, 2));
     }
 }

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::http::Http;
-use super::http_config::HttpConfig;
 use super::render::Render;
 use super::setting::{HttpUrl, Secret};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::HttpConfig;
 
 const MAX_TITLE_RUNES: usize = 256;
 const MAX_DESCRIPTION_RUNES: usize = 4096;

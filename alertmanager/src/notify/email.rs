@@ -14,10 +14,10 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use serde::Deserialize;
 
 use super::http::Http;
-use super::http_config::TlsConfig;
 use super::render::Render;
 use super::setting::{Secret, or};
 use super::{Configured, Global, Integration, Memory, Notifier, NotifyError};
+use service::http_config::TlsConfig;
 
 const SMTPS_PORT: u16 = 465;
 
@@ -108,6 +108,9 @@ impl EmailConfig {
             return Err("auth_secret without a password: CRAM-MD5 is not supported yet".to_owned());
         }
         self.tls_config.as_ref().map_or(Ok(()), TlsConfig::check)?;
+        if self.tls_config.as_ref().is_some_and(TlsConfig::names_server) {
+            return Err("tls_config.server_name is not supported for email".to_owned());
+        }
         self.host_and_port().map(drop)
     }
 

@@ -7,8 +7,8 @@ use model::DurationMs;
 use serde::Deserialize;
 
 use super::http::Http;
-use super::http_config::{HttpConfig, TlsConfig};
 use super::setting::{HttpUrl, Secret};
+use service::http_config::{HttpConfig, TlsConfig};
 
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]

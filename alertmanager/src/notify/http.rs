@@ -1,49 +1,46 @@
 //! Requests to receivers: one client per `http_config`, credentials, and what an answer means.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use model::DurationMs;
-use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Method, RequestBuilder, Url};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+pub use service::client::with_secret;
+use service::client::{ClientError, HttpClient, chain};
+use service::http_config::{HttpConfig, HttpConfigError};
 
-use super::http_config::{HttpConfig, OAuth2, read};
-use super::setting::{parse_url, read_secret};
 use super::{ATTEMPT_TIMEOUT, IDEMPOTENCY_KEY, NotifyError, Reason};
 
 /// More of an answer is not read.
 const MAX_BODY_BYTES: usize = 1 << 20;
 /// More of an answer is not repeated in an error.
 const MAX_SAID_CHARS: usize = 1_000;
-/// A token is renewed this long before it ends.
-const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 const TOO_MANY_REQUESTS: u16 = 429;
 
 /// A way to receivers: a client, and the credentials for it.
 pub struct Http {
     pub config: HttpConfig,
-    client: OnceLock<Client>,
-    /// OAuth2's access token and when it ends.
-    token: Mutex<Option<(String, Instant)>>,
+    own: HttpClient,
 }
 
 impl Http {
     pub fn new(config: HttpConfig) -> Http {
-        Http { config, client: OnceLock::new(), token: Mutex::new(None) }
+        Http { own: HttpClient::new(config.clone()), config }
     }
 
     /// Made when it is first needed; settings that say nothing about connections share one.
     pub fn client(&self) -> Result<&Client, NotifyError> {
         static PLAIN: OnceLock<Client> = OnceLock::new();
-        let slot = if self.config.is_plain() { &PLAIN } else { &self.client };
-        if let Some(client) = slot.get() {
+        if !self.config.is_plain() {
+            return Ok(self.own.client(|builder| builder.timeout(ATTEMPT_TIMEOUT))?);
+        }
+        if let Some(client) = PLAIN.get() {
             return Ok(client);
         }
         let builder = self.config.apply(service::http::client().timeout(ATTEMPT_TIMEOUT))?;
         let client = builder.build().map_err(NotifyError::for_now)?;
-        Ok(slot.get_or_init(|| client))
+        Ok(PLAIN.get_or_init(|| client))
     }
 
     pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, NotifyError> {
@@ -56,77 +53,11 @@ impl Http {
 
     /// Sends a request with the credentials and headers of `http_config`.
     pub async fn send(&self, request: RequestBuilder) -> Result<Answer, NotifyError> {
-        let mut request = self.authorize(request).await?;
+        let mut request = self.own.authorized(request).await?;
         if let Ok(key) = IDEMPOTENCY_KEY.try_with(String::clone) {
             request = request.header("idempotency-key", key);
         }
-        for (name, header) in &self.config.http_headers {
-            for value in header.values.iter().chain(&header.secrets) {
-                request = request.header(name, value);
-            }
-            for path in &header.files {
-                request = request.header(name, read_secret(path)?);
-            }
-        }
         Answer::read(request).await
-    }
-
-    async fn authorize(&self, request: RequestBuilder) -> Result<RequestBuilder, NotifyError> {
-        if let Some(auth) = &self.config.authorization {
-            let credentials = read(&auth.credentials, &auth.credentials_file)?;
-            return Ok(with_secret(request, &format!("{} {credentials}", auth.scheme)));
-        }
-        if let Some(auth) = &self.config.basic_auth {
-            let password = read(&auth.password, &auth.password_file)?;
-            return Ok(request.basic_auth(read(&auth.username, &auth.username_file)?, Some(password)));
-        }
-        if let Some(oauth2) = &self.config.oauth2 {
-            let secret = read(&oauth2.client_secret, &oauth2.client_secret_file)?;
-            let token = self.token(oauth2, secret).await?;
-            return Ok(with_secret(request, &format!("Bearer {token}")));
-        }
-        Ok(request)
-    }
-
-    /// An access token, asked for once and then kept until shortly before it ends.
-    async fn token(&self, oauth2: &OAuth2, secret: String) -> Result<String, NotifyError> {
-        let mut known = self.token.lock().await;
-        if let Some((token, ends)) = &*known
-            && Instant::now() < *ends
-        {
-            return Ok(token.clone());
-        }
-        let client = oauth2.apply(service::http::client().timeout(ATTEMPT_TIMEOUT))?.build();
-        let mut form = vec![("grant_type", "client_credentials".to_owned())];
-        if !oauth2.scopes.is_empty() {
-            form.push(("scope", oauth2.scopes.join(" ")));
-        }
-        form.extend(oauth2.endpoint_params.iter().map(|(name, value)| (name.as_str(), value.clone())));
-        let url = parse_url(&oauth2.token_url).map_err(NotifyError::for_good)?;
-        let request = client.map_err(NotifyError::for_now)?.post(url).basic_auth(&oauth2.client_id, Some(secret));
-        let answer = Answer::read(request.form(&form)).await?.check(&[])?;
-        #[derive(Deserialize)]
-        struct Granted {
-            access_token: String,
-            expires_in: Option<u64>,
-        }
-        let granted: Granted = answer.json()?;
-        // A token without an end is asked for again after an hour.
-        let lifetime = Duration::from_secs(granted.expires_in.unwrap_or(3_600).min(365 * 86_400));
-        *known = Some((granted.access_token.clone(), Instant::now() + lifetime.saturating_sub(TOKEN_MARGIN)));
-        Ok(granted.access_token)
-    }
-}
-
-/// An `Authorization` header that no log shows.
-pub fn with_secret(request: RequestBuilder, value: &str) -> RequestBuilder {
-    match HeaderValue::from_str(value) {
-        Ok(mut header) => {
-            header.set_sensitive(true);
-            request.header("authorization", header)
-        }
-        // Refused when it is sent.
-        Err(_) => request.header("authorization", value),
     }
 }
 
@@ -194,15 +125,22 @@ impl Answer {
     }
 }
 
-/// An error with its causes: a bare "error sending request" helps nobody.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
+impl From<HttpConfigError> for NotifyError {
+    fn from(error: HttpConfigError) -> NotifyError {
+        match error {
+            HttpConfigError::Wrong(message) => NotifyError::for_good(message),
+            HttpConfigError::Unread(message) => NotifyError::for_now(message),
+        }
     }
-    text
+}
+
+impl From<ClientError> for NotifyError {
+    fn from(error: ClientError) -> NotifyError {
+        match error {
+            ClientError::Config(error) => error.into(),
+            ClientError::Token(message) => NotifyError::for_now(message),
+        }
+    }
 }
 
 /// Runs an attempt under the integration's own `timeout`; 0 or none is no limit of its own.
@@ -221,6 +159,7 @@ pub async fn within<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notify::setting::parse_url;
     use crate::notify::tests::{Reply, Server};
 
     fn check(status: u16, retried: &[u16], expected: Result<(), (bool, Reason)>) {

@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use super::data::Payload;
 use super::http::{Answer, Http, within};
-use super::http_config::{Authorization, HttpConfig};
 use super::render::Render;
 use super::setting::{HttpUrl, Secret};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::{Authorization, HttpConfig};
 
 /// A larger payload would be refused; it goes with its first alert alone.
 const MAX_PAYLOAD_BYTES: usize = 512 * 1024;

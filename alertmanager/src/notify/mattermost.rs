@@ -8,10 +8,10 @@ use serde_json::Value as Json;
 
 use super::field::Field;
 use super::http::Http;
-use super::http_config::HttpConfig;
 use super::render::{Render, filled};
 use super::setting::{HttpUrl, Secret};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::HttpConfig;
 
 const MAX_TEXT_RUNES: usize = 16_383;
 

@@ -2,7 +2,7 @@
 //!
 //! Each has its settings as written (`…Config`, every field of Alertmanager 0.34 with its default), which
 //! [`Configured::build`] checks and joins with `global` into what [`Notifier::send`] delivers with. Requests, answers,
-//! credentials and templates are the same for all: `http`, `http_config`, `setting`, `render`.
+//! credentials and templates are the same for all: `http`, `setting`, `render`.
 
 /// Makes an integration with `config.send_resolved`, `http` and `deliver` a [`Notifier`].
 macro_rules! over_http {
@@ -36,7 +36,6 @@ mod email;
 mod field;
 mod global;
 mod http;
-mod http_config;
 mod incidentio;
 mod jira;
 mod mattermost;

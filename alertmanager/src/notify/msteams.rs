@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::http::Http;
-use super::http_config::HttpConfig;
 use super::render::Render;
 use super::setting::{HttpUrl, Secret};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::HttpConfig;
 
 const RED: &str = "8C1A1A";
 const GREEN: &str = "2DC72D";

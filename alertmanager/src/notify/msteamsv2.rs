@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::http::Http;
-use super::http_config::HttpConfig;
 use super::render::Render;
 use super::setting::{HttpUrl, Secret};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::HttpConfig;
 
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::http::{Http, with_secret};
-use super::http_config::HttpConfig;
 use super::render::{Render, filled, split};
 use super::setting::{HttpUrl, Secret};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::HttpConfig;
 
 const MAX_MESSAGE_RUNES: usize = 130;
 const RESPONDERS: [&str; 5] = ["team", "teams", "user", "escalation", "schedule"];

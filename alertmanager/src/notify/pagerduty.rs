@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::http::{Answer, Http, within};
-use super::http_config::HttpConfig;
 use super::render::{Render, filled};
 use super::setting::{HttpUrl, Secret};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::HttpConfig;
 
 /// A larger event would be refused; it goes without its details.
 const MAX_EVENT_BYTES: usize = 512_000;

@@ -8,10 +8,10 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::http::Http;
-use super::http_config::HttpConfig;
 use super::render::Render;
 use super::setting::{HttpUrl, Secret};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::HttpConfig;
 
 const MAX_TITLE_RUNES: usize = 250;
 const MAX_MESSAGE_RUNES: usize = 1024;

@@ -1,10 +1,11 @@
 //! The pieces that an integration's settings are made of: addresses, secrets, and rules between fields.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use reqwest::Url;
 use serde::{Deserialize, Deserializer};
+use service::http_config::read_secret;
 
 use super::NotifyError;
 
@@ -88,20 +89,13 @@ impl Secret {
     pub fn read(&self) -> Result<String, NotifyError> {
         match self {
             Secret::Value(text) => Ok(text.clone()),
-            Secret::File(path) => read_secret(path),
+            Secret::File(path) => Ok(read_secret(path)?),
         }
     }
 
     pub fn read_url(&self) -> Result<Url, NotifyError> {
         parse_url(&self.read()?).map_err(NotifyError::for_good)
     }
-}
-
-/// A secret from a file, without the newline that editors leave.
-pub fn read_secret(path: &Path) -> Result<String, NotifyError> {
-    let text = std::fs::read_to_string(path);
-    text.map(|text| text.trim().to_owned())
-        .map_err(|error| NotifyError::for_now(format!("{}: {error}", path.display())))
 }
 
 /// The first text that says something.

@@ -10,10 +10,10 @@ use serde_json::{Value as Json, json};
 
 use super::field::Field;
 use super::http::{Answer, Http, within};
-use super::http_config::{Authorization, HttpConfig};
 use super::render::{Render, filled};
 use super::setting::{HttpUrl, Secret};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::{Authorization, HttpConfig};
 
 const MAX_TITLE_RUNES: usize = 1024;
 /// What is remembered of a message that may be changed: its time and channel name it.

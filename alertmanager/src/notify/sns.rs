@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::http::Http;
-use super::http_config::HttpConfig;
 use super::render::Render;
 use super::setting::{HttpUrl, parse_url};
 use super::sigv4::{Signer, Sigv4Config, post};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::HttpConfig;
 
 const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 const MAX_SMS_BYTES: usize = 1600;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::http::Http;
-use super::http_config::HttpConfig;
 use super::render::Render;
 use super::setting::{HttpUrl, Secret, parse_url};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::HttpConfig;
 
 const MAX_MESSAGE_RUNES: usize = 20_480;
 /// What a firing group may be; anything else counts as critical.

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::http::Http;
-use super::http_config::HttpConfig;
 use super::render::{Render, cut_bytes, filled};
 use super::setting::HttpUrl;
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::HttpConfig;
 
 const MAX_MESSAGE_BYTES: usize = 7439;
 

@@ -10,10 +10,10 @@ use template::Templates;
 
 use super::data::Payload;
 use super::http::{Http, within};
-use super::http_config::HttpConfig;
 use super::render::Render;
 use super::setting::{Secret, parse_url};
 use super::{Configured, Global, Integration, Memory, NotifyError};
+use service::http_config::HttpConfig;
 
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]

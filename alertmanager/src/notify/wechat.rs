@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::http::Http;
-use super::http_config::HttpConfig;
 use super::render::{Render, filled};
 use super::setting::{HttpUrl, Secret, or};
 use super::{Configured, Global, Integration, Memory, NotifyError, Reason};
+use service::http_config::HttpConfig;
 
 const TOKEN_LIFETIME: Duration = Duration::from_secs(2 * 3_600);
 /// The vendor's code for a token that has ended.

@@ -67,25 +67,64 @@ fn walk<E>(
     exposition: &mut Exposition,
     mut fault: impl FnMut(TextError) -> Result<(), E>,
 ) -> Result<(), E> {
-    for (i, line) in text.lines().enumerate() {
-        if format == TextFormat::OpenMetrics && line == "# EOF" {
-            return Ok(());
-        }
-        let line = line.trim_start_matches([' ', '\t']);
-        if let Some(comment) = line.strip_prefix('#') {
-            describe(comment, &mut exposition.metadata);
-        } else if !line.is_empty() {
-            match sample(line, format) {
-                Ok(sample) => exposition.samples.push(sample),
-                Err(reason) => fault(TextError { line: i + 1, reason })?,
-            }
+    let mut lines = Lines::new(text, format);
+    while let Some(line) = lines.next_sample() {
+        match sample(line, format) {
+            Ok(sample) => exposition.samples.push(sample),
+            Err(reason) => fault(lines.error(reason))?,
         }
     }
-    match format {
-        TextFormat::Prometheus => Ok(()),
-        TextFormat::OpenMetrics => {
-            fault(TextError { line: text.lines().count(), reason: "data does not end with # EOF" })
+    exposition.metadata = std::mem::take(&mut lines.metadata);
+    lines.end().or_else(fault)
+}
+
+/// Walks over the lines of samples; comments on the way are collected.
+pub struct Lines<'a> {
+    rest: &'a str,
+    format: TextFormat,
+    line: usize,
+    has_end: bool,
+    pub metadata: Vec<MetricMetadata>,
+}
+
+impl<'a> Lines<'a> {
+    pub fn new(text: &'a str, format: TextFormat) -> Lines<'a> {
+        Lines { rest: text, format, line: 0, has_end: false, metadata: Vec::new() }
+    }
+
+    /// The next line of a sample, without blanks before it.
+    pub fn next_sample(&mut self) -> Option<&'a str> {
+        while !self.rest.is_empty() {
+            let end = memchr::memchr(b'\n', self.rest.as_bytes()).unwrap_or(self.rest.len());
+            let line = &self.rest[..end];
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            self.rest = self.rest.get(end + 1..).unwrap_or("");
+            self.line += 1;
+            if self.format == TextFormat::OpenMetrics && line == "# EOF" {
+                (self.has_end, self.rest) = (true, "");
+                return None;
+            }
+            let line = line.trim_start_matches([' ', '\t']);
+            match line.strip_prefix('#') {
+                Some(comment) => describe(comment, &mut self.metadata),
+                None if line.is_empty() => {}
+                None => return Some(line),
+            }
         }
+        None
+    }
+
+    /// A fault of the line that was answered last.
+    pub fn error(&self, reason: &'static str) -> TextError {
+        TextError { line: self.line, reason }
+    }
+
+    /// Whether the text ended as its format wants it.
+    pub fn end(&self) -> Result<(), TextError> {
+        if self.format == TextFormat::OpenMetrics && !self.has_end {
+            return Err(self.error("data does not end with # EOF"));
+        }
+        Ok(())
     }
 }
 
@@ -116,22 +155,67 @@ fn describe(comment: &str, metadata: &mut Vec<MetricMetadata>) {
 }
 
 fn sample(line: &str, format: TextFormat) -> Result<TextSample, &'static str> {
+    let (series, rest) = split_series(line)?;
+    let labels = read_series(series)?.build();
+    let Point { value, t_ms, exemplar } = read_point(rest, format)?;
+    Ok(TextSample { labels, value, t_ms, exemplar })
+}
+
+/// Cuts a line behind its series: the name and the labels in braces.
+pub fn split_series(line: &str) -> Result<(&str, &str), &'static str> {
+    let bytes = line.as_bytes();
+    let name_end = memchr::memchr3(b'{', b' ', b'\t', bytes).ok_or("expected a value")?;
+    let mut at = name_end;
+    while matches!(bytes.get(at), Some(b' ' | b'\t')) {
+        at += 1;
+    }
+    if bytes.get(at) != Some(&b'{') {
+        return Ok(line.split_at(name_end));
+    }
+    let mut is_quoted = false;
+    while let Some(found) = memchr::memchr3(b'"', b'\\', b'}', &bytes[at..]) {
+        at += found + 1;
+        match bytes[at - 1] {
+            b'"' => is_quoted = !is_quoted,
+            b'\\' if is_quoted => at = (at + 1).min(bytes.len()),
+            b'}' if !is_quoted => return line.split_at_checked(at).ok_or("expected a label"),
+            _ => {}
+        }
+    }
+    Err(if is_quoted { "a quote is not closed" } else { "expected a label" })
+}
+
+/// The labels of a series, by its text.
+pub fn read_series(series: &str) -> Result<LabelsBuilder, &'static str> {
     let mut labels = LabelsBuilder::default();
-    let name_end = line.find(['{', ' ', '\t']).ok_or("expected a value")?;
-    let (name, mut rest) = line.split_at(name_end);
+    let name_end = series.find(['{', ' ', '\t']).unwrap_or(series.len());
+    let (name, rest) = series.split_at(name_end);
     if !name.is_empty() {
         if !crate::is_metric_name(name) {
             return Err("not a metric name");
         }
         labels.set(METRIC_NAME, name);
     }
-    rest = rest.trim_start_matches([' ', '\t']);
-    if let Some(inside) = rest.strip_prefix('{') {
-        rest = label_set(inside, &mut labels)?;
+    if let Some(inside) = rest.trim_start_matches([' ', '\t']).strip_prefix('{') {
+        label_set(inside, &mut labels)?;
     }
     if labels.get(METRIC_NAME).is_none() {
         return Err("a sample without a metric name");
     }
+    Ok(labels)
+}
+
+/// What follows a series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    pub value: f64,
+    pub t_ms: Option<i64>,
+    /// Its time is 0 where it has none.
+    pub exemplar: Option<Exemplar>,
+}
+
+/// `value [timestamp] [# exemplar]`.
+pub fn read_point(mut rest: &str, format: TextFormat) -> Result<Point, &'static str> {
     let mut exemplar = None;
     if format == TextFormat::OpenMetrics
         && let Some((before, after)) = rest.split_once(" # ")
@@ -151,7 +235,7 @@ fn sample(line: &str, format: TextFormat) -> Result<TextSample, &'static str> {
     if fields.next().is_some() {
         return Err("unexpected text after the timestamp");
     }
-    Ok(TextSample { labels: labels.build(), value, t_ms, exemplar })
+    Ok(Point { value, t_ms, exemplar })
 }
 
 /// `{labels} value [seconds]`.

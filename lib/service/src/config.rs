@@ -4,12 +4,38 @@
 //! refused with line and column. Fields of Prometheus' that are accepted but do nothing here yet are listed by
 //! [`Config::unsupported`], and said at start.
 
+/// Fields that are understood but do nothing yet.
+macro_rules! unsupported {
+    ($(#[$doc:meta])* $name:ident: $($field:ident),* $(,)?) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, Deserialize)]
+        #[serde(default)]
+        pub struct $name { $($field: Unsupported,)* }
+
+        impl $name {
+            pub(crate) fn names(&self) -> Vec<&'static str> {
+                let mut names = Vec::new();
+                $(if self.$field.is_some() { names.push(stringify!($field)); })*
+                names
+            }
+        }
+    };
+}
+
+mod discovery;
+mod http_fields;
 mod logs;
 mod otlp;
+mod remote;
+mod scrape;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use discovery::{
+    DnsSd, FileSd, HttpSd, KubernetesNamespaces, KubernetesRole, KubernetesSd, KubernetesSelector, RecordType,
+    SdConfigs,
+};
 pub use logs::{
     KubernetesMetadata, LinePattern, LogLineFormat, LogSink, LogSource, Logs, Multiline, MultilineRule, RateLimit,
     RateLimitBy, Redact, RedactPreset, SinkEncoding, SinkKind, SyslogListener, SyslogProtocol, Timestamp, Traces,
@@ -17,6 +43,8 @@ pub use logs::{
 };
 use model::{ByteSize, DurationMs, RelabelConfig};
 pub use otlp::{Otlp, TranslationStrategy};
+pub use remote::{MetadataConfig, QueueConfig, RemoteMessage, RemoteWrite};
+pub use scrape::{EscapingScheme, Global, ScrapeConfig, ScrapeProtocol, ValidationScheme};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -58,114 +86,13 @@ pub struct Config {
     pub bus: Bus,
     pub limits: Limits,
     pub otlp: Otlp,
+    /// Files of more `scrape_configs`; the last part of a path may hold `*`.
+    pub scrape_config_files: Vec<String>,
+    pub remote_write: Vec<RemoteWrite>,
     runtime: Unsupported,
-    scrape_config_files: Unsupported,
-    remote_write: Unsupported,
     remote_read: Unsupported,
     tracing: Unsupported,
     tenants: Unsupported,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Global {
-    pub scrape_interval: DurationMs,
-    pub scrape_timeout: DurationMs,
-    pub evaluation_interval: DurationMs,
-    pub rule_query_offset: DurationMs,
-    pub external_labels: BTreeMap<String, String>,
-    pub body_size_limit: Unsupported,
-    pub sample_limit: Option<u64>,
-    pub label_limit: Unsupported,
-    pub label_name_length_limit: Unsupported,
-    pub label_value_length_limit: Unsupported,
-    pub target_limit: Unsupported,
-    pub keep_dropped_targets: Unsupported,
-    pub query_log_file: Unsupported,
-    pub scrape_failure_log_file: Unsupported,
-    pub scrape_protocols: Unsupported,
-    pub scrape_native_histograms: Unsupported,
-    pub always_scrape_classic_histograms: Unsupported,
-    pub convert_classic_histograms_to_nhcb: Unsupported,
-    pub extra_scrape_metrics: Unsupported,
-    pub metric_name_validation_scheme: Unsupported,
-    pub metric_name_escaping_scheme: Unsupported,
-}
-
-impl Default for Global {
-    fn default() -> Self {
-        Global {
-            scrape_interval: DurationMs(60_000),
-            scrape_timeout: DurationMs(10_000),
-            evaluation_interval: DurationMs(60_000),
-            rule_query_offset: DurationMs(0),
-            external_labels: BTreeMap::new(),
-            body_size_limit: None,
-            sample_limit: None,
-            label_limit: None,
-            label_name_length_limit: None,
-            label_value_length_limit: None,
-            target_limit: None,
-            keep_dropped_targets: None,
-            query_log_file: None,
-            scrape_failure_log_file: None,
-            scrape_protocols: None,
-            scrape_native_histograms: None,
-            always_scrape_classic_histograms: None,
-            convert_classic_histograms_to_nhcb: None,
-            extra_scrape_metrics: None,
-            metric_name_validation_scheme: None,
-            metric_name_escaping_scheme: None,
-        }
-    }
-}
-
-/// One scrape job. Service discovery other than `static_configs` is accepted and named by [`Config::unsupported`].
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ScrapeConfig {
-    pub job_name: String,
-    pub scrape_interval: Option<DurationMs>,
-    pub scrape_timeout: Option<DurationMs>,
-    pub metrics_path: String,
-    pub scheme: String,
-    pub params: BTreeMap<String, Vec<String>>,
-    pub honor_labels: bool,
-    pub honor_timestamps: bool,
-    pub static_configs: Vec<StaticConfig>,
-    pub relabel_configs: Vec<RelabelConfig>,
-    pub metric_relabel_configs: Vec<RelabelConfig>,
-    pub sample_limit: Option<u64>,
-    pub basic_auth: Option<BasicAuth>,
-    pub authorization: Option<Authorization>,
-    pub bearer_token: Option<String>,
-    pub bearer_token_file: Option<PathBuf>,
-    #[serde(flatten)]
-    pub unsupported: UnsupportedScrape,
-}
-
-impl Default for ScrapeConfig {
-    fn default() -> Self {
-        ScrapeConfig {
-            job_name: String::new(),
-            scrape_interval: None,
-            scrape_timeout: None,
-            metrics_path: "/metrics".to_owned(),
-            scheme: "http".to_owned(),
-            params: BTreeMap::new(),
-            honor_labels: false,
-            honor_timestamps: true,
-            static_configs: Vec::new(),
-            relabel_configs: Vec::new(),
-            metric_relabel_configs: Vec::new(),
-            sample_limit: None,
-            basic_auth: None,
-            authorization: None,
-            bearer_token: None,
-            bearer_token_file: None,
-            unsupported: UnsupportedScrape::default(),
-        }
-    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -182,21 +109,6 @@ pub struct BasicAuth {
     pub username_file: Option<PathBuf>,
     pub password: String,
     pub password_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Authorization {
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub credentials: String,
-    pub credentials_file: Option<PathBuf>,
-}
-
-impl Default for Authorization {
-    fn default() -> Self {
-        Authorization { kind: "Bearer".to_owned(), credentials: String::new(), credentials_file: None }
-    }
 }
 
 /// `alerting`: where alerts go besides the router in this process.
@@ -328,85 +240,6 @@ impl Default for Limits {
     }
 }
 
-macro_rules! unsupported {
-    ($(#[$doc:meta])* $name:ident: $($field:ident),* $(,)?) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Default, Deserialize)]
-        #[serde(default)]
-        pub struct $name { $($field: Unsupported,)* }
-
-        impl $name {
-            fn names(&self) -> Vec<&'static str> {
-                let mut names = Vec::new();
-                $(if self.$field.is_some() { names.push(stringify!($field)); })*
-                names
-            }
-        }
-    };
-}
-
-unsupported!(
-    /// Fields of a scrape job that are understood but do nothing yet.
-    UnsupportedScrape:
-    scrape_protocols,
-    fallback_scrape_protocol,
-    scrape_native_histograms,
-    always_scrape_classic_histograms,
-    convert_classic_histograms_to_nhcb,
-    extra_scrape_metrics,
-    track_timestamps_staleness,
-    body_size_limit,
-    label_limit,
-    label_name_length_limit,
-    label_value_length_limit,
-    target_limit,
-    keep_dropped_targets,
-    native_histogram_bucket_limit,
-    native_histogram_min_bucket_factor,
-    metric_name_validation_scheme,
-    metric_name_escaping_scheme,
-    scrape_failure_log_file,
-    enable_compression,
-    follow_redirects,
-    enable_http2,
-    http_headers,
-    oauth2,
-    tls_config,
-    proxy_url,
-    no_proxy,
-    proxy_from_environment,
-    proxy_connect_header,
-    azure_sd_configs,
-    consul_sd_configs,
-    digitalocean_sd_configs,
-    dns_sd_configs,
-    docker_sd_configs,
-    dockerswarm_sd_configs,
-    ec2_sd_configs,
-    eureka_sd_configs,
-    file_sd_configs,
-    gce_sd_configs,
-    hetzner_sd_configs,
-    http_sd_configs,
-    ionos_sd_configs,
-    kubernetes_sd_configs,
-    kuma_sd_configs,
-    lightsail_sd_configs,
-    linode_sd_configs,
-    marathon_sd_configs,
-    nerve_sd_configs,
-    nomad_sd_configs,
-    openstack_sd_configs,
-    ovhcloud_sd_configs,
-    puppetdb_sd_configs,
-    scaleway_sd_configs,
-    serverset_sd_configs,
-    stackit_sd_configs,
-    triton_sd_configs,
-    uyuni_sd_configs,
-    vultr_sd_configs,
-);
-
 unsupported!(
     /// Fields of where alerts go that are understood but do nothing yet.
     UnsupportedAlertmanager:
@@ -446,8 +279,6 @@ impl Config {
     pub fn unsupported(&self) -> Vec<String> {
         let top = [
             ("runtime", &self.runtime),
-            ("scrape_config_files", &self.scrape_config_files),
-            ("remote_write", &self.remote_write),
             ("remote_read", &self.remote_read),
             ("tracing", &self.tracing),
             ("tenants", &self.tenants),
@@ -461,15 +292,13 @@ impl Config {
             names.extend(target.unsupported.names().iter().map(|field| format!("alerting.alertmanagers[{i}].{field}")));
         }
         for job in &self.scrape_configs {
-            names.extend(
-                job.unsupported.names().iter().map(|field| format!("scrape_configs[{}].{field}", job.job_name)),
-            );
+            names.extend(job.unsupported().iter().map(|field| format!("scrape_configs[{}].{field}", job.job_name)));
         }
         names
     }
 
     /// Checks what the types cannot say. Returns every fault, each naming its field.
-    pub fn validate(&self) -> Result<(), String> {
+    pub fn validate(&self, base: &Path) -> Result<(), String> {
         let mut names = std::collections::HashSet::new();
         for (i, job) in self.scrape_configs.iter().enumerate() {
             if job.job_name.is_empty() {
@@ -481,12 +310,13 @@ impl Config {
                     job.job_name
                 ));
             }
-            let interval = job.scrape_interval.unwrap_or(self.global.scrape_interval);
-            if interval.0 == 0 || job.scrape_timeout.is_some_and(|timeout| timeout > interval) {
-                return Err(format!("scrape_configs[{}]: scrape timeout greater than scrape interval", job.job_name));
-            }
-            if !matches!(job.scheme.as_str(), "http" | "https") {
-                return Err(format!("scrape_configs[{}].scheme: {:?} is not http or https", job.job_name, job.scheme));
+            job.validate(&self.global, base).map_err(|fault| format!("scrape_configs[{}]: {fault}", job.job_name))?;
+        }
+        let mut names = std::collections::HashSet::new();
+        for (i, remote) in self.remote_write.iter().enumerate() {
+            remote.validate(base).map_err(|fault| format!("remote_write[{i}]: {fault}"))?;
+            if !remote.name.is_empty() && !names.insert(&remote.name) {
+                return Err(format!("found multiple remote write configs with job name {:?}", remote.name));
             }
         }
         self.logs.validate()?;
@@ -501,9 +331,58 @@ impl Config {
 /// Loads and validates a configuration file; answers its text too.
 pub fn load_config(path: &Path) -> Result<(Config, String), ConfigError> {
     let text = read(path)?;
-    let config: Config = parse(path, &text)?;
-    config.validate().map_err(|message| ConfigError::Parse { path: path.to_owned(), message })?;
+    let mut config: Config = parse(path, &text)?;
+    let base = path.parent().unwrap_or(Path::new("")).to_owned();
+    config.read_scrape_files(&base)?;
+    config.scrape_configs.iter_mut().for_each(|job| job.base.clone_from(&base));
+    config.validate(&base).map_err(|message| ConfigError::Parse { path: path.to_owned(), message })?;
     Ok((config, text))
+}
+
+/// Files of `scrape_configs` alone.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ScrapeFile {
+    scrape_configs: Vec<ScrapeConfig>,
+}
+
+impl Config {
+    /// Adds the jobs of `scrape_config_files`, relative to `base`.
+    fn read_scrape_files(&mut self, base: &Path) -> Result<(), ConfigError> {
+        for pattern in &self.scrape_config_files {
+            for path in matching_files(&base.join(pattern)) {
+                self.scrape_configs.extend(load::<ScrapeFile>(&path)?.scrape_configs);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files of a path whose last part may hold `*`, sorted; a path without one is itself.
+pub fn matching_files(pattern: &Path) -> Vec<PathBuf> {
+    let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or("");
+    if !name.contains('*') {
+        return vec![pattern.to_owned()];
+    }
+    let dir = pattern.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let matches = |found: &str| {
+        let mut parts = name.split('*');
+        let (first, last) = (parts.next().unwrap_or(""), name.rsplit('*').next().unwrap_or(""));
+        let inner: Vec<&str> = parts.collect();
+        let Some(mut rest) = found.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else { return false };
+        inner.split_last().map_or(&[][..], |(_, inner)| inner).iter().all(|part| match rest.find(part) {
+            Some(at) => {
+                rest = &rest[at + part.len()..];
+                true
+            }
+            None => false,
+        })
+    };
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut found: Vec<PathBuf> = names.filter(|name| matches(name)).map(|name| dir.join(name)).collect();
+    found.sort();
+    found
 }
 
 /// Ends of the keys whose values nobody should see.
@@ -577,7 +456,7 @@ mod tests {
 
     fn check(text: &str, expected: Result<&[&str], &str>) {
         let parsed = parse::<Config>(Path::new("x.yml"), text).and_then(|config| {
-            let checked = config.validate().map(|()| config.unsupported());
+            let checked = config.validate(Path::new("")).map(|()| config.unsupported());
             checked.map_err(|message| ConfigError::Parse { path: "x.yml".into(), message })
         });
         match (parsed, expected) {
@@ -609,9 +488,10 @@ mod tests {
         check("", Ok(&[]));
         check(
             "global: {scrape_interval: 15s, external_labels: {a: b}}\n\
-             scrape_configs:\n- job_name: x\n  static_configs: [{targets: ['a:1']}]\n  kubernetes_sd_configs: [{role: pod}]\n\
+             scrape_configs:\n- job_name: x\n  static_configs: [{targets: ['a:1']}]\n  kubernetes_sd_configs: [{role: pod}]\n  \
+             consul_sd_configs: [{server: x}]\n\
              remote_write: [{url: 'http://x'}]\n",
-            Ok(&["remote_write", "scrape_configs[x].kubernetes_sd_configs"]),
+            Ok(&["scrape_configs[x].consul_sd_configs"]),
         );
         check("storage: {tsdb: {out_of_order_time_window: 30m}, logs: {retention: {time: 3d}}}", Ok(&[]));
         check("storage: {tsdb: {retention: {size: 10GB}}}", Ok(&[]));

@@ -3,8 +3,11 @@
 //! No storage and no query knowledge lives here. axum appears only here and in the `api` modules.
 
 pub mod body;
+pub mod client;
 pub mod config;
 pub mod http;
+pub mod http_config;
 pub mod logging;
 pub mod metrics;
+mod named_server;
 mod target;

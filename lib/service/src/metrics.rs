@@ -42,24 +42,40 @@ pub fn encode_gauge(
 
 /// The process's registry; clones share it.
 #[derive(Clone)]
-pub struct Metrics(Arc<Mutex<Registry>>);
+pub struct Metrics(Arc<Mutex<Registries>>);
+
+struct Registries {
+    own: Registry,
+    /// Under names that users' rules and dashboards know from Prometheus.
+    known: Registry,
+}
 
 impl Default for Metrics {
     fn default() -> Self {
-        Metrics(Arc::new(Mutex::new(Registry::with_prefix("binnacle"))))
+        let registries =
+            Registries { own: Registry::with_prefix("binnacle"), known: Registry::with_prefix("prometheus") };
+        Metrics(Arc::new(Mutex::new(registries)))
     }
 }
 
 impl Metrics {
     /// Registers metrics. Names get the prefix `binnacle_`; counters end in `_total` by themselves.
     pub fn register(&self, add: impl FnOnce(&mut Registry)) {
-        add(&mut self.0.lock());
+        add(&mut self.0.lock().own);
+    }
+
+    /// Registers metrics that Prometheus has too: their names get the prefix `prometheus_`.
+    pub fn register_known(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut self.0.lock().known);
     }
 
     /// OpenMetrics text, version 1.0.0.
     pub fn encode(&self) -> String {
         let mut text = String::new();
-        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.0.lock()) {
+        let registries = self.0.lock();
+        let encoded = prometheus_client::encoding::text::encode_registry(&mut text, &registries.known)
+            .and_then(|()| prometheus_client::encoding::text::encode(&mut text, &registries.own));
+        if let Err(error) = encoded {
             tracing::error!(%error, "self-metrics could not be encoded");
         }
         text
@@ -76,6 +92,12 @@ mod tests {
         let lines: Counter = Counter::default();
         metrics.register(|registry| registry.register("agent_lines", "Lines", lines.clone()));
         lines.inc_by(3);
-        assert!(metrics.encode().contains("binnacle_agent_lines_total 3"));
+        metrics.register_known(|registry| registry.register("sd_updates", "Updates", lines.clone()));
+        let text = metrics.encode();
+        assert!(
+            text.contains("binnacle_agent_lines_total 3") && text.contains("prometheus_sd_updates_total 3"),
+            "{text}"
+        );
+        assert_eq!(text.matches("# EOF").count(), 1, "{text}");
     }
 }

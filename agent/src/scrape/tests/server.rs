@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bus::{BusError, Offset, Topic};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::Batch;
+use model::{Batch, METRIC_NAME, SeriesSamples};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -103,7 +103,7 @@ impl Bench {
         let (sender, shipped) = mpsc::unbounded_channel();
         let config = config(jobs);
         let producer = Arc::new(Recorder(sender));
-        let scraper = Scraper::new(&config.global, &config.scrape_configs, "t".into(), producer);
+        let scraper = Scraper::new(&config.global, &config.scrape_configs, "t".into(), producer, &Metrics::default());
         let (control, status, stop) = (scraper.control.clone(), scraper.status.clone(), CancellationToken::new());
         let task = tokio::spawn(scraper.run(stop.clone()));
         Bench { control, status, shipped, stop, task }
@@ -184,7 +184,7 @@ async fn targets_are_replaced_while_running() {
 
     let fewer = config(&[("two", &two.address, "")]);
     bench.control.set(&fewer.global, &fewer.scrape_configs);
-    bench.check(&[r#"a{env="p", job="one"} stale"#]).await;
+    bench.check(&[r#"a{env="p", job="one"} stale"#, r#"up{env="p", job="one"} stale"#]).await;
     assert_eq!(bench.jobs(), [("two".to_owned(), "up")]);
     bench.stop().await;
     one.stop().await;

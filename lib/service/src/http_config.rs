@@ -1,16 +1,41 @@
-//! `http_config`: how a receiver is reached and who we are to it (Alertmanager `docs/configuration.md`).
+//! `http_config`: how another server is reached and who we are to it: what Prometheus' jobs and Alertmanager's receivers
+//! share.
 //!
-//! Files named here are relative to the configuration file.
+//! Files named here are relative to the configuration file, and read at each use, so that secrets may be rotated.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use reqwest::{Certificate, ClientBuilder, Identity, NoProxy, Proxy, redirect, tls};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde::Deserialize;
-use service::config::BasicAuth;
 
-use super::NotifyError;
-use super::setting::read_secret;
+use crate::config::BasicAuth;
+use crate::named_server::NamedServer;
+
+/// Why a client cannot be made, or a secret not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HttpConfigError {
+    /// It will not be better the next time.
+    #[error("{0}")]
+    Wrong(String),
+    #[error("{0}")]
+    Unread(String),
+}
+
+fn wrong(error: impl ToString) -> HttpConfigError {
+    HttpConfigError::Wrong(error.to_string())
+}
+
+/// A secret from a file, without the newline that editors leave.
+pub fn read_secret(path: &Path) -> Result<String, HttpConfigError> {
+    let text = std::fs::read_to_string(path);
+    text.map(|text| text.trim().to_owned())
+        .map_err(|error| HttpConfigError::Unread(format!("{}: {error}", path.display())))
+}
 
 /// Headers that requests set themselves.
 const RESERVED_HEADERS: [&str; 18] = [
@@ -34,21 +59,21 @@ const RESERVED_HEADERS: [&str; 18] = [
     "x-amz-content-sha256",
 ];
 
-#[derive(Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
     pub basic_auth: Option<BasicAuth>,
     pub authorization: Option<Authorization>,
     pub oauth2: Option<OAuth2>,
-    bearer_token: String,
-    bearer_token_file: Option<PathBuf>,
-    tls_config: TlsConfig,
-    follow_redirects: bool,
-    enable_http2: bool,
+    pub bearer_token: String,
+    pub bearer_token_file: Option<PathBuf>,
+    pub tls_config: TlsConfig,
+    pub follow_redirects: bool,
+    pub enable_http2: bool,
     pub proxy_url: Option<String>,
-    no_proxy: String,
-    proxy_from_environment: bool,
-    proxy_connect_header: BTreeMap<String, Vec<String>>,
+    pub no_proxy: String,
+    pub proxy_from_environment: bool,
+    pub proxy_connect_header: BTreeMap<String, Vec<String>>,
     pub http_headers: BTreeMap<String, Header>,
 }
 
@@ -72,7 +97,7 @@ impl Default for HttpConfig {
     }
 }
 
-#[derive(Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Authorization {
     /// `Bearer` if empty.
@@ -89,7 +114,7 @@ impl Authorization {
 }
 
 /// The grant `client_credentials`.
-#[derive(Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OAuth2 {
     pub client_id: String,
@@ -106,22 +131,22 @@ pub struct OAuth2 {
     proxy_connect_header: BTreeMap<String, Vec<String>>,
 }
 
-#[derive(Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
-    ca: String,
-    cert: String,
-    key: String,
-    ca_file: Option<PathBuf>,
-    cert_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-    server_name: String,
+    pub ca: String,
+    pub cert: String,
+    pub key: String,
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub server_name: String,
     pub insecure_skip_verify: bool,
     min_version: Option<TlsVersion>,
     max_version: Option<TlsVersion>,
 }
 
-#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 enum TlsVersion {
     #[serde(rename = "TLS10")]
     Tls10,
@@ -133,7 +158,7 @@ enum TlsVersion {
     Tls13,
 }
 
-#[derive(Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Header {
     pub values: Vec<String>,
@@ -147,7 +172,7 @@ fn both(value: &str, file: &Option<PathBuf>) -> bool {
 }
 
 /// A value, or what its file holds.
-pub fn read(value: &str, file: &Option<PathBuf>) -> Result<String, NotifyError> {
+pub fn read(value: &str, file: &Option<PathBuf>) -> Result<String, HttpConfigError> {
     file.as_deref().map_or_else(|| Ok(value.to_owned()), read_secret)
 }
 
@@ -252,7 +277,7 @@ impl HttpConfig {
         transport == HttpConfig::default()
     }
 
-    pub fn apply(&self, builder: ClientBuilder) -> Result<ClientBuilder, NotifyError> {
+    pub fn apply(&self, builder: ClientBuilder) -> Result<ClientBuilder, HttpConfigError> {
         let mut builder = self.tls_config.apply(builder)?;
         if !self.follow_redirects {
             builder = builder.redirect(redirect::Policy::none());
@@ -287,7 +312,7 @@ impl OAuth2 {
         Err(fault.to_owned())
     }
 
-    pub fn apply(&self, builder: ClientBuilder) -> Result<ClientBuilder, NotifyError> {
+    pub fn apply(&self, builder: ClientBuilder) -> Result<ClientBuilder, HttpConfigError> {
         let proxy = ProxySettings {
             url: self.proxy_url.as_deref(),
             excluded: &self.no_proxy,
@@ -307,18 +332,18 @@ struct ProxySettings<'a> {
 
 impl ProxySettings<'_> {
     /// Without any setting no proxy is used, whatever the environment says.
-    fn apply(&self, builder: ClientBuilder) -> Result<ClientBuilder, NotifyError> {
+    fn apply(&self, builder: ClientBuilder) -> Result<ClientBuilder, HttpConfigError> {
         if self.from_environment {
             return Ok(builder);
         }
         let Some(url) = self.url else { return Ok(builder.no_proxy()) };
-        let proxy = Proxy::all(url).map_err(NotifyError::for_good)?;
+        let proxy = Proxy::all(url).map_err(wrong)?;
         let mut headers = reqwest::header::HeaderMap::new();
         for (name, value) in
             self.headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)))
         {
-            let name = reqwest::header::HeaderName::try_from(name).map_err(NotifyError::for_good)?;
-            headers.append(name, value.try_into().map_err(NotifyError::for_good)?);
+            let name = reqwest::header::HeaderName::try_from(name).map_err(wrong)?;
+            headers.append(name, value.try_into().map_err(wrong)?);
         }
         Ok(builder.proxy(proxy.no_proxy(NoProxy::from_string(self.excluded)).headers(headers)))
     }
@@ -336,8 +361,8 @@ impl TlsConfig {
             "exactly one of key or key_file must be configured when a client certificate is configured"
         } else if self.has_key() && !self.has_cert() {
             "exactly one of cert or cert_file must be configured when a client key is configured"
-        } else if !self.server_name.is_empty() {
-            "tls_config.server_name is not supported yet"
+        } else if !self.server_name.is_empty() && ServerName::try_from(self.server_name.as_str()).is_err() {
+            "tls_config.server_name is no name of a server"
         } else if matches!(self.max_version, Some(TlsVersion::Tls10 | TlsVersion::Tls11)) {
             "tls_config.max_version: only TLS12 and TLS13 are supported"
         } else {
@@ -355,19 +380,27 @@ impl TlsConfig {
     }
 
     /// The certificates to trust, in PEM; empty for those of the system.
-    pub fn read_ca(&self) -> Result<String, NotifyError> {
+    pub fn read_ca(&self) -> Result<String, HttpConfigError> {
         read(&self.ca, &self.ca_file)
     }
 
-    fn apply(&self, mut builder: ClientBuilder) -> Result<ClientBuilder, NotifyError> {
+    /// Whether the certificate is to be of another name than the address has.
+    pub fn names_server(&self) -> bool {
+        !self.server_name.is_empty()
+    }
+
+    fn apply(&self, mut builder: ClientBuilder) -> Result<ClientBuilder, HttpConfigError> {
         let ca = self.read_ca()?;
+        if self.names_server() && !self.insecure_skip_verify {
+            return Ok(builder.tls_backend_preconfigured(self.rustls_config(&ca)?));
+        }
         if !ca.is_empty() {
-            let certificates = Certificate::from_pem_bundle(ca.as_bytes()).map_err(NotifyError::for_good)?;
+            let certificates = Certificate::from_pem_bundle(ca.as_bytes()).map_err(wrong)?;
             builder = builder.tls_certs_only(certificates);
         }
         if self.has_cert() {
             let pem = format!("{}\n{}", read(&self.cert, &self.cert_file)?, read(&self.key, &self.key_file)?);
-            builder = builder.identity(Identity::from_pem(pem.as_bytes()).map_err(NotifyError::for_good)?);
+            builder = builder.identity(Identity::from_pem(pem.as_bytes()).map_err(wrong)?);
         }
         if self.min_version == Some(TlsVersion::Tls13) {
             builder = builder.tls_version_min(tls::Version::TLS_1_3);
@@ -376,6 +409,35 @@ impl TlsConfig {
             builder = builder.tls_version_max(tls::Version::TLS_1_2);
         }
         Ok(builder.tls_danger_accept_invalid_certs(self.insecure_skip_verify))
+    }
+
+    /// A handshake that expects `server_name` in the certificate, whatever the address.
+    fn rustls_config(&self, ca: &str) -> Result<rustls::ClientConfig, HttpConfigError> {
+        crate::http::install_tls_provider();
+        let mut roots = RootCertStore::empty();
+        if ca.is_empty() {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        } else {
+            for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+                roots.add(certificate.map_err(wrong)?).map_err(wrong)?;
+            }
+        }
+        let verifier = NamedServer::new(roots, &self.server_name)?;
+        let versions: &[&rustls::SupportedProtocolVersion] = match (self.min_version, self.max_version) {
+            (Some(TlsVersion::Tls13), _) => &[&rustls::version::TLS13],
+            (_, Some(TlsVersion::Tls12)) => &[&rustls::version::TLS12],
+            _ => rustls::ALL_VERSIONS,
+        };
+        let builder = rustls::ClientConfig::builder_with_protocol_versions(versions)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        if !self.has_cert() {
+            return Ok(builder.with_no_client_auth());
+        }
+        let certificates: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(read(&self.cert, &self.cert_file)?.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(read(&self.key, &self.key_file)?.as_bytes()).map_err(wrong)?;
+        builder.with_client_auth_cert(certificates.map_err(wrong)?, key).map_err(wrong)
     }
 }
 
@@ -409,7 +471,8 @@ mod tests {
         check("{proxy_url: 'http://p', proxy_from_environment: true}", Err("proxy_url must not be configured"));
         check("{http_headers: {User-Agent: {values: [x]}}}", Err("setting header \"User-Agent\" is not allowed"));
         check("{tls_config: {cert_file: c}}", Err("exactly one of key or key_file"));
-        check("{tls_config: {server_name: s}}", Err("not supported yet"));
+        check("{tls_config: {server_name: s}}", Ok(()));
+        check("{tls_config: {server_name: 's s'}}", Err("no name of a server"));
         check("{tls_config: {min_version: TLS9}}", Err("TLS9"));
         check("{nonsense: 1}", Err("nonsense"));
     }

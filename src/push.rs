@@ -55,9 +55,15 @@ fn admit(shared: &Shared, topic: Topic, batch: Batch) -> Result<(Option<Batch>, 
             Ok((admitted.map(Batch::Logs), refused))
         }
         (Batch::ForgetFiles(batch), Topic::Logs) => Ok((Some(Batch::ForgetFiles(batch)), Vec::new())),
-        (Batch::Metrics(_) | Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_) | Batch::Deletes(_), _) => {
-            Err(ApiError::bad_data("the record does not belong to this topic"))
-        }
+        (
+            Batch::Metrics(_)
+            | Batch::Logs(_)
+            | Batch::ForgetFiles(_)
+            | Batch::Alerts(_)
+            | Batch::Deletes(_)
+            | Batch::LineDeletes(_),
+            _,
+        ) => Err(ApiError::bad_data("the record does not belong to this topic")),
     }
 }
 

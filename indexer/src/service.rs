@@ -71,6 +71,7 @@ struct SelfMetrics {
     publish_failures: Counter,
     unreadable_segments: Gauge,
     read_failures: Gauge,
+    due_erasures: Gauge,
 }
 
 /// What keeps a strong read or readiness from being true for ever.
@@ -141,6 +142,8 @@ impl Indexer {
             registry.register("indexer_unreadable_segments", "Segments that could not be opened", unreadable);
             let failures = own.read_failures.clone();
             registry.register("indexer_read_failures", "Reads of damaged blocks of open segments", failures);
+            let due = own.due_erasures.clone();
+            registry.register("indexer_due_erasures", "Deletes of lines that are not carried out yet", due);
             registry.register("indexer_publish_failures", "Failed publications", own.publish_failures.clone());
         });
         Ok(Arc::new(Indexer {
@@ -357,6 +360,7 @@ impl Indexer {
         self.metrics.segment_bytes.set(stats.segment_bytes as i64);
         self.metrics.unreadable_segments.set(stats.unreadable_segments as i64);
         self.metrics.read_failures.set(stats.read_failures as i64);
+        self.metrics.due_erasures.set(stats.due_erasures as i64);
     }
 
     /// Publishes everything that was applied before the call.

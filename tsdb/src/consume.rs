@@ -124,7 +124,7 @@ impl Tsdb {
                     self.counters.applied.inc_by(batch.sample_count() as u64);
                 }
                 Batch::Deletes(deletes) => self.store.delete(partition, delivery.offset, deletes),
-                Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_) => {}
+                Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_) | Batch::LineDeletes(_) => {}
             }
             self.progress.send_modify(|progress| progress.next[partition as usize] = delivery.offset + 1);
         }

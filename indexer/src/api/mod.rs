@@ -3,6 +3,7 @@
 
 mod answer;
 pub(crate) mod bulk;
+mod delete;
 pub(crate) mod documents;
 mod export;
 mod fields;
@@ -46,6 +47,7 @@ impl Indexer {
         Router::new()
             .route("/loki/api/v1/push", post(push::push))
             .route("/otlp/v1/logs", post(otlp::logs))
+            .merge(delete::router())
             .merge(bulk::router())
             .merge(Indexer::reads())
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

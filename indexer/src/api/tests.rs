@@ -55,10 +55,14 @@ impl Server {
     }
 
     async fn get(&self, path: &str, params: &[(&str, &str)]) -> (StatusCode, String) {
+        self.ask("GET", path, params).await
+    }
+
+    async fn ask(&self, method: &str, path: &str, params: &[(&str, &str)]) -> (StatusCode, String) {
         let escape = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
         let params: Vec<String> = params.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
         let uri = format!("/loki/api/v1/{path}?{}", params.join("&"));
-        self.send(Request::get(uri).body(Body::empty()).expect("a request")).await
+        self.send(Request::builder().method(method).uri(uri).body(Body::empty()).expect("a request")).await
     }
 
     async fn data(&self, path: &str, params: &[(&str, &str)]) -> Value {

@@ -1,10 +1,12 @@
 //! Blocks that a query may need.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use model::Labels;
 use query::{LineSelect, QueryError};
 
+use super::erasure::{Erasers, Erasure};
 use super::error::StoreError;
 use super::opened::{OpenBlock, Place, Sought};
 
@@ -20,13 +22,21 @@ pub struct Candidate {
     pub lines: u64,
     pub text_bytes: u64,
     pub place: Place,
+    /// What is not to be seen of it.
+    pub erasures: Vec<Arc<Erasure>>,
 }
 
 impl Candidate {
     /// The block, opened; `None` where it cannot be read, which is reported.
     pub fn open(&self, request: &LineSelect<'_>, sought: &Sought) -> Option<OpenBlock> {
         let opened = OpenBlock::open(self.place.clone(), request.start_ns, request.end_ns, sought);
-        opened.map_err(|error| self.report(&error)).ok()
+        let seen = opened.and_then(|mut opened| {
+            if !self.erasures.is_empty() {
+                opened.erase(&mut Erasers::new(&self.labels, &self.erasures))?;
+            }
+            Ok(opened)
+        });
+        seen.map_err(|error| self.report(&error)).ok()
     }
 
     pub fn report(&self, error: &StoreError) {

@@ -10,6 +10,7 @@ use model::{LogBatch, Origin};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::block::{Block, BlockLine, label_bytes};
+use super::erasure::{Erasers, Erasure};
 use super::ranges::{Ranges, is_covered};
 use super::segment::StreamKey;
 
@@ -67,6 +68,38 @@ impl Head {
         taken.sort_unstable();
         self.lines += taken.len() as u64;
         taken
+    }
+
+    /// Forgets what is erased; the same line may be pushed again.
+    pub fn erase(&mut self, erasure: &Arc<Erasure>) {
+        let Some(streams) = self.tenants.get_mut(&erasure.request.tenant) else { return };
+        for (key, stream) in streams.iter_mut() {
+            let erasures = std::slice::from_ref(erasure);
+            let mut erasers = Erasers::new(&key.labels, erasures);
+            for head in &mut stream.blocks {
+                if !erasure.reaches(&key.labels, head.block.min_ns, head.block.max_ns) {
+                    continue;
+                }
+                let block = erasers.remains(&head.block);
+                let gone = head.block.len() - block.len();
+                if gone == 0 {
+                    continue;
+                }
+                if key.pushed {
+                    let kept: HashSet<u128> = block.lines().map(line_hash).collect();
+                    for hash in head.block.lines().map(line_hash).filter(|hash| !kept.contains(hash)) {
+                        stream.seen.remove(&hash);
+                    }
+                }
+                let fixed_bytes = LINE_BYTES + if key.pushed { size_of::<u128>() } else { 0 };
+                self.bytes =
+                    self.bytes.saturating_sub(gone * fixed_bytes + head.block.text().len() - block.text().len());
+                self.lines -= gone as u64;
+                *head = Arc::new(HeadBlock { number: head.number, block });
+            }
+            stream.blocks.retain(|head| !head.block.is_empty());
+        }
+        streams.retain(|_, stream| !stream.blocks.is_empty());
     }
 
     /// Appends the numbered lines to their stream and drops from `lines` those that were there.

@@ -7,15 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
 use disk::{Disk, write_atomically};
 use serde::{Deserialize, Serialize};
 
+use super::erasure::{Erasure, Request};
 use super::error::StoreError;
 use super::ranges::Ranges;
 
 pub const MANIFEST: &str = "manifest";
-const FORMAT: u32 = 1;
+/// Format 1 knew no erasures.
+const FORMAT: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -26,6 +29,15 @@ pub struct Manifest {
     pub next_offset: BTreeMap<u32, u64>,
     pub ranges: Ranges,
     pub segments: Vec<SegmentEntry>,
+    /// The number of the next erasure.
+    #[serde(default)]
+    pub next_erasure: u64,
+    /// Erasures that segments are read through.
+    #[serde(default)]
+    pub erasures: Vec<Arc<Erasure>>,
+    /// The newest of those that were carried out.
+    #[serde(default)]
+    pub erased: Vec<Request>,
     /// Segments of manifests whose writing failed when they may have been in place already: a power cut may bring one of
     /// those back, so that these stay until a later manifest is durable. Not on disk.
     #[serde(skip)]
@@ -44,6 +56,9 @@ pub struct SegmentEntry {
     pub max_ns: i64,
     pub lines: u64,
     pub text_bytes: u64,
+    /// Erasures with lower numbers are carried out in it.
+    #[serde(default)]
+    pub erased_below: u64,
     pub files: Vec<FileEntry>,
 }
 
@@ -55,6 +70,13 @@ pub struct FileEntry {
 }
 
 impl SegmentEntry {
+    /// Of a segment without lines yet.
+    pub fn new(id: u64, order: u64, tenant: &str, day: i64, erased_below: u64) -> SegmentEntry {
+        let (min_ns, max_ns, lines, text_bytes) = (i64::MAX, i64::MIN, 0, 0);
+        let tenant = tenant.to_owned();
+        SegmentEntry { id, order, tenant, day, min_ns, max_ns, lines, text_bytes, erased_below, files: Vec::new() }
+    }
+
     pub fn dir_name(&self) -> String {
         dir_name(self.id)
     }
@@ -71,8 +93,18 @@ pub fn is_segment_dir(name: &str) -> bool {
 
 impl Manifest {
     pub fn new(bus: &str) -> Manifest {
-        let (next_offset, ranges, segments, doubtful) = Default::default();
-        Manifest { format: FORMAT, bus: bus.to_owned(), next_segment: 1, next_offset, ranges, segments, doubtful }
+        Manifest {
+            format: FORMAT,
+            bus: bus.to_owned(),
+            next_segment: 1,
+            next_offset: BTreeMap::new(),
+            ranges: Ranges::default(),
+            segments: Vec::new(),
+            next_erasure: 0,
+            erasures: Vec::new(),
+            erased: Vec::new(),
+            doubtful: BTreeSet::new(),
+        }
     }
 
     /// The id of a new segment; never given twice, whatever becomes of the segment.
@@ -129,7 +161,7 @@ impl Manifest {
         }
         let manifest: Manifest = serde_json::from_str(body).map_err(|error| error.to_string())?;
         match manifest.format {
-            FORMAT => Ok(manifest),
+            1 | FORMAT => Ok(Manifest { format: FORMAT, ..manifest }),
             other => Err(format!("format {other} is unknown; this program writes {FORMAT}")),
         }
     }
@@ -157,15 +189,42 @@ mod tests {
             max_ns: 9,
             lines: 2,
             text_bytes: 5,
+            erased_below: 1,
             files,
         });
+        let request = |id: &str| Request {
+            id: id.to_owned(),
+            tenant: "default".to_owned(),
+            query: r#"{a="b"} |= "c""#.to_owned(),
+            start_ns: -1,
+            end_ns: i64::MAX,
+            created_ms: 4,
+        };
+        manifest.next_erasure = 2;
+        manifest.erasures.push(Arc::new(Erasure::new(1, request("1f")).expect("good")));
+        manifest.erased.push(request("1e"));
         manifest
     }
 
-    /// Format 1, for ever.
+    fn fixture(format: u32) -> Vec<u8> {
+        let path = format!("{}/testdata/manifest-v{format}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read(path).expect("the fixture")
+    }
+
+    /// Format 1 is readable for ever.
+    #[test]
+    fn golden_before_erasures() {
+        let mut expected = sample();
+        expected.next_erasure = 0;
+        expected.erasures.clear();
+        expected.erased.clear();
+        expected.segments[0].erased_below = 0;
+        assert_eq!(Manifest::decode(&fixture(1)), Ok(expected));
+    }
+
     #[test]
     fn golden() {
-        let golden = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/manifest-v1")).expect("the fixture");
+        let golden = fixture(FORMAT);
         assert_eq!(Manifest::decode(&golden), Ok(sample()));
         let disk = disk::FakeDisk::default();
         disk.create_dir_all(Path::new("/m")).expect("created");

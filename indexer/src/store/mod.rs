@@ -16,6 +16,7 @@
 pub mod block;
 mod candidate;
 mod directory;
+pub mod erasure;
 mod error;
 mod grams;
 mod head;
@@ -38,11 +39,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use disk::{Disk, DiskLock};
-use model::{Batch, Origin};
+use model::{Batch, LineDeletes, Origin};
 use parking_lot::{Mutex, RwLock};
 use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, TalliedLines, Visit};
 use tokio::sync::broadcast;
 
+use erasure::Erasure;
 pub use error::StoreError;
 use head::Head;
 use manifest::{MANIFEST, Manifest, is_segment_dir};
@@ -110,6 +112,8 @@ pub struct StoreStats {
     pub unreadable_segments: usize,
     /// Reads of blocks that failed.
     pub read_failures: u64,
+    /// Erasures that are not carried out yet.
+    pub due_erasures: usize,
     pub segment_bytes: u64,
     pub files: usize,
 }
@@ -122,6 +126,11 @@ struct State {
     /// Those that the manifest names and that could not be opened.
     unreadable_segments: usize,
     ranges: Ranges,
+    /// Those that segments, or a head that is being published, are read through.
+    erasures: Vec<Arc<Erasure>>,
+    /// The newest of those that were carried out.
+    erased: Vec<erasure::Request>,
+    next_erasure: u64,
     next_offset: BTreeMap<u32, u64>,
     /// When the first batch that no publication covers was applied.
     dirty_since_ns: Option<i64>,
@@ -133,7 +142,29 @@ struct State {
 struct Frozen {
     head: Head,
     ranges: Ranges,
+    erasures: Vec<Arc<Erasure>>,
+    next_erasure: u64,
     next_offset: BTreeMap<u32, u64>,
+}
+
+impl State {
+    /// Forgets lines of the head; what else holds some is read through the erasure. One that came by another partition
+    /// already covers what was applied since.
+    fn erase(&mut self, deletes: &LineDeletes) {
+        let erasure = match Erasure::of(self.next_erasure, deletes) {
+            Ok(erasure) => Arc::new(erasure),
+            Err(error) => {
+                tracing::error!(error, query = deletes.query, "lines that are to be deleted stay");
+                return;
+            }
+        };
+        self.next_erasure += 1;
+        self.head.erase(&erasure);
+        self.erasures.retain(|other| other.request.id != deletes.id);
+        self.erasures.push(erasure);
+        // Only what a manifest names is carried out.
+        self.dirty_since_ns = Some(i64::MIN);
+    }
 }
 
 pub struct LogStore {
@@ -182,6 +213,9 @@ impl LogStore {
             unreadable_segments: manifest.segments.len() - segments.len(),
             segments,
             ranges: manifest.ranges.clone(),
+            erasures: manifest.erasures.clone(),
+            erased: manifest.erased.clone(),
+            next_erasure: manifest.next_erasure,
             next_offset: manifest.next_offset.clone(),
             dirty_since_ns: None,
             applied: 0,
@@ -231,6 +265,7 @@ impl LogStore {
                 }
             }
             Batch::ForgetFiles(forget) => forget.files.iter().for_each(|file| state.ranges.forget(*file)),
+            Batch::LineDeletes(deletes) => state.erase(deletes),
             Batch::Metrics(_) | Batch::Alerts(_) | Batch::Deletes(_) => {}
         }
         // Last: should this panic, what was not applied is not passed over.
@@ -258,22 +293,34 @@ impl LogStore {
 
     fn snapshot_of(state: &State, tenant: &str) -> Snapshot {
         let of_tenant = |segment: &&Arc<Segment>| segment.entry.tenant == tenant;
+        let erasures = state.erasures.iter().filter(|erasure| erasure.request.tenant == tenant);
         let mut snapshot = Snapshot {
             applied: state.applied,
             head: Vec::new(),
             segments: state.segments.iter().filter(of_tenant).cloned().collect(),
+            erasures: erasures.cloned().collect(),
         };
-        let frozen = state.frozen.as_ref().map(|frozen| (&frozen.head, u64::MAX - 1));
-        for (head, order) in frozen.into_iter().chain([(&state.head, u64::MAX)]) {
+        let frozen = state.frozen.as_ref().map(|frozen| (&frozen.head, u64::MAX - 1, frozen.next_erasure));
+        let heads = frozen.into_iter().chain([(&state.head, u64::MAX, state.next_erasure)]);
+        for (head, order, erased_below) in heads {
             let streams = head.tenants.get(tenant).into_iter().flatten();
             snapshot.head.extend(streams.map(|(key, stream)| HeadRun {
                 labels: key.labels.clone(),
                 pushed: key.pushed,
                 order,
+                erased_below,
                 blocks: stream.blocks.clone(),
             }));
         }
         snapshot
+    }
+
+    /// What a tenant asked to be forgotten: not carried out yet, and the newest of what was.
+    pub fn erasures(&self, tenant: &str) -> (Vec<erasure::Request>, Vec<erasure::Request>) {
+        let state = self.state.read();
+        let of_tenant = |request: &&erasure::Request| request.tenant == tenant;
+        let due = state.erasures.iter().map(|erasure| &erasure.request).filter(of_tenant).cloned().collect();
+        (due, state.erased.iter().filter(of_tenant).cloned().collect())
     }
 
     /// Bytes that both heads hold.
@@ -292,6 +339,7 @@ impl LogStore {
             segments: state.segments.len(),
             unreadable_segments: state.unreadable_segments,
             read_failures: state.segments.iter().map(|segment| segment.failures()).sum(),
+            due_erasures: state.erasures.len(),
             segment_bytes: files.map(|file| file.len).sum(),
             files: state.ranges.file_count(),
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use model::Labels;
 use query::AnyOf;
 
-use super::block::Block;
+use super::block::{Block, BlockLine};
+use super::erasure::Erasers;
 use super::error::StoreError;
 use super::head::HeadBlock;
 use super::segment::{Opened, Segment};
@@ -81,6 +82,20 @@ impl OpenBlock {
         }
         opened.lines = lines;
         Ok(opened)
+    }
+
+    /// Takes out of its lines those that were erased.
+    pub fn erase(&mut self, erasers: &mut Erasers<'_>) -> Result<(), StoreError> {
+        let (mut kept, mut buffer) = (Vec::with_capacity(self.lines.len()), String::new());
+        for line in &self.lines {
+            let t_ns = self.times()[*line as usize];
+            let (metadata, text) = self.line(*line, &mut buffer)?;
+            if !erasers.erase(BlockLine { t_ns, text, metadata }) {
+                kept.push(*line);
+            }
+        }
+        self.lines = kept;
+        Ok(())
     }
 
     pub fn times(&self) -> &[i64] {

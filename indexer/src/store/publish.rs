@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::block::{Block, BlockLine};
+use super::erasure::{Erasers, Erasure, MAX_LISTED, reaching};
 use super::head::{Head, line_hash};
 use super::manifest::{Manifest, SegmentEntry};
 use super::segment::{Segment, SegmentBuilder, StreamKey};
@@ -36,7 +37,8 @@ impl LogStore {
         let mut entries = Vec::new();
         for (tenant, day) in days(&frozen.head) {
             let id = manifest.take_segment_id();
-            let mut builder = SegmentBuilder::new(self.disk.as_ref(), &self.dir, id, id, &tenant, day)?;
+            let entry = SegmentEntry::new(id, id, &tenant, day, frozen.next_erasure);
+            let mut builder = SegmentBuilder::new(self.disk.as_ref(), &self.dir, entry)?;
             for (key, blocks) in streams_of_day(&frozen.head, &tenant, day) {
                 let stream = builder.add_stream(key);
                 blocks.iter().try_for_each(|block| builder.add_block(stream, block))?;
@@ -46,6 +48,8 @@ impl LogStore {
         let mut next = manifest.clone();
         next.next_offset.clone_from(&frozen.next_offset);
         next.ranges.clone_from(&frozen.ranges);
+        next.erasures.clone_from(&frozen.erasures);
+        next.next_erasure = frozen.next_erasure;
         next.segments.extend(entries.iter().cloned());
         let opened = self.open_all(entries)?;
         manifest.replace(next, self.disk.as_ref(), &self.dir)?;
@@ -68,8 +72,13 @@ impl LogStore {
         if state.frozen.is_none() {
             state.dirty_since_ns.take()?;
             let head = std::mem::take(&mut state.head);
-            let (ranges, next_offset) = (state.ranges.clone(), state.next_offset.clone());
-            state.frozen = Some(Arc::new(Frozen { head, ranges, next_offset }));
+            state.frozen = Some(Arc::new(Frozen {
+                head,
+                ranges: state.ranges.clone(),
+                erasures: state.erasures.clone(),
+                next_erasure: state.next_erasure,
+                next_offset: state.next_offset.clone(),
+            }));
         }
         state.frozen.clone()
     }
@@ -83,12 +92,16 @@ impl LogStore {
         self.publishing.lock().next_offset.clone()
     }
 
-    /// Merges one group of small segments; false if there is none that there is room for. A group that fails does not keep
-    /// the others from being merged; a segment that cannot be read is left as it is.
+    /// Merges one group of small segments, or writes one again without what was erased of it; false if there is none that
+    /// there is room for. A group that fails does not keep the others from being merged; a segment that cannot be read is
+    /// left as it is.
     pub fn merge(&self) -> Result<bool, StoreError> {
         let mut manifest = self.publishing.lock();
+        self.settle(&mut manifest)?;
         let mut failed = None;
-        for group in self.small_segments() {
+        let groups = self.small_segments();
+        let alone = self.segments_to_erase(&manifest).map(|segment| vec![segment]);
+        for group in groups.into_iter().chain(alone) {
             let merged = self.has_room_for(&group).and_then(|has_room| match has_room {
                 true => self.merge_group(&mut manifest, &group).map(|()| true),
                 false => Ok(false),
@@ -112,15 +125,20 @@ impl LogStore {
     fn merge_group(&self, manifest: &mut Manifest, group: &[Arc<Segment>]) -> Result<(), StoreError> {
         let (tenant, day) = (group[0].entry.tenant.clone(), group[0].entry.day);
         let order = group.iter().map(|segment| segment.entry.order).min().unwrap_or(0);
-        let id = manifest.take_segment_id();
-        let mut builder = SegmentBuilder::new(self.disk.as_ref(), &self.dir, id, order, &tenant, day)?;
+        let entry = SegmentEntry::new(manifest.take_segment_id(), order, &tenant, day, manifest.next_erasure);
+        let mut builder = SegmentBuilder::new(self.disk.as_ref(), &self.dir, entry)?;
+        let of_tenant = |erasure: &&Arc<Erasure>| erasure.request.tenant == tenant;
+        let erasures: Vec<_> = manifest.erasures.iter().filter(of_tenant).cloned().collect();
         for (key, blocks) in by_stream(group) {
-            merge_stream(&mut builder, key, blocks)?;
+            merge_stream(&mut builder, key, blocks, &erasures)?;
         }
-        let entry = builder.finish()?;
         let mut next = manifest.clone();
-        next.segments.push(entry.clone());
-        let opened = self.open_all(vec![entry])?;
+        let mut opened = Vec::new();
+        if !builder.is_empty() {
+            let entry = builder.finish()?;
+            next.segments.push(entry.clone());
+            opened = self.open_all(vec![entry])?;
+        }
         let gone: HashSet<u64> = group.iter().map(|segment| segment.entry.id).collect();
         self.install(manifest, next, opened, &gone)
     }
@@ -155,6 +173,49 @@ impl LogStore {
         Ok(())
     }
 
+    /// Segments that hold lines of erasures that the manifest names.
+    fn segments_to_erase(&self, manifest: &Manifest) -> impl Iterator<Item = Arc<Segment>> + use<> {
+        let segments = self.state.read().segments.clone();
+        let erasures = manifest.erasures.clone();
+        let is_due = move |segment: &Arc<Segment>| {
+            segment.failures() == 0 && erasures.iter().any(|erasure| is_due(segment, erasure))
+        };
+        segments.into_iter().filter(is_due)
+    }
+
+    /// Puts erasures that no segment is read through any more among those that are only listed.
+    fn settle(&self, manifest: &mut Manifest) -> Result<(), StoreError> {
+        if manifest.erasures.is_empty() {
+            return Ok(());
+        }
+        let segments = self.state.read().segments.clone();
+        let is_open = |entry: &&SegmentEntry| segments.iter().any(|segment| segment.entry.id == entry.id);
+        let unreadable: Vec<&SegmentEntry> = manifest.segments.iter().filter(|entry| !is_open(entry)).collect();
+        let is_needed = |erasure: &Arc<Erasure>| {
+            let may_hold = |entry: &&SegmentEntry| {
+                entry.tenant == erasure.request.tenant
+                    && entry.erased_below <= erasure.number
+                    && erasure.overlaps(entry.min_ns, entry.max_ns)
+            };
+            unreadable.iter().any(may_hold) || segments.iter().any(|segment| is_due(segment, erasure))
+        };
+        let (needed, done): (Vec<_>, Vec<_>) = manifest.erasures.iter().cloned().partition(is_needed);
+        if done.is_empty() {
+            return Ok(());
+        }
+        let mut next = manifest.clone();
+        next.erasures = needed;
+        // A publication that failed before may have brought one back that was done.
+        next.erased.retain(|request| done.iter().all(|erasure| erasure.request.id != request.id));
+        next.erased.extend(done.iter().map(|erasure| erasure.request.clone()));
+        next.erased.drain(..next.erased.len().saturating_sub(MAX_LISTED));
+        manifest.replace(next, self.disk.as_ref(), &self.dir)?;
+        let mut state = self.state.write();
+        state.erasures.retain(|erasure| done.iter().all(|done| done.number != erasure.number));
+        state.erased.clone_from(&manifest.erased);
+        Ok(())
+    }
+
     /// Groups that are worth merging, each of one tenant and day.
     fn small_segments(&self) -> Vec<Vec<Arc<Segment>>> {
         let mut groups: BTreeMap<(String, i64), Vec<Arc<Segment>>> = BTreeMap::new();
@@ -179,6 +240,20 @@ impl LogStore {
     }
 }
 
+/// Whether a segment holds blocks that may have lines of an erasure.
+fn is_due(segment: &Segment, erasure: &Erasure) -> bool {
+    let entry = &segment.entry;
+    if entry.tenant != erasure.request.tenant
+        || entry.erased_below > erasure.number
+        || !erasure.overlaps(entry.min_ns, entry.max_ns)
+    {
+        return false;
+    }
+    let reaches = |key: &StreamKey| erasure.reaches(&key.labels, entry.min_ns, entry.max_ns);
+    let reached: Vec<bool> = segment.streams.iter().map(reaches).collect();
+    segment.blocks.iter().any(|info| reached[info.stream as usize] && erasure.overlaps(info.min_ns, info.max_ns))
+}
+
 /// A block with its first and last instant: the segment, and the number there.
 type StreamBlock<'a> = (i64, i64, &'a Segment, u32);
 
@@ -194,12 +269,13 @@ fn by_stream(group: &[Arc<Segment>]) -> BTreeMap<&StreamKey, Vec<StreamBlock<'_>
     streams
 }
 
-/// Adds a stream's lines of all segments. Large blocks that share their time with no other are taken as they are; the
-/// lines of those between them are put together.
+/// Adds a stream's lines of all segments but those that are erased. Large blocks that share their time with no other are
+/// taken as they are; the lines of those between them are put together.
 fn merge_stream(
     builder: &mut SegmentBuilder<'_>,
     key: &StreamKey,
     mut blocks: Vec<StreamBlock<'_>>,
+    erasures: &[Arc<Erasure>],
 ) -> Result<(), StoreError> {
     blocks.sort_by_key(|(min_ns, max_ns, segment, number)| (*min_ns, *max_ns, segment.entry.order, *number));
     let stream = builder.add_stream(key.clone());
@@ -208,12 +284,16 @@ fn merge_stream(
         let is_apart = before_ns.is_none_or(|before_ns| before_ns < *min_ns)
             && blocks.get(i + 1).is_none_or(|(next_ns, ..)| *max_ns < *next_ns);
         before_ns = before_ns.max(Some(*max_ns));
-        if is_apart && segment.is_copyable(*number) {
+        let reaching = reaching(erasures, segment.entry.erased_below, &key.labels, (*min_ns, *max_ns));
+        if reaching.iter().any(|erasure| erasure.covers(*min_ns, *max_ns)) {
+            continue;
+        }
+        if is_apart && reaching.is_empty() && segment.is_copyable(*number) {
             put_together(builder, stream, key, std::mem::take(&mut between))?;
             let copied = builder.copy_block(stream, segment, *number);
             copied.inspect_err(|error| segment.report(*number, error))?;
         } else {
-            between.push((*segment, *number));
+            between.push((*segment, *number, reaching));
         }
     }
     put_together(builder, stream, key, between)
@@ -224,12 +304,16 @@ fn put_together(
     builder: &mut SegmentBuilder<'_>,
     stream: u64,
     key: &StreamKey,
-    mut blocks: Vec<(&Segment, u32)>,
+    mut blocks: Vec<(&Segment, u32, Vec<Arc<Erasure>>)>,
 ) -> Result<(), StoreError> {
-    blocks.sort_by_key(|(segment, number)| (segment.entry.order, *number));
+    blocks.sort_by_key(|(segment, number, _)| (segment.entry.order, *number));
     let mut lines = Regrouped::new(key.pushed);
-    for (segment, number) in blocks {
-        lines.take(segment.block(number).inspect_err(|error| segment.report(number, error))?);
+    for (segment, number, erasures) in blocks {
+        let block = segment.block(number).inspect_err(|error| segment.report(number, error))?;
+        lines.take(match erasures.is_empty() {
+            true => block,
+            false => Erasers::new(&key.labels, &erasures).remains(&block),
+        });
     }
     lines.blocks(i64::MIN, i64::MAX).iter().try_for_each(|block| builder.add_block(stream, block))
 }

@@ -15,6 +15,7 @@ use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, TalliedLin
 
 use super::block::BlockLine;
 use super::candidate::{Candidate, check_deadline};
+use super::erasure::{Erasure, reaching};
 use super::head::{HeadBlock, line_hash};
 use super::opened::{OpenBlock, Place, Sought};
 use super::segment::Segment;
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub applied: u64,
     pub head: Vec<HeadRun>,
     pub segments: Vec<Arc<Segment>>,
+    /// Of the tenant, by their numbers.
+    pub erasures: Vec<Arc<Erasure>>,
 }
 
 /// The head blocks of one stream.
@@ -42,6 +45,8 @@ pub struct HeadRun {
     /// Heads come after all segments: the frozen one, then the one that grows.
     pub order: u64,
     pub blocks: Vec<Arc<HeadBlock>>,
+    /// Erasures with lower numbers are carried out in it.
+    pub erased_below: u64,
 }
 
 /// A block being read.
@@ -92,6 +97,11 @@ impl Snapshot {
                     continue;
                 }
                 let key = &segment.streams[info.stream as usize];
+                let bounds = (info.min_ns, info.max_ns);
+                let erasures = reaching(&self.erasures, segment.entry.erased_below, &key.labels, bounds);
+                if erasures.iter().any(|erasure| erasure.covers(info.min_ns, info.max_ns)) {
+                    continue;
+                }
                 found.push(Candidate {
                     labels: key.labels.clone(),
                     pushed: key.pushed,
@@ -101,12 +111,18 @@ impl Snapshot {
                     lines: info.lines,
                     text_bytes: info.text_bytes,
                     place: Place::Segment(segment.clone(), number),
+                    erasures,
                 });
             }
         }
         for run in self.head.iter().filter(|run| matches_all(request.matchers, &run.labels)) {
             let in_time = |head: &&Arc<HeadBlock>| overlaps(head.block.min_ns, head.block.max_ns);
+            let erasures = |head: &HeadBlock| {
+                let bounds = (head.block.min_ns, head.block.max_ns);
+                reaching(&self.erasures, run.erased_below, &run.labels, bounds)
+            };
             found.extend(run.blocks.iter().filter(in_time).map(|head| Candidate {
+                erasures: erasures(head),
                 labels: run.labels.clone(),
                 pushed: run.pushed,
                 min_ns: head.block.min_ns,

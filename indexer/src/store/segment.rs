@@ -106,17 +106,7 @@ pub struct SegmentBuilder<'d> {
 }
 
 impl<'d> SegmentBuilder<'d> {
-    pub fn new(
-        disk: &'d dyn Disk,
-        store_dir: &Path,
-        id: u64,
-        order: u64,
-        tenant: &str,
-        day: i64,
-    ) -> Result<SegmentBuilder<'d>, StoreError> {
-        let (min_ns, max_ns) = (i64::MAX, i64::MIN);
-        let tenant = tenant.to_owned();
-        let entry = SegmentEntry { id, order, tenant, day, min_ns, max_ns, lines: 0, text_bytes: 0, files: Vec::new() };
+    pub fn new(disk: &'d dyn Disk, store_dir: &Path, entry: SegmentEntry) -> Result<SegmentBuilder<'d>, StoreError> {
         let dir = store_dir.join(entry.dir_name());
         disk.remove_dir_all(&dir).map_err(StoreError::io("clearing a segment's directory", &dir))?;
         disk.create_dir_all(&dir).map_err(StoreError::io("creating a segment's directory", &dir))?;
@@ -145,6 +135,11 @@ impl<'d> SegmentBuilder<'d> {
             index,
             fields: (numbers, words),
         })
+    }
+
+    /// Whether it has no line.
+    pub fn is_empty(&self) -> bool {
+        self.entry.lines == 0
     }
 
     /// Begins a stream; its number is for the blocks that follow.

@@ -13,6 +13,8 @@ use query::{AnyOf, LineSelect, LineVisitor, Lines, SelectedLine};
 
 use super::*;
 
+mod erasures;
+
 const NOON_NS: i64 = 20_000 * NS_PER_DAY + NS_PER_DAY / 2;
 
 fn options() -> StoreOptions {

@@ -26,6 +26,7 @@ fn divide(batch: Batch, partitions: u32) -> Vec<(u32, Batch)> {
         Batch::ForgetFiles(batch) => by_file(batch, partitions),
         Batch::Alerts(_) => vec![(0, batch)],
         Batch::Deletes(batch) => to_all(batch, partitions),
+        Batch::LineDeletes(_) => (0..partitions).map(|partition| (partition, batch.clone())).collect(),
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Batch {
     Alerts(AlertEvents),
     /// Samples to be forgotten that came before this record.
     Deletes(Deletes),
+    /// Lines to be forgotten that came before this record.
+    LineDeletes(LineDeletes),
 }
 
 /// What a label costs in memory beside its text: two shared strings with their counts.
@@ -47,6 +49,7 @@ impl Batch {
                 let matcher = |one: &Matcher| SET_BYTES + one.name.len() + one.value.len();
                 SET_BYTES + batch.selectors.iter().flatten().map(matcher).sum::<usize>()
             }
+            Batch::LineDeletes(batch) => SET_BYTES + batch.id.len() + batch.query.len(),
         }
     }
 }
@@ -193,6 +196,20 @@ pub struct Deletes {
     /// How many partitions there were when it was written, and for the series of which one it is.
     pub partitions: u32,
     pub partition: u32,
+}
+
+/// Lines of one tenant that are to be forgotten: those that a query gives within an inclusive range, which came before this
+/// record. Every partition gets one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LineDeletes {
+    /// Which request it was, the same in every partition.
+    pub id: String,
+    pub tenant: String,
+    /// A stream selector and filters, in LogQL.
+    pub query: String,
+    pub start_ns: i64,
+    pub end_ns: i64,
+    pub created_ms: i64,
 }
 
 /// A tailed file's identity: random, minted once, durable in the agent's checkpoint before its first record ships.

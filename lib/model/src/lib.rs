@@ -19,8 +19,8 @@ pub mod varint;
 
 pub use alert::{Alert, Fingerprint};
 pub use batch::{
-    AlertEvents, Batch, Deletes, Exemplar, FileId, Floats, ForgetFiles, HistogramSample, LineRef, LogBatch, LogColumns,
-    MetricBatch, MetricKind, MetricMetadata, Origin, SeriesSamples,
+    AlertEvents, Batch, Deletes, Exemplar, FileId, Floats, ForgetFiles, HistogramSample, LineDeletes, LineRef,
+    LogBatch, LogColumns, MetricBatch, MetricKind, MetricMetadata, Origin, SeriesSamples,
 };
 pub use duration::{DurationError, DurationMs, format_duration, parse_duration};
 pub use histogram::{

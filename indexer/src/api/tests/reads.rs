@@ -132,6 +132,25 @@ async fn volumes() {
 }
 
 #[tokio::test]
+async fn deleted_lines_are_not_seen_again() {
+    let (server, _) = with_lines().await;
+    let count = || async {
+        let data = server.data("query", &[("query", r#"sum(count_over_time({app=~".+"}[1h]))"#)]).await;
+        data["result"][0]["value"][1].as_str().map(str::to_owned)
+    };
+    assert_eq!(count().await.as_deref(), Some("14"));
+    let query = r#"{app=~".+"} |~ "path=/u/[0-3]|warn""#;
+    let (status, text) = server.ask("POST", "delete", &[("query", query), ("start", "0")]).await;
+    assert_eq!((status, text.as_str()), (StatusCode::NO_CONTENT, ""));
+    assert_eq!(count().await.as_deref(), Some("6"));
+    let listed = server.json("delete", &[]).await;
+    assert_eq!((&listed[0]["query"], &listed[0]["start_time"]), (&json!(query), &json!(0.0)));
+    let id = listed[0]["request_id"].as_str().expect("an id");
+    assert_eq!(server.ask("DELETE", "delete", &[("request_id", id)]).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(server.ask("DELETE", "delete", &[("request_id", "other")]).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn an_export_has_no_end_but_its_own() {
     let (server, base_ns) = with_lines().await;
     let (status, text) = server.get("export", &[("query", r#"{app=~".+"} | drop trace"#), ("limit", "3")]).await;

@@ -1,8 +1,8 @@
 //! The body of each kind of batch.
 
 use model::{
-    AlertEvents, Batch, FileId, Floats, ForgetFiles, Labels, LogBatch, LogColumns, MetricBatch, Origin, Sample,
-    SeriesSamples,
+    AlertEvents, Batch, FileId, Floats, ForgetFiles, Labels, LineDeletes, LogBatch, LogColumns, MetricBatch, Origin,
+    Sample, SeriesSamples,
 };
 
 use super::wire::{Malformed, Reader, Runs, Writer};
@@ -14,6 +14,7 @@ const LOGS: u8 = 1;
 const FORGET_FILES: u8 = 2;
 const ALERTS: u8 = 3;
 const DELETES: u8 = 4;
+const LINE_DELETES: u8 = 5;
 
 const PUSHED: u8 = 0;
 const TAILED: u8 = 1;
@@ -23,7 +24,7 @@ pub fn version(batch: &Batch) -> u8 {
     match batch {
         Batch::Metrics(_) => SERIES_VERSION,
         Batch::Deletes(_) => RICH_VERSION,
-        Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_) => VERSION,
+        Batch::Logs(_) | Batch::ForgetFiles(_) | Batch::Alerts(_) | Batch::LineDeletes(_) => VERSION,
     }
 }
 
@@ -61,6 +62,11 @@ pub fn write(batch: &Batch, writer: &mut Writer) -> Written {
             rich::write_deletes(batch, writer);
             DELETES
         }
+        Batch::LineDeletes(batch) => {
+            [&batch.tenant, &batch.id, &batch.query].into_iter().for_each(|text| writer.string(text));
+            [batch.start_ns, batch.end_ns, batch.created_ms].into_iter().for_each(|number| writer.signed(number));
+            LINE_DELETES
+        }
     };
     Written { kind, labels }
 }
@@ -87,6 +93,11 @@ pub fn read(version: u8, kind: u8, mut reader: Reader<'_>) -> Result<Batch, Malf
             let count = reader.count(1)?;
             let events = (0..count).map(|_| reader.string().map(str::to_owned));
             Batch::Alerts(AlertEvents { tenant, events: events.collect::<Result<_, _>>()? })
+        }
+        LINE_DELETES => {
+            let (id, query) = (reader.string()?.to_owned(), reader.string()?.to_owned());
+            let (start_ns, end_ns, created_ms) = (reader.signed()?, reader.signed()?, reader.signed()?);
+            Batch::LineDeletes(LineDeletes { id, tenant, query, start_ns, end_ns, created_ms })
         }
         _ => return Err("the kind of batch is not known"),
     };

@@ -44,7 +44,7 @@ pub fn split(batch: Batch) -> Vec<Batch> {
             }
             parts.into_iter().map(|events| Batch::Alerts(AlertEvents { tenant: tenant.clone(), events })).collect()
         }
-        Batch::Deletes(_) => vec![batch],
+        Batch::Deletes(_) | Batch::LineDeletes(_) => vec![batch],
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use model::{
     AlertEvents, Batch, BucketSpan, Buckets, CUSTOM_SCHEMA, Deletes, Exemplar, FileId, Floats, ForgetFiles, Histogram,
-    HistogramSample, Labels, LogBatch, MAX_LINE_BYTES, MatchOp, Matcher, MetricBatch, MetricKind, MetricMetadata,
-    Origin, ResetHint, Sample, SeriesSamples,
+    HistogramSample, Labels, LineDeletes, LogBatch, MAX_LINE_BYTES, MatchOp, Matcher, MetricBatch, MetricKind,
+    MetricMetadata, Origin, ResetHint, Sample, SeriesSamples,
 };
 use proptest::prelude::*;
 
@@ -161,6 +161,14 @@ fn golden() -> Vec<(&'static str, Batch)> {
         SeriesSamples::new(up("b:9100"), vec![Sample { t_ms: 1_700_000_000_001, value: 0.0 }]),
     ];
     let alerts = AlertEvents { tenant: "t".into(), events: vec![r#"{"v":1}"#.into(), "{}".into()] };
+    let line_deletes = LineDeletes {
+        id: "1f".into(),
+        tenant: "t".into(),
+        query: r#"{a="b"} |= "c""#.into(),
+        start_ns: -1,
+        end_ns: i64::MAX,
+        created_ms: 1_700_000_000_000,
+    };
     vec![
         ("metrics", Batch::Metrics(MetricBatch::new("default", series))),
         ("logs-tailed", Batch::Logs(sample_logs(tailed, 5, "hello"))),
@@ -171,6 +179,7 @@ fn golden() -> Vec<(&'static str, Batch)> {
             Batch::ForgetFiles(ForgetFiles { tenant: "t".into(), files: vec![FileId(1), FileId(u128::MAX)] }),
         ),
         ("alerts", Batch::Alerts(alerts)),
+        ("line-deletes", Batch::LineDeletes(line_deletes)),
     ]
 }
 

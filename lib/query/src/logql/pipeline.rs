@@ -96,6 +96,11 @@ impl Processed<'_> {
 }
 
 impl Pipeline {
+    /// Whether every line passes as it is.
+    pub fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+    }
+
     /// What every line that passes holds, as it came from the store.
     pub fn literals(&self) -> Vec<AnyOf> {
         let untouched = self

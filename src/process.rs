@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use bus::{Bus, EmbeddedBus, EmbeddedOptions, KafkaBus, KafkaOptions, Producer};
 use disk::{Disk, RealDisk};
 use indexer::{Indexer, IndexerOptions};
-use model::{DEFAULT_TENANT, NS_PER_MS};
+use model::DEFAULT_TENANT;
 use parking_lot::RwLock;
 use service::config::{ScrapeConfig, StaticConfig};
 use service::metrics::{Gauge, Metrics};
@@ -337,7 +337,7 @@ fn router_options(settings: &Settings) -> alertmanager::Options {
 
 fn indexer_options(settings: &Settings) -> IndexerOptions {
     let mut options = IndexerOptions::new(settings.data("logs"));
-    options.store.retention_ns = settings.logs_retention_ms.saturating_mul(NS_PER_MS);
+    options.store.retention = settings.logs_retention.clone();
     options.strong_reads_always = is_one_process(settings);
     options.query_timeout = settings.cli.query_timeout.as_std();
     options.accept_loss = settings.cli.accept_loss;

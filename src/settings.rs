@@ -1,10 +1,13 @@
 //! What is meant: flags and configuration file joined, defaults filled in, everything checked.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use agent::LogSetup;
 use anyhow::{Context, bail};
-use model::Labels;
+use indexer::{LogRetention, StreamRetention};
+use model::{Labels, NS_PER_MS};
+use query::logql::parse_matchers;
 use service::config::{self, Config, LogSource};
 
 use crate::cli::{Cli, Role};
@@ -32,7 +35,7 @@ pub struct Settings {
     pub alertmanager_config: Option<PathBuf>,
     pub tsdb_retention_ms: i64,
     pub tsdb_retention_bytes: Option<u64>,
-    pub logs_retention_ms: i64,
+    pub logs_retention: Arc<LogRetention>,
     pub query_max_total_bytes: usize,
 }
 
@@ -54,6 +57,7 @@ impl Settings {
         let tsdb_retention_ms = retention(cli.tsdb_retention, config.storage.tsdb.retention.time, 15);
         let logs_retention_ms = retention(cli.logs_retention, config.storage.logs.retention.time, 7);
         let retention_size = cli.tsdb_retention_size.or(config.storage.tsdb.retention.size);
+        let logs_retention = logs_retention(&config.storage.logs.retention, logs_retention_ms)?;
         let tsdb_retention_bytes = retention_size.map(|size| size.0).filter(|bytes| *bytes > 0);
         let query_max_total_bytes = cli.query_max_total_bytes.unwrap_or_else(|| machine_memory_bytes(&cli.procfs) / 2);
         Ok(Settings {
@@ -66,7 +70,7 @@ impl Settings {
             alertmanager_config,
             tsdb_retention_ms,
             tsdb_retention_bytes,
-            logs_retention_ms,
+            logs_retention: Arc::new(logs_retention),
             cli,
         })
     }
@@ -98,7 +102,7 @@ impl Settings {
             sources.extend(of_paths(&["-".to_owned()]));
         }
         // Without an age of its own, what no store of this process would keep.
-        let own_store = self.parts.indexer.then_some(self.logs_retention_ms);
+        let own_store = self.parts.indexer.then(|| self.logs_retention.longest_of_all_ns() / NS_PER_MS);
         let max_age_ms = config.logs.max_age.map(|age| age.0).or(own_store);
         LogSetup { sources, sinks: config.logs.sinks.clone(), max_age_ms, kubernetes: config.logs.kubernetes.clone() }
     }
@@ -117,6 +121,22 @@ impl Settings {
     pub fn data(&self, part: &str) -> PathBuf {
         self.cli.storage_path.join(part)
     }
+}
+
+/// How long lines are kept; selectors are checked here.
+fn logs_retention(config: &config::LogRetention, default_ms: i64) -> anyhow::Result<LogRetention> {
+    let ns = |ms: i64| ms.saturating_mul(NS_PER_MS);
+    let stream = |(i, stream): (usize, &config::StreamRetention)| {
+        let matchers = parse_matchers(&stream.selector);
+        let matchers = matchers.with_context(|| format!("storage.logs.retention.streams[{i}].selector"))?;
+        Ok(StreamRetention { tenant: stream.tenant.clone(), matchers, period_ns: ns(stream.period.0) })
+    };
+    Ok(LogRetention {
+        default_ns: ns(default_ms),
+        tenants: config.tenants.iter().map(|(tenant, period)| (tenant.clone(), ns(period.0))).collect(),
+        streams: config.streams.iter().enumerate().map(stream).collect::<anyhow::Result<_>>()?,
+        max_bytes: config.size.map(|size| size.0).filter(|bytes| *bytes > 0),
+    })
 }
 
 fn parts_of(cli: &Cli) -> Parts {

@@ -20,7 +20,8 @@ impl Indexer {
     /// A tailed batch keeps its byte range whatever is refused of it, be it every line: the range then counts as covered,
     /// and the agent does not send it for ever.
     pub fn admit_batch(&self, batch: LogBatch) -> (Option<LogBatch>, Vec<String>) {
-        admit(batch, &Times::now(&self.store))
+        let times = Times::now(&self.store, &batch.tenant);
+        admit(batch, &times)
     }
 }
 
@@ -86,9 +87,9 @@ pub struct Times {
 }
 
 impl Times {
-    pub fn now(store: &LogStore) -> Times {
+    pub fn now(store: &LogStore, tenant: &str) -> Times {
         let now_ns = store.now_ns();
-        let oldest_ns = now_ns.saturating_sub(store.options().retention_ns);
+        let oldest_ns = now_ns.saturating_sub(store.options().retention.longest_ns(tenant));
         Times { oldest_ns, newest_ns: now_ns.saturating_add(MAX_FUTURE_NS) }
     }
 

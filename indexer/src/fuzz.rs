@@ -13,13 +13,14 @@ use crate::api::bulk::items_of;
 use crate::api::documents::Reading;
 use crate::api::intake::{self, Entry, Intake};
 use crate::api::{otlp, push};
+use crate::store::retention::Retention;
 use crate::store::{LogStore, StoreOptions};
 
 const NOW_NS: i64 = 1_700_000_000_000_000_000;
 const TENANT: &str = "fuzz";
 
 fn open() -> LogStore {
-    let options = StoreOptions { retention_ns: i64::MAX, ..StoreOptions::default() };
+    let options = StoreOptions { retention: Arc::new(Retention::of(i64::MAX)), ..StoreOptions::default() };
     let disk = Arc::new(FakeDisk::new());
     LogStore::open(disk, Path::new("/logs"), "bus", options, Arc::new(|| NOW_NS)).expect("an empty store opens")
 }

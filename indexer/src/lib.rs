@@ -11,4 +11,5 @@ mod service;
 pub mod store;
 
 pub use crate::service::{Indexer, IndexerOptions};
+pub use crate::store::retention::{Retention as LogRetention, StreamRetention};
 pub use crate::store::{Verified, verify};

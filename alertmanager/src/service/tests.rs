@@ -35,6 +35,7 @@ struct Running {
     app: Arc<Alertmanager>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
+    bus: std::sync::Weak<EmbeddedBus>,
 }
 
 impl Running {
@@ -46,10 +47,11 @@ impl Running {
             config_path: Some(dir.join("am.yml")),
             ..Options::new(dir.join("state"), "http://binnacle".to_owned())
         };
+        let held = Arc::downgrade(&bus);
         let app = Alertmanager::open(options, bus, disk, &Metrics::default()).await.expect("opens");
         let stop = CancellationToken::new();
         let task = tokio::spawn(app.clone().run(stop.clone()));
-        Running { app, stop, task }
+        Running { app, stop, task, bus: held }
     }
 
     async fn stop(self) {
@@ -62,6 +64,8 @@ impl Running {
         self.task.abort();
         let _ = self.task.await;
         drop(self.app);
+        // Tasks end when they are polled next, and hold the bus until then.
+        until("the bus to be let go", || self.bus.strong_count() == 0).await;
     }
 
     async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {

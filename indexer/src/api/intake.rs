@@ -48,13 +48,13 @@ impl Intake {
     pub fn over(store: &LogStore, tenant: &str) -> Intake {
         let batch = LogBatch::new(tenant, Origin::Pushed);
         let metadata = BTreeMap::from([(Labels::default(), 0)]);
-        let oldest_ns = store.now_ns().saturating_sub(store.options().retention_ns);
+        let oldest_ns = store.now_ns().saturating_sub(store.options().retention.longest_ns(tenant));
         Intake {
             tenant: tenant.to_owned(),
             batch,
             streams: BTreeMap::new(),
             metadata,
-            times: Times::now(store),
+            times: Times::now(store, tenant),
             oldest_ns,
             refusals: Refusals::default(),
             total: 0,

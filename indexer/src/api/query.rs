@@ -152,7 +152,7 @@ pub async fn build_info() -> Json<JsonValue> {
 }
 
 /// What Logs Drilldown wants to know before it asks.
-pub async fn drilldown_limits(State(api): State<Api>) -> Json<JsonValue> {
+pub async fn drilldown_limits(State(api): State<Api>, Tenant(tenant): Tenant) -> Json<JsonValue> {
     let seconds = |ns: i64| format!("{}s", ns / 1_000_000_000);
     Json(json!({
         "limits": {
@@ -169,7 +169,7 @@ pub async fn drilldown_limits(State(api): State<Api>) -> Json<JsonValue> {
             "metric_aggregation_enabled": false,
             "pattern_persistence_enabled": false,
             "query_timeout": format!("{}s", api.options.query_timeout.as_secs()),
-            "retention_period": seconds(api.store.options().retention_ns),
+            "retention_period": seconds(api.store.options().retention.of_tenant_ns(&tenant)),
             "volume_enabled": true,
             "volume_max_series": super::params::VOLUME_SERIES,
         },

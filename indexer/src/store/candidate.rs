@@ -22,6 +22,8 @@ pub struct Candidate {
     pub lines: u64,
     pub text_bytes: u64,
     pub place: Place,
+    /// Lines that are older are beyond retention.
+    pub oldest_ns: i64,
     /// What is not to be seen of it.
     pub erasures: Vec<Arc<Erasure>>,
 }
@@ -29,7 +31,8 @@ pub struct Candidate {
 impl Candidate {
     /// The block, opened; `None` where it cannot be read, which is reported.
     pub fn open(&self, request: &LineSelect<'_>, sought: &Sought) -> Option<OpenBlock> {
-        let opened = OpenBlock::open(self.place.clone(), request.start_ns, request.end_ns, sought);
+        let start_ns = request.start_ns.max(self.oldest_ns);
+        let opened = OpenBlock::open(self.place.clone(), start_ns, request.end_ns, sought);
         let seen = opened.and_then(|mut opened| {
             if !self.erasures.is_empty() {
                 opened.erase(&mut Erasers::new(&self.labels, &self.erasures))?;

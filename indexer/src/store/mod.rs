@@ -24,6 +24,7 @@ mod manifest;
 mod opened;
 mod publish;
 pub mod ranges;
+pub mod retention;
 mod scan;
 mod segment;
 mod stored;
@@ -49,6 +50,7 @@ pub use error::StoreError;
 use head::Head;
 use manifest::{MANIFEST, Manifest, is_segment_dir};
 use ranges::Ranges;
+use retention::{Kept, Retention};
 use scan::HeadRun;
 pub use scan::{Snapshot, Volume};
 use segment::Segment;
@@ -74,8 +76,8 @@ pub struct StoreOptions {
     pub merge_below_bytes: u64,
     pub merge_count: usize,
     pub merged_bytes: u64,
-    /// Lines older than this are dropped by whole segments, and refused at the edge.
-    pub retention_ns: i64,
+    /// Lines beyond it are dropped, by whole segments where it is the same for all streams, and refused at the edge.
+    pub retention: Arc<Retention>,
 }
 
 impl Default for StoreOptions {
@@ -87,7 +89,7 @@ impl Default for StoreOptions {
             merge_below_bytes: 256 << 20,
             merge_count: 4,
             merged_bytes: 512 << 20,
-            retention_ns: 7 * NS_PER_DAY,
+            retention: Arc::default(),
         }
     }
 }
@@ -282,19 +284,25 @@ impl LogStore {
 
     /// The store at this moment.
     pub fn snapshot(&self, tenant: &str) -> Snapshot {
-        Self::snapshot_of(&self.state.read(), tenant)
+        self.snapshot_of(&self.state.read(), tenant)
     }
 
     /// The store at this moment and everything that is applied after it.
     pub fn tail(&self, tenant: &str) -> (Snapshot, broadcast::Receiver<Applied>) {
         let state = self.state.read();
-        (Self::snapshot_of(&state, tenant), self.tails.subscribe())
+        (self.snapshot_of(&state, tenant), self.tails.subscribe())
     }
 
-    fn snapshot_of(state: &State, tenant: &str) -> Snapshot {
+    /// What of a tenant is kept now.
+    fn kept(&self, tenant: &str) -> Kept {
+        Kept::new(&self.options.retention, tenant, self.now_ns())
+    }
+
+    fn snapshot_of(&self, state: &State, tenant: &str) -> Snapshot {
         let of_tenant = |segment: &&Arc<Segment>| segment.entry.tenant == tenant;
         let erasures = state.erasures.iter().filter(|erasure| erasure.request.tenant == tenant);
         let mut snapshot = Snapshot {
+            kept: self.kept(tenant),
             applied: state.applied,
             head: Vec::new(),
             segments: state.segments.iter().filter(of_tenant).cloned().collect(),

@@ -7,6 +7,7 @@ use super::block::{Block, BlockLine};
 use super::erasure::{Erasers, Erasure, MAX_LISTED, reaching};
 use super::head::{Head, line_hash};
 use super::manifest::{Manifest, SegmentEntry};
+use super::retention::Kept;
 use super::segment::{Segment, SegmentBuilder, StreamKey};
 use super::{Frozen, LogStore, NS_PER_DAY, StoreError, remove_unknown};
 
@@ -100,7 +101,7 @@ impl LogStore {
         self.settle(&mut manifest)?;
         let mut failed = None;
         let groups = self.small_segments();
-        let alone = self.segments_to_erase(&manifest).map(|segment| vec![segment]);
+        let alone = self.segments_to_rewrite(&manifest).map(|segment| vec![segment]);
         for group in groups.into_iter().chain(alone) {
             let merged = self.has_room_for(&group).and_then(|has_room| match has_room {
                 true => self.merge_group(&mut manifest, &group).map(|()| true),
@@ -129,8 +130,17 @@ impl LogStore {
         let mut builder = SegmentBuilder::new(self.disk.as_ref(), &self.dir, entry)?;
         let of_tenant = |erasure: &&Arc<Erasure>| erasure.request.tenant == tenant;
         let erasures: Vec<_> = manifest.erasures.iter().filter(of_tenant).cloned().collect();
-        for (key, blocks) in by_stream(group) {
-            merge_stream(&mut builder, key, blocks, &erasures)?;
+        let kept = self.kept(&tenant);
+        for (key, mut blocks) in by_stream(group) {
+            let oldest_ns = kept.oldest_ns(&key.labels);
+            blocks.retain(|(min_ns, max_ns, segment, _)| {
+                let bounds = (*min_ns, *max_ns);
+                let reaching = reaching(&erasures, segment.entry.erased_below, &key.labels, bounds);
+                *max_ns >= oldest_ns && !reaching.iter().any(|erasure| erasure.covers(*min_ns, *max_ns))
+            });
+            if !blocks.is_empty() {
+                merge_stream(&mut builder, key, blocks, &erasures)?;
+            }
         }
         let mut next = manifest.clone();
         let mut opened = Vec::new();
@@ -143,12 +153,24 @@ impl LogStore {
         self.install(manifest, next, opened, &gone)
     }
 
-    /// Drops the segments whose lines are all older than retention.
+    /// Drops the segments whose lines are all beyond retention, and the oldest while there are too many bytes.
     pub fn expire(&self) -> Result<usize, StoreError> {
         let mut manifest = self.publishing.lock();
-        let oldest_ns = self.now_ns().saturating_sub(self.options.retention_ns);
-        let expired = manifest.segments.iter().filter(|entry| entry.max_ns < oldest_ns);
-        let gone: HashSet<u64> = expired.map(|entry| entry.id).collect();
+        let (now_ns, retention) = (self.now_ns(), &self.options.retention);
+        let is_expired =
+            |entry: &&SegmentEntry| entry.max_ns < now_ns.saturating_sub(retention.longest_ns(&entry.tenant));
+        let mut gone: HashSet<u64> = manifest.segments.iter().filter(is_expired).map(|entry| entry.id).collect();
+        if let Some(max_bytes) = retention.max_bytes {
+            let mut rest: Vec<_> = manifest.segments.iter().filter(|entry| !gone.contains(&entry.id)).collect();
+            rest.sort_by_key(|entry| std::cmp::Reverse((entry.max_ns, entry.order)));
+            let mut bytes = 0;
+            for entry in rest {
+                bytes += entry.files.iter().map(|file| file.len).sum::<u64>();
+                if bytes > max_bytes {
+                    gone.insert(entry.id);
+                }
+            }
+        }
         if !gone.is_empty() {
             let next = manifest.clone();
             self.install(&mut manifest, next, Vec::new(), &gone)?;
@@ -173,12 +195,17 @@ impl LogStore {
         Ok(())
     }
 
-    /// Segments that hold lines of erasures that the manifest names.
-    fn segments_to_erase(&self, manifest: &Manifest) -> impl Iterator<Item = Arc<Segment>> + use<> {
+    /// Segments that hold lines of erasures that the manifest names, or streams of which all is beyond retention.
+    fn segments_to_rewrite(&self, manifest: &Manifest) -> impl Iterator<Item = Arc<Segment>> + use<> {
         let segments = self.state.read().segments.clone();
-        let erasures = manifest.erasures.clone();
+        let (erasures, now_ns, retention) = (manifest.erasures.clone(), self.now_ns(), self.options.retention.clone());
         let is_due = move |segment: &Arc<Segment>| {
-            segment.failures() == 0 && erasures.iter().any(|erasure| is_due(segment, erasure))
+            let kept = Kept::new(&retention, &segment.entry.tenant, now_ns);
+            let has_expired = || {
+                let oldest_ns: Vec<i64> = segment.streams.iter().map(|key| kept.oldest_ns(&key.labels)).collect();
+                segment.blocks.iter().any(|info| segment.entry.max_ns < oldest_ns[info.stream as usize])
+            };
+            segment.failures() == 0 && (erasures.iter().any(|erasure| is_due(segment, erasure)) || has_expired())
         };
         segments.into_iter().filter(is_due)
     }
@@ -285,9 +312,6 @@ fn merge_stream(
             && blocks.get(i + 1).is_none_or(|(next_ns, ..)| *max_ns < *next_ns);
         before_ns = before_ns.max(Some(*max_ns));
         let reaching = reaching(erasures, segment.entry.erased_below, &key.labels, (*min_ns, *max_ns));
-        if reaching.iter().any(|erasure| erasure.covers(*min_ns, *max_ns)) {
-            continue;
-        }
         if is_apart && reaching.is_empty() && segment.is_copyable(*number) {
             put_together(builder, stream, key, std::mem::take(&mut between))?;
             let copied = builder.copy_block(stream, segment, *number);

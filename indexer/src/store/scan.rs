@@ -18,7 +18,8 @@ use super::candidate::{Candidate, check_deadline};
 use super::erasure::{Erasure, reaching};
 use super::head::{HeadBlock, line_hash};
 use super::opened::{OpenBlock, Place, Sought};
-use super::segment::Segment;
+use super::retention::Kept;
+use super::segment::{Segment, StreamKey};
 use super::unordered;
 
 /// Text that the open blocks of one query may stand for.
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub applied: u64,
     pub head: Vec<HeadRun>,
     pub segments: Vec<Arc<Segment>>,
+    /// What of the tenant is not beyond retention.
+    pub kept: Kept,
     /// Of the tenant, by their numbers.
     pub erasures: Vec<Arc<Erasure>>,
 }
@@ -84,16 +87,19 @@ impl Snapshot {
         let overlaps = |min_ns: i64, max_ns: i64| min_ns < request.end_ns && max_ns >= request.start_ns;
         let mut found = Vec::new();
         for segment in self.segments.iter().filter(|segment| overlaps(segment.entry.min_ns, segment.entry.max_ns)) {
-            let wanted: Vec<bool> =
-                segment.streams.iter().map(|key| matches_all(request.matchers, &key.labels)).collect();
-            if !wanted.contains(&true) {
+            // From when on the lines of each stream are wanted.
+            let wanted =
+                |key: &StreamKey| matches_all(request.matchers, &key.labels).then(|| self.kept.oldest_ns(&key.labels));
+            let wanted: Vec<Option<i64>> = segment.streams.iter().map(wanted).collect();
+            if wanted.iter().all(Option::is_none) {
                 continue;
             }
             let indexed =
                 segment.candidates(request.contains).map_err(|error| QueryError::Storage(error.to_string()))?;
             for (number, info) in (0u32..).zip(&segment.blocks) {
                 let is_indexed = indexed.as_ref().is_none_or(|indexed| indexed.contains(number));
-                if !is_indexed || !wanted[info.stream as usize] || !overlaps(info.min_ns, info.max_ns) {
+                let Some(oldest_ns) = wanted[info.stream as usize] else { continue };
+                if !is_indexed || !overlaps(info.min_ns, info.max_ns) || info.max_ns < oldest_ns {
                     continue;
                 }
                 let key = &segment.streams[info.stream as usize];
@@ -111,6 +117,7 @@ impl Snapshot {
                     lines: info.lines,
                     text_bytes: info.text_bytes,
                     place: Place::Segment(segment.clone(), number),
+                    oldest_ns,
                     erasures,
                 });
             }
@@ -121,7 +128,9 @@ impl Snapshot {
                 let bounds = (head.block.min_ns, head.block.max_ns);
                 reaching(&self.erasures, run.erased_below, &run.labels, bounds)
             };
+            let oldest_ns = self.kept.oldest_ns(&run.labels);
             found.extend(run.blocks.iter().filter(in_time).map(|head| Candidate {
+                oldest_ns,
                 erasures: erasures(head),
                 labels: run.labels.clone(),
                 pushed: run.pushed,

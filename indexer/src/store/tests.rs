@@ -11,6 +11,7 @@ use model::{Batch, FileId, ForgetFiles, Labels, LogBatch, MatchOp, Matcher, Orig
 use parking_lot::Mutex;
 use query::{AnyOf, LineSelect, LineVisitor, Lines, SelectedLine};
 
+use super::retention::StreamRetention;
 use super::*;
 
 mod erasures;
@@ -234,9 +235,58 @@ fn days_are_apart_and_expire() {
     assert_eq!(store.stats().segments, 3);
     check(&store, "a", &["yesterday", "today", "tomorrow"]);
     assert_eq!(store.expire().expect("nothing to expire"), 0);
-    now_ns.store(NOON_NS + store.options.retention_ns, Ordering::Relaxed);
+    now_ns.store(NOON_NS + store.options.retention.default_ns, Ordering::Relaxed);
     assert_eq!(store.expire().expect("expired"), 1);
     check(&store, "a", &["today", "tomorrow"]);
+}
+
+#[test]
+fn tenants_and_streams_have_retentions_of_their_own() {
+    let now_ns = Arc::new(AtomicI64::new(NOON_NS));
+    let rule = StreamRetention { tenant: None, matchers: vec![Matcher::equal("app", "brief")], period_ns: 100 };
+    let retention = Retention {
+        tenants: BTreeMap::from([("t".to_owned(), 3 * NS_PER_DAY)]),
+        streams: vec![rule],
+        ..Retention::of(NS_PER_DAY)
+    };
+    let options = StoreOptions { retention: Arc::new(retention), ..options() };
+    let clock = now_ns.clone();
+    let clock = Arc::new(move || clock.load(Ordering::Relaxed));
+    let store = LogStore::open(Arc::new(FakeDisk::new()), Path::new("/logs"), "bus", options, clock).expect("opens");
+    store.apply(0, 0, &pushed("brief", &[(-200, "old"), (0, "new")]));
+    store.apply(0, 1, &pushed("long", &[(-200, "kept"), (0, "kept too")]));
+    store.apply(0, 2, &of_tenant("other", "elsewhere"));
+    check(&store, "brief|long", &["kept", "new", "kept too"]);
+    store.publish().expect("published");
+    check(&store, "brief|long", &["kept", "new", "kept too"]);
+    assert!(!store.merge().expect("the stream is not all old"));
+    now_ns.store(NOON_NS + 101, Ordering::Relaxed);
+    check(&store, "brief", &[]);
+    assert!(store.merge().expect("written again without the stream"));
+    assert!(!store.merge().expect("once"));
+    let streams = store.snapshot("t").segments[0].streams.len();
+    now_ns.store(NOON_NS + 2 * NS_PER_DAY, Ordering::Relaxed);
+    assert_eq!((streams, store.expire().expect("the other tenant's")), (1, 1));
+    check(&store, "long", &["kept", "kept too"]);
+}
+
+#[test]
+fn the_oldest_segments_go_when_there_are_too_many_bytes() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    for day in 0..3 {
+        store.apply(0, day as u64, &pushed("a", &[(-day * NS_PER_DAY, &format!("day {day}"))]));
+        store.publish().expect("published");
+    }
+    let segment_bytes = store.stats().segment_bytes;
+    drop(store);
+    let retention = Retention { max_bytes: Some(segment_bytes - 1), ..Retention::default() };
+    let options = StoreOptions { retention: Arc::new(retention), ..options() };
+    let store =
+        LogStore::open(Arc::new(disk), Path::new("/logs"), "bus", options, Arc::new(|| NOON_NS)).expect("opens");
+    assert_eq!(store.expire().expect("one too many"), 1);
+    assert_eq!(store.expire().expect("enough"), 0);
+    check(&store, "a", &["day 1", "day 0"]);
 }
 
 #[test]

@@ -164,14 +164,34 @@ pub struct TsdbStorage {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogStorage {
-    pub retention: Retention,
+    pub retention: LogRetention,
+}
+
+/// How long lines are kept: of a stream as the first of `streams` says that it matches, else as its tenant, else `time`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogRetention {
+    pub time: Option<DurationMs>,
+    /// The oldest lines go above this.
+    pub size: Option<ByteSize>,
+    pub tenants: BTreeMap<String, DurationMs>,
+    pub streams: Vec<StreamRetention>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamRetention {
+    /// Of all tenants where none is named.
+    pub tenant: Option<String>,
+    /// A stream selector, in LogQL.
+    pub selector: String,
+    pub period: DurationMs,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     pub time: Option<DurationMs>,
-    /// Of samples; lines are kept by time alone.
     pub size: Option<ByteSize>,
     percentage: Unsupported,
 }
@@ -287,7 +307,6 @@ impl Config {
         ];
         let mut names: Vec<String> =
             top.iter().filter(|(_, field)| field.is_some()).map(|(name, _)| (*name).to_owned()).collect();
-        names.extend(self.storage.logs.retention.size.map(|_| "storage.logs.retention.size".to_owned()));
         for (i, target) in self.alerting.alertmanagers.iter().enumerate() {
             names.extend(target.unsupported.names().iter().map(|field| format!("alerting.alertmanagers[{i}].{field}")));
         }
@@ -495,7 +514,9 @@ mod tests {
         );
         check("storage: {tsdb: {out_of_order_time_window: 30m}, logs: {retention: {time: 3d}}}", Ok(&[]));
         check("storage: {tsdb: {retention: {size: 10GB}}}", Ok(&[]));
-        check("storage: {logs: {retention: {size: 10GB}}}", Ok(&["storage.logs.retention.size"]));
+        check("storage: {logs: {retention: {size: 10GB, tenants: {a: 3d}}}}", Ok(&[]));
+        check("storage: {logs: {retention: {streams: [{selector: '{a=\"b\"}', period: 1d}]}}}", Ok(&[]));
+        check("storage: {logs: {retention: {streams: [{selector: x}]}}}", Err("missing field `period`"));
     }
 
     #[test]

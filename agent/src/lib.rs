@@ -13,6 +13,7 @@ pub mod journal;
 pub mod logs;
 mod metrics;
 mod push;
+pub mod remote;
 pub mod scrape;
 pub mod sinks;
 

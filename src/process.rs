@@ -409,6 +409,7 @@ fn agent_options(settings: &Settings, address: &str) -> anyhow::Result<AgentOpti
         sysfs: cli.sysfs.clone(),
         rootfs: cli.rootfs.clone(),
         cgroupfs: cli.cgroupfs.clone(),
+        textfile_dir: cli.textfile_dir.clone(),
         collect_interval_ms: COLLECT_INTERVAL_MS,
         scrape: (settings.config.global.clone(), jobs),
         metrics_enabled: settings.takes_samples(),

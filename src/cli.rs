@@ -100,6 +100,9 @@ pub struct Cli {
     /// Where the node's cgroups are mounted.
     #[arg(long = "path.cgroupfs", default_value = "/sys/fs/cgroup")]
     pub cgroupfs: PathBuf,
+    /// Where others leave metrics as `*.prom` files.
+    #[arg(long = "collector.textfile.directory", value_name = "DIR")]
+    pub textfile_dir: Option<PathBuf>,
 
     #[command(flatten)]
     pub router: RouterFlags,

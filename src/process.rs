@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agent::remote::RemoteWriter;
 use agent::{Agent, AgentOptions, HttpOptions, HttpProducer};
 use alertmanager::Alertmanager;
 use anyhow::{Context, bail};
-use bus::{Bus, EmbeddedBus, EmbeddedOptions, KafkaBus, KafkaOptions, Producer};
+use bus::{Bus, EmbeddedBus, EmbeddedOptions, HeldBus, KafkaBus, KafkaOptions, Producer, Topic};
 use disk::{Disk, RealDisk};
 use indexer::{Indexer, IndexerOptions};
 use model::DEFAULT_TENANT;
@@ -54,6 +55,7 @@ impl Process {
         let shared = Arc::new(open(settings).await?);
         let mut process = Process { shared: shared.clone(), running: Vec::new(), failures, failing };
         process.start_stores();
+        process.start_remote();
         if let Some(manager) = shared.rules.clone() {
             manager.reload(rules::load(&shared.settings, &shared.settings.config)?).await;
             process.spawn("rules", move |stop| async move {
@@ -92,6 +94,16 @@ impl Process {
         if let Some(router) = shared.alertmanager.clone() {
             self.spawn("alertmanager", move |stop| async move {
                 router.run(stop).await;
+                Ok(())
+            });
+        }
+    }
+
+    /// Sends what comes in to others, from this process's bus.
+    fn start_remote(&mut self) {
+        if let Some(remote) = self.shared.remote.clone() {
+            self.spawn("remote-write", move |stop| async move {
+                remote.run(stop).await;
                 Ok(())
             });
         }
@@ -194,7 +206,8 @@ async fn open(settings: Settings) -> anyhow::Result<Shared> {
     let metrics = Metrics::default();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let parts = settings.parts;
-    let (bus, embedded) = open_bus(&settings, disk.clone()).await?;
+    let OpenBus { bus, embedded, held } = open_bus(&settings, disk.clone()).await?;
+    let remote = remote_writer(&settings, bus.clone(), held, disk.clone(), &metrics);
     let (mut tsdb, mut indexer, mut alertmanager) = (None, None, None);
     if let Some(bus) = &bus {
         if parts.tsdb {
@@ -231,6 +244,7 @@ async fn open(settings: Settings) -> anyhow::Result<Shared> {
         indexer,
         alertmanager,
         rules,
+        remote,
         agent,
         reload_ok,
         reloads,
@@ -238,7 +252,12 @@ async fn open(settings: Settings) -> anyhow::Result<Shared> {
     })
 }
 
-type OpenBus = (Option<Arc<dyn Bus>>, Option<Arc<EmbeddedBus>>);
+#[derive(Default)]
+struct OpenBus {
+    bus: Option<Arc<dyn Bus>>,
+    embedded: Option<Arc<EmbeddedBus>>,
+    held: Option<Arc<HeldBus>>,
+}
 
 /// Kafka where it is configured; else an embedded bus of this process, unless it is an agent that pushes.
 async fn open_bus(settings: &Settings, disk: Arc<dyn Disk>) -> anyhow::Result<OpenBus> {
@@ -250,13 +269,13 @@ async fn open_bus(settings: &Settings, disk: Arc<dyn Disk>) -> anyhow::Result<Op
             replication_factor: kafka.replication_factor,
             extra: kafka.options.into_iter().collect(),
         };
-        return Ok((Some(Arc::new(KafkaBus::connect(options).await?)), None));
+        return Ok(OpenBus { bus: Some(Arc::new(KafkaBus::connect(options).await?)), ..OpenBus::default() });
     }
-    if settings.cli.role == Some(Role::Agent) {
+    if settings.cli.role == Some(Role::Agent) && !settings.is_remote_agent() {
         if !settings.has_bus() && settings.config.logs.sinks.is_empty() {
-            bail!("an agent alone needs --agent.push-url, --bus.kafka.brokers or logs.sinks");
+            bail!("an agent alone needs --agent.push-url, --bus.kafka.brokers, remote_write or logs.sinks");
         }
-        return Ok((None, None));
+        return Ok(OpenBus::default());
     }
     let (given, defaults) = (&settings.config.bus.embedded, EmbeddedOptions::default());
     let options = EmbeddedOptions {
@@ -265,8 +284,33 @@ async fn open_bus(settings: &Settings, disk: Arc<dyn Disk>) -> anyhow::Result<Op
         reserve_bytes: given.reserve_bytes.unwrap_or(defaults.reserve_bytes),
         ..defaults
     };
-    let bus = Arc::new(EmbeddedBus::open(disk, settings.data("bus"), options)?);
-    Ok((Some(bus.clone()), Some(bus)))
+    let max_held_bytes = options.max_topic_bytes / 2;
+    let embedded = Arc::new(EmbeddedBus::open(disk, settings.data("bus"), options)?);
+    let parts = settings.parts;
+    let stored = [(Topic::Metrics, parts.tsdb), (Topic::Logs, parts.indexer), (Topic::Alerts, parts.alertmanager)];
+    let stored: Vec<Topic> = stored.into_iter().filter(|(_, has_store)| *has_store).map(|(topic, _)| topic).collect();
+    let held = Arc::new(HeldBus::new(embedded.clone(), &stored, max_held_bytes));
+    Ok(OpenBus { bus: Some(held.clone()), embedded: Some(embedded), held: Some(held) })
+}
+
+/// Of the processes on one Kafka those with the store of metrics send: each record once.
+fn remote_writer(
+    settings: &Settings,
+    bus: Option<Arc<dyn Bus>>,
+    held: Option<Arc<HeldBus>>,
+    disk: Arc<dyn Disk>,
+    metrics: &Metrics,
+) -> Option<RemoteWriter> {
+    let configs = &settings.config.remote_write;
+    let Some(bus) = bus.filter(|_| settings.parts.tsdb || settings.is_remote_agent()) else {
+        if !configs.is_empty() {
+            tracing::warn!("remote_write is done by the processes with the store of metrics, not by this one");
+        }
+        return None;
+    };
+    let remote = RemoteWriter::new(bus, held, disk, settings.data("remote"), metrics);
+    remote.set(configs, &settings.external_labels(), &settings.config_dir());
+    Some(remote)
 }
 
 fn producer(shared: &Shared) -> anyhow::Result<Arc<dyn Producer>> {
@@ -351,7 +395,7 @@ fn agent_options(settings: &Settings, address: &str) -> anyhow::Result<AgentOpti
     if cli.config_file.is_none() {
         jobs.push(own_metrics(address));
     }
-    if !settings.has_bus() {
+    if !settings.takes_samples() {
         jobs.clear();
     }
     Ok(AgentOptions {
@@ -365,10 +409,12 @@ fn agent_options(settings: &Settings, address: &str) -> anyhow::Result<AgentOpti
         sysfs: cli.sysfs.clone(),
         rootfs: cli.rootfs.clone(),
         cgroupfs: cli.cgroupfs.clone(),
+        textfile_dir: cli.textfile_dir.clone(),
         collect_interval_ms: COLLECT_INTERVAL_MS,
         scrape: (settings.config.global.clone(), jobs),
-        metrics_enabled: settings.has_bus(),
-        logs_enabled: true,
+        metrics_enabled: settings.takes_samples(),
+        // Where samples alone go on, lines would go nowhere.
+        logs_enabled: !settings.is_remote_agent() || !settings.config.logs.sinks.is_empty(),
     })
 }
 

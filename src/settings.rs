@@ -107,6 +107,23 @@ impl Settings {
         LogSetup { sources, sinks: config.logs.sinks.clone(), max_age_ms, kubernetes: config.logs.kubernetes.clone() }
     }
 
+    /// Whether this is an agent with a bus of its own, whose way out is `remote_write` alone.
+    pub fn is_remote_agent(&self) -> bool {
+        let has_other_way = self.cli.push_url.is_some() || self.kafka().is_some();
+        self.cli.role == Some(Role::Agent) && !has_other_way && !self.config.remote_write.is_empty()
+    }
+
+    /// Whether there is a way for samples: without, none are collected.
+    pub fn takes_samples(&self) -> bool {
+        self.has_bus() || self.is_remote_agent()
+    }
+
+    /// What paths in the configuration are relative to.
+    pub fn config_dir(&self) -> PathBuf {
+        let dir = self.cli.config_file.as_deref().and_then(|path| path.parent());
+        dir.map(|dir| dir.to_owned()).unwrap_or_default()
+    }
+
     /// Where people reach this process: the flag, else the address it listens on.
     pub fn external_url(&self) -> String {
         self.cli.external_url.clone().unwrap_or_else(|| format!("http://{}", self.cli.listen_address))

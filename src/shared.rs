@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
+use agent::remote::RemoteWriter;
 use agent::{AgentHandle, AgentStatus};
 use alertmanager::Alertmanager;
 use bus::{Bus, EmbeddedBus};
@@ -28,6 +29,8 @@ pub struct Shared {
     pub indexer: Option<Arc<Indexer>>,
     pub alertmanager: Option<Arc<Alertmanager>>,
     pub rules: Option<Arc<::rules::Manager>>,
+    /// `None` where another process sends.
+    pub remote: Option<RemoteWriter>,
     pub agent: parking_lot::Mutex<Option<RunningAgent>>,
     /// Exposed as `binnacle_config_last_reload_successful`.
     pub reload_ok: Gauge,
@@ -102,6 +105,11 @@ impl Shared {
         if let Some(agent) = self.agent.lock().as_ref().filter(|_| self.settings.cli.config_file.is_some()) {
             agent.handle.set_logs(logs);
             agent.handle.set_scrape(&config.global, &config.scrape_configs);
+        }
+        if let Some(remote) = &self.remote {
+            let labels = config.global.external_labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let labels = model::Labels::from_pairs(labels);
+            remote.set(&config.remote_write, &labels, &self.settings.config_dir());
         }
         if let Some(manager) = &self.rules {
             let labels = config.global.external_labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));

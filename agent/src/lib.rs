@@ -13,6 +13,7 @@ pub mod journal;
 pub mod logs;
 mod metrics;
 mod push;
+pub mod remote;
 pub mod scrape;
 pub mod sinks;
 
@@ -57,6 +58,8 @@ pub struct AgentOptions {
     pub sysfs: PathBuf,
     pub rootfs: PathBuf,
     pub cgroupfs: PathBuf,
+    /// Where others leave metrics.
+    pub textfile_dir: Option<PathBuf>,
     pub collect_interval_ms: u64,
     pub scrape: (Global, Vec<ScrapeConfig>),
     pub metrics_enabled: bool,
@@ -213,7 +216,12 @@ async fn collect(options: &AgentOptions, producer: &dyn Producer, stop: &Cancell
 
 fn gather(options: &AgentOptions) -> [Gathered; 2] {
     let AgentOptions { procfs, sysfs, rootfs, cgroupfs, node, .. } = options;
-    let roots = Roots { procfs: procfs.clone(), sysfs: sysfs.clone(), rootfs: rootfs.clone() };
+    let roots = Roots {
+        procfs: procfs.clone(),
+        sysfs: sysfs.clone(),
+        rootfs: rootfs.clone(),
+        textfile_dir: options.textfile_dir.clone(),
+    };
     let t_ms = model::now_ms();
     let job = |job: &str, collect: &dyn Fn(&mut Gathered)| {
         let start = Instant::now();

@@ -94,6 +94,7 @@ fn agent(dir: &Path, producer: Arc<dyn Producer>, disk: Arc<dyn Disk>, logs_enab
         sysfs: dir.join("sys"),
         rootfs: dir.to_owned(),
         cgroupfs: dir.join("cgroup"),
+        textfile_dir: None,
         collect_interval_ms: 100,
         scrape: Default::default(),
         metrics_enabled: !logs_enabled,

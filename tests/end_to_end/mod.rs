@@ -12,6 +12,7 @@ mod deploy;
 mod differential;
 mod expressions;
 mod first_start;
+mod forward;
 mod grafana;
 mod harness;
 mod intake;

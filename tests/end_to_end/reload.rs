@@ -62,7 +62,9 @@ fn discovered_targets_come_and_go_without_a_reload() {
         r#"[{{"targets": ["127.0.0.1:{}"], "labels": {{"env": "p"}}}}, {{"targets": ["a:1"], "labels": {{"env": "test"}}}}]"#,
         target()
     );
-    fs::write(&found, groups).expect("written");
+    // Whole at once, as careful writers do.
+    fs::write(dir.path().join("new"), groups).expect("written");
+    fs::rename(dir.path().join("new"), &found).expect("renamed");
     wait_for("its sample", || {
         (binnacle.value("reloaded{from=\"targets.json\", env=\"p\"}") == Some(42.0)).then_some(())
     });

@@ -9,7 +9,7 @@ fn check(tree: &str, metric: &str, expected: &[&str]) {
     let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
     let mut out = Gathered::new(1, Labels::default());
     let (procfs, sysfs) = (testdata.join("proc"), testdata.join("sys"));
-    let roots = Roots { procfs, sysfs, rootfs: testdata.clone() };
+    let roots = Roots { procfs, sysfs, rootfs: testdata.clone(), textfile_dir: None };
     collect(&testdata.join(tree), &roots, &mut out);
     let is_metric = |line: &String| line.split('{').next() == Some(metric);
     assert_eq!(out.lines().into_iter().filter(is_metric).collect::<Vec<_>>(), expected);
@@ -120,7 +120,7 @@ impl Machine {
 
     fn check(&self, metric: &str, expected: &[String]) {
         let path = |name: &str| self.0.path().join(name);
-        let roots = Roots { procfs: path("proc"), sysfs: path("sys"), rootfs: path("root") };
+        let roots = Roots { procfs: path("proc"), sysfs: path("sys"), rootfs: path("root"), textfile_dir: None };
         let mut out = Gathered::new(1, Labels::default());
         collect(&path("cgroup"), &roots, &mut out);
         let lines = out.lines().into_iter().filter(|line| line.split('{').next() == Some(metric));

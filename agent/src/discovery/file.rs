@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -16,6 +17,8 @@ use service::config::{FileSd, matching_files};
 use tokio::sync::mpsc;
 
 use super::{Found, MAX_ANSWER_BYTES, Provider, WrittenGroup, extension, refresh, targets_of};
+
+const SETTLE: Duration = Duration::from_millis(50);
 
 pub struct Files {
     config: FileSd,
@@ -83,7 +86,11 @@ impl Provider for Files {
             loop {
                 tokio::select! {
                     _ = beat.tick() => {}
-                    _ = changed.recv() => {}
+                    _ = changed.recv() => {
+                        // Whoever writes a file is given a moment to finish it.
+                        tokio::time::sleep(SETTLE).await;
+                        let _ = changed.try_recv();
+                    }
                 }
                 let (files, found) = (files.clone(), found.clone());
                 let read = tokio::task::spawn_blocking(move || files.read_all(&found)).await;

@@ -7,9 +7,13 @@ mod cpu;
 mod disk;
 mod filesystem;
 mod kernel;
+mod machine;
 mod memory;
 mod network;
 mod pressure;
+mod protocols;
+mod raid;
+mod textfile;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +30,8 @@ pub struct Roots {
     pub procfs: PathBuf,
     pub sysfs: PathBuf,
     pub rootfs: PathBuf,
+    /// Where others leave metrics (`--collector.textfile.directory`).
+    pub textfile_dir: Option<PathBuf>,
 }
 
 impl Roots {
@@ -51,27 +57,45 @@ fn read_number(path: &Path) -> Option<f64> {
 
 type Collector = fn(&Roots, &mut Gathered) -> io::Result<()>;
 
-const COLLECTORS: [(&str, Collector); 15] = [
+/// Collectors of one name are one for `node_scrape_collector_success`: the first has it.
+const COLLECTORS: [(&str, Collector); 31] = [
+    ("arp", protocols::arp),
+    ("bonding", raid::bonding),
     ("conntrack", network::conntrack),
     ("cpu", cpu::cpu),
     ("diskstats", disk::diskstats),
+    ("dmi", machine::dmi),
+    ("entropy", machine::entropy),
     ("filefd", kernel::filefd),
     ("filesystem", filesystem::filesystem),
     ("loadavg", cpu::loadavg),
+    ("mdadm", raid::mdadm),
     ("meminfo", memory::meminfo),
     ("netclass", network::netclass),
     ("netdev", network::netdev),
     ("netstat", network::netstat),
+    ("nvme", raid::nvme),
+    ("os", machine::os),
     ("pressure", pressure::pressure),
+    ("schedstat", machine::schedstat),
+    ("selinux", machine::selinux),
     ("sockstat", network::sockstat),
+    ("softnet", protocols::softnet),
     ("stat", kernel::stat),
+    ("textfile", textfile::textfile),
+    ("thermal_zone", machine::thermal),
+    ("time", machine::time),
+    ("udp_queues", protocols::udp_queues),
     ("uname", kernel::uname),
     ("vmstat", memory::vmstat),
+    ("netstat", protocols::snmp6),
+    ("sockstat", protocols::sockstat6),
 ];
 
 /// Runs every collector. Blocking: some file systems answer slowly.
 pub fn collect(roots: &Roots, out: &mut Gathered) {
     out.add("node_time_seconds", &[], model::now_ms() as f64 / 1000.0);
+    let mut told = std::collections::HashSet::new();
     for (name, collector) in COLLECTORS {
         let start = Instant::now();
         let result = collector(roots, out);
@@ -84,6 +108,9 @@ pub fn collect(roots: &Roots, out: &mut Gathered) {
                 false
             }
         };
+        if !told.insert(name) {
+            continue;
+        }
         let labels = [("collector", name)];
         out.add("node_scrape_collector_duration_seconds", &labels, start.elapsed().as_secs_f64());
         out.add("node_scrape_collector_success", &labels, f64::from(u8::from(success)));

@@ -32,7 +32,7 @@ const NETSTAT: [(&str, &[&str]); 7] = [
     ),
 ];
 
-fn host_net(roots: &Roots, name: &str) -> io::Result<String> {
+pub fn host_net(roots: &Roots, name: &str) -> io::Result<String> {
     read(&roots.procfs.join("1/net").join(name)).or_else(|_| roots.proc(&format!("net/{name}")))
 }
 
@@ -53,25 +53,66 @@ pub fn devices(text: &str) -> Vec<(String, Vec<f64>)> {
     lines.map(|(name, fields)| (name.trim().to_owned(), numbers(fields.split_ascii_whitespace()))).collect()
 }
 
+/// What says which interface it is and how it was made.
+const IDENTIFIERS: [(&str, &str); 12] = [
+    ("addr_assign_type", "node_network_address_assign_type"),
+    ("carrier_down_count", "node_network_carrier_down_changes_total"),
+    ("carrier_up_count", "node_network_carrier_up_changes_total"),
+    ("dev_id", "node_network_device_id"),
+    ("dormant", "node_network_dormant"),
+    ("flags", "node_network_flags"),
+    ("ifindex", "node_network_iface_id"),
+    ("iflink", "node_network_iface_link"),
+    ("link_mode", "node_network_iface_link_mode"),
+    ("name_assign_type", "node_network_name_assign_type"),
+    ("netdev_group", "node_network_net_dev_group"),
+    ("type", "node_network_protocol_type"),
+];
+
+/// A file that holds one number, some of them as `0x1003`.
+fn read_hex_or_number(path: &std::path::Path) -> Option<f64> {
+    let text = read(path).ok()?;
+    match text.trim().strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok().map(|value| value as f64),
+        None => text.trim().parse().ok(),
+    }
+}
+
 pub fn netclass(roots: &Roots, out: &mut Gathered) -> io::Result<()> {
     for entry in std::fs::read_dir(roots.sysfs.join("class/net"))?.flatten() {
         let (dir, device) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        // A list of bonds is among the interfaces.
+        if !dir.is_dir() {
+            continue;
+        }
         let device = [("device", device.as_str())];
         if let Ok(state) = read(&dir.join("operstate")) {
             out.add("node_network_up", &device, f64::from(u8::from(state.trim() == "up")));
+        }
+        let texts = ["address", "broadcast", "duplex", "ifalias", "operstate"]
+            .map(|file| (file, read(&dir.join(file)).map(|text| text.trim().to_owned()).unwrap_or_default()));
+        let mut labels: Vec<(&str, &str)> = texts.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        labels.extend(device);
+        out.add("node_network_info", &labels, 1.0);
+        for (file, name) in IDENTIFIERS {
+            if let Some(value) = read_hex_or_number(&dir.join(file)) {
+                out.add(name, &device, value);
+            }
         }
         let numbers = [
             ("mtu", "node_network_mtu_bytes", 1.0),
             ("carrier", "node_network_carrier", 1.0),
             ("carrier_changes", "node_network_carrier_changes_total", 1.0),
             ("tx_queue_len", "node_network_transmit_queue_length", 1.0),
-            // Mbit/s; negative where there is none.
-            ("speed", "node_network_speed_bytes", 1_000_000.0 / 8.0),
         ];
         for (file, name, unit) in numbers {
             if let Some(value) = read_number(&dir.join(file)).filter(|value| *value >= 0.0) {
                 out.add(name, &device, value * unit);
             }
+        }
+        // Mbit/s; negative where it is not known, as node_exporter shows it too.
+        if let Some(speed) = read_number(&dir.join("speed")) {
+            out.add("node_network_speed_bytes", &device, speed * 1_000_000.0 / 8.0);
         }
     }
     Ok(())
@@ -128,5 +169,7 @@ pub fn conntrack(roots: &Roots, out: &mut Gathered) -> io::Result<()> {
         let value = read(&dir.join(file))?;
         out.add(name, &[], value.trim().parse().unwrap_or(0.0));
     }
+    // Older kernels and namespaces may lack it.
+    let _ = super::protocols::conntrack_stat(roots, out);
     Ok(())
 }

@@ -6,7 +6,12 @@ use super::*;
 
 fn gathered() -> Vec<String> {
     let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
-    let roots = Roots { procfs: testdata.join("proc"), sysfs: testdata.join("sys"), rootfs: PathBuf::from("/") };
+    let roots = Roots {
+        procfs: testdata.join("proc"),
+        sysfs: testdata.join("sys"),
+        rootfs: PathBuf::from("/"),
+        textfile_dir: Some(testdata.join("textfile")),
+    };
     let mut out = Gathered::new(1, Labels::from_pairs([("job", "node"), ("instance", "n")]));
     collect(&roots, &mut out);
     out.lines()
@@ -82,7 +87,7 @@ fn the_network_and_the_kernel_too() {
     check("node_network_up", &[r#"node_network_up{device="eth0"} 1"#]);
     check("node_network_speed", &[r#"node_network_speed_bytes{device="eth0"} 125000000"#]);
     check(
-        "node_netstat",
+        "node_netstat_Tcp",
         &[
             "node_netstat_TcpExt_SyncookiesSent{} 1",
             "node_netstat_TcpExt_TCPSynRetrans{} 8",
@@ -90,7 +95,7 @@ fn the_network_and_the_kernel_too() {
             "node_netstat_Tcp_RetransSegs{} 6",
         ],
     );
-    check("node_nf_", &["node_nf_conntrack_entries_limit{} 262144", "node_nf_conntrack_entries{} 12"]);
+    check("node_nf_conntrack_entries", &["node_nf_conntrack_entries_limit{} 262144", "node_nf_conntrack_entries{} 12"]);
     let mem_bytes = format!("node_sockstat_TCP_mem_bytes{{}} {}", 2.0 * network::page_bytes());
     check("node_sockstat_TCP_mem", &[&mem_bytes, "node_sockstat_TCP_mem{} 2"]);
     assert!(network::page_bytes() >= 4096.0 && (network::page_bytes() as u64).is_power_of_two());
@@ -109,7 +114,45 @@ fn the_network_and_the_kernel_too() {
             r#"node_filesystem_device_error{device="tmpfs", fstype="tmpfs", mountpoint="/gone place"} 1"#,
         ],
     );
+    // What other collectors read is recorded too.
     let failed =
         gathered().into_iter().filter(|line| line.starts_with("node_scrape_collector_success") && line.ends_with(" 0"));
     assert_eq!(failed.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn what_else_node_exporter_tells_by_default() {
+    check("node_arp", &[r#"node_arp_entries{device="eth0"} 2"#]);
+    check(
+        "node_softnet",
+        &[
+            r#"node_softnet_dropped_total{cpu="3"} 1"#,
+            r#"node_softnet_processed_total{cpu="3"} 10"#,
+            r#"node_softnet_times_squeezed_total{cpu="3"} 2"#,
+        ],
+    );
+    check("node_netstat_Ip6", &["node_netstat_Ip6_InOctets{} 21932"]);
+    check("node_netstat_Udp6", &["node_netstat_Udp6_NoPorts{} 4"]);
+    check("node_sockstat_FRAG6", &["node_sockstat_FRAG6_inuse{} 0", "node_sockstat_FRAG6_memory{} 7"]);
+    check("node_udp", &[r#"node_udp_queues{ip="v4", queue="rx"} 32"#, r#"node_udp_queues{ip="v4", queue="tx"} 16"#]);
+    check("node_nf_conntrack_stat_in", &["node_nf_conntrack_stat_insert{} 2", "node_nf_conntrack_stat_invalid{} 10"]);
+    check(
+        "node_schedstat",
+        &[
+            r#"node_schedstat_running_seconds_total{cpu="0"} 2"#,
+            r#"node_schedstat_timeslices_total{cpu="0"} 9"#,
+            r#"node_schedstat_waiting_seconds_total{cpu="0"} 0.5"#,
+        ],
+    );
+    check("node_md_disks_r", &[r#"node_md_disks_required{device="md0"} 2"#]);
+    check("node_bonding", &[r#"node_bonding_active{master="bond0"} 1"#, r#"node_bonding_slaves{master="bond0"} 2"#]);
+    check("node_entropy", &["node_entropy_available_bits{} 256", "node_entropy_pool_size_bits{} 4096"]);
+    check("node_time_clocksource_c", &[r#"node_time_clocksource_current_info{clocksource="tsc", device="0"} 1"#]);
+    check("node_thermal", &[r#"node_thermal_zone_temp{type="cpu", zone="0"} 42.5"#]);
+    check("node_nvme", &[r#"node_nvme_info{device="nvme0", model="M 1", state="live"} 1"#]);
+    check("node_dmi", &[r#"node_dmi_info{system_vendor="ACME"} 1"#]);
+    check("node_network_flags", &[r#"node_network_flags{device="eth0"} 4099"#]);
+    check("backup", &[r#"backup{job_name="x"} 7"#]);
+    check("node_textfile_scrape", &["node_textfile_scrape_error{} 1"]);
+    check("other", &[]);
 }

@@ -16,6 +16,7 @@
 
 mod embedded;
 mod error;
+mod held;
 mod kafka;
 #[cfg(feature = "mock")]
 mod mock;
@@ -29,6 +30,7 @@ use model::Batch;
 
 pub use embedded::{EmbeddedBus, EmbeddedOptions, TopicStats};
 pub use error::BusError;
+pub use held::HeldBus;
 pub use kafka::{KafkaBus, KafkaLine, KafkaLines, KafkaOptions};
 #[cfg(feature = "mock")]
 pub use mock::MockKafka;

@@ -477,9 +477,14 @@ impl Chain {
         self.last_t_ns = moved.last_t_ns;
     }
 
-    /// Bytes that were not read yet.
-    pub fn unread_bytes(&self) -> u64 {
-        self.files.iter().filter_map(|file| Some(file.size()?.saturating_sub(file.entry.offset))).sum()
+    /// Bytes that were not read yet, and since when nothing was read though there are such.
+    pub fn lag(&self, now: Instant) -> (u64, Duration) {
+        let of = |tracked: &Tracked| {
+            let unread = tracked.size()?.saturating_sub(tracked.entry.offset.max(tracked.read));
+            let since = tracked.quiet_since.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            (unread > 0).then_some((unread, since))
+        };
+        self.files.iter().filter_map(of).fold((0, Duration::ZERO), |sum, one| (sum.0 + one.0, sum.1.max(one.1)))
     }
 
     /// Time alone may change what is to be done, or the last look did not tell all.

@@ -545,6 +545,10 @@ impl Tailer {
         let unread: u64 = files.iter().filter(|f| f.state == "open").map(|f| f.size.saturating_sub(f.offset)).sum();
         self.counters.unread_bytes.set(unread as i64);
         *self.status.lock() = files;
+        let now = Instant::now();
+        let lag = |chain: &Chain| (chain.lag(now), chain.name.display().to_string());
+        let behind = state.chains.values().map(lag).filter(|((bytes, _), _)| *bytes > 0).collect();
+        self.counters.lag(behind);
     }
 
     /// Waits a little for acknowledgements, then saves what is known.

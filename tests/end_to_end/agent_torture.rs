@@ -155,8 +155,9 @@ impl Log {
 }
 
 fn pack(from: &Path, to: &Path) {
-    let status = std::process::Command::new("gzip").arg("-c").arg(from).stdout(File::create(to).expect("created"));
-    assert!(status.status().expect("gzip runs").success());
+    let out = File::create(to).expect("created");
+    let status = std::process::Command::new("gzip").arg("-c").arg(from).stdout(out).status();
+    assert!(status.expect("gzip runs").success());
     fs::remove_file(from).expect("removed");
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use model::RelabelConfig;
 use regex::bytes::Regex;
-use service::config::{LogSource, RateLimit};
+use service::config::{LogSource, Multiline, RateLimit};
 
 use super::filter::Filter;
 use super::identity::FileKey;
@@ -155,6 +155,7 @@ pub fn default_sources() -> Vec<LogSource> {
             "/var/log/**/{wtmp,btmp,lastlog,faillog,tallylog}",
             "/var/log/**/*.{journal,gz,xz,zst,bz2,zip,tmp,swp}",
         ]),
+        multiline: Some(Multiline::traces()),
         ..LogSource::default()
     }]
 }

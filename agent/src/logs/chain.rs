@@ -183,6 +183,8 @@ pub struct Chain {
     /// Siblings that were written after this were rotated under our eyes, first sight or not.
     watching_since: SystemTime,
     last_scan: Option<Instant>,
+    /// The path may lead elsewhere by now.
+    pub is_unsure: bool,
 }
 
 /// What a look at the directory changed.
@@ -212,6 +214,7 @@ impl Chain {
             first_sight: true,
             watching_since: SystemTime::now(),
             last_scan: None,
+            is_unsure: true,
         }
     }
 
@@ -249,12 +252,17 @@ impl Chain {
     /// while a record is in flight.
     pub fn look(&mut self, now: Instant, spool_dir: &Path) -> io::Result<Changes> {
         assert!(!self.in_flight, "files stay what they are while a record of them is on its way");
+        self.is_unsure = true;
         let since = self.last_scan.map(|at| now.duration_since(at));
         let current = match fs::metadata(&self.path) {
             Ok(meta) => Some((FileKey::of(&meta), meta.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
+        let is_known = |last: &Tracked, key: FileKey| {
+            last.entry.key == Some(key) && (last.file.is_some() || last.entry.left_alone)
+        };
+        self.is_unsure = !current.is_some_and(|(key, _)| self.files.last().is_some_and(|last| is_known(last, key)));
         let due = match (current, self.files.last()) {
             (Some((key, size)), Some(last)) if last.entry.key == Some(key) && last.file.is_some() => {
                 let is_cut = size < last.entry.offset || size < u64::from(last.entry.fingerprint.len);
@@ -284,6 +292,7 @@ impl Chain {
         tracked.entry.key = None;
         tracked.file = None;
         self.last_scan = None;
+        self.is_unsure = true;
     }
 
     fn apply(&mut self, mut snapshot: Snapshot, now: Instant, spool_dir: &Path) -> io::Result<Changes> {
@@ -357,12 +366,16 @@ impl Chain {
         }
     }
 
-    /// Whether a file that nobody knows is to be tracked.
-    fn is_wanted(&self, seen: &Seen) -> bool {
+    /// Whether a file that nobody knows is to be tracked. What is known may have grown since its fingerprint was taken, and
+    /// the copy of what it is now.
+    fn is_wanted(&mut self, seen: &Seen) -> bool {
         if seen.is_base {
             return true;
         }
-        let is_copy_of_known = self.files.iter().any(|tracked| {
+        let is_copy_of_known = self.files.iter_mut().any(|tracked| {
+            if let Err(error) = tracked.refresh_fingerprint() {
+                tracing::debug!(%error, file = %tracked.id(), "its beginning cannot be read now");
+            }
             let print = tracked.entry.fingerprint;
             print.len >= COPY_PROOF_BYTES.min(seen.head.len() as u32).max(1) && print.matches(&seen.head)
         });
@@ -468,9 +481,23 @@ impl Chain {
         self.last_t_ns = moved.last_t_ns;
     }
 
-    /// Bytes that were not read yet.
-    pub fn unread_bytes(&self) -> u64 {
-        self.files.iter().filter_map(|file| Some(file.size()?.saturating_sub(file.entry.offset))).sum()
+    /// Bytes that were not read yet, and since when nothing was read though there are such.
+    pub fn lag(&self, now: Instant) -> (u64, Duration) {
+        let of = |tracked: &Tracked| {
+            let unread = tracked.size()?.saturating_sub(tracked.entry.offset.max(tracked.read));
+            let since = tracked.quiet_since.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            (unread > 0).then_some((unread, since))
+        };
+        self.files.iter().filter_map(of).fold((0, Duration::ZERO), |sum, one| (sum.0 + one.0, sum.1.max(one.1)))
+    }
+
+    /// Time alone may change what is to be done, or the last look did not tell all.
+    pub fn is_unsettled(&self) -> bool {
+        let is_open = |tracked: &Tracked| tracked.is_holding || tracked.missing_since.is_some();
+        self.unnamed_until.is_some()
+            || self.last_scan.is_none()
+            || self.files.len() > 1
+            || self.files.iter().any(is_open)
     }
 
     /// Nothing behind this path exists any more.

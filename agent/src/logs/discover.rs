@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use model::RelabelConfig;
 use regex::bytes::Regex;
-use service::config::{LogSource, RateLimit};
+use service::config::{LogSource, Multiline, RateLimit};
 
 use super::filter::Filter;
 use super::identity::FileKey;
@@ -155,6 +155,7 @@ pub fn default_sources() -> Vec<LogSource> {
             "/var/log/**/{wtmp,btmp,lastlog,faillog,tallylog}",
             "/var/log/**/*.{journal,gz,xz,zst,bz2,zip,tmp,swp}",
         ]),
+        multiline: Some(Multiline::traces()),
         ..LogSource::default()
     }]
 }
@@ -184,23 +185,27 @@ pub struct Discovery {
     pub own_files: HashSet<FileKey>,
 }
 
+/// What one walk is about, and what it has seen.
+struct Visit<'a> {
+    glob: &'a Glob,
+    entries: usize,
+    /// As matched, and where it really is.
+    found: Vec<(PathBuf, PathBuf)>,
+}
+
 impl Discovery {
     /// Looks at everything the sources name. One file is found once, under its path in `pods` where there is one.
     pub fn walk(&self) -> Walk {
         let mut walk = Walk::default();
         let mut by_path: BTreeMap<PathBuf, Found> = BTreeMap::new();
         let mut entries = 0;
-        for (source_index, source) in self.sources.iter().enumerate() {
+        for (index, source) in self.sources.iter().enumerate() {
             for glob in &source.paths {
-                let mut names = Vec::new();
-                self.visit(&glob.root, glob, 0, &mut entries, &mut names, &mut walk.directories);
-                for name in names.into_iter().filter(|name| !source.exclude.iter().any(|glob| glob.matches(name))) {
-                    let Ok(path) = fs::canonicalize(&name) else { continue };
-                    if path.to_str().is_none() || self.is_own(&path) {
-                        continue;
-                    }
-                    let found = Found { name, path: path.clone(), source: source_index };
-                    by_path.entry(path).and_modify(|known| prefer_pods(known, &found)).or_insert(found);
+                let mut visit = Visit { glob, entries, found: Vec::new() };
+                self.visit(&glob.root, 0, &mut visit, &mut walk.directories);
+                entries = visit.entries;
+                for (name, path) in visit.found {
+                    self.add(index, source, name, path, &mut by_path);
                 }
             }
         }
@@ -211,39 +216,56 @@ impl Discovery {
         walk
     }
 
-    fn visit(
-        &self,
-        dir: &Path,
-        glob: &Glob,
-        depth: usize,
-        entries: &mut usize,
-        names: &mut Vec<PathBuf>,
-        directories: &mut BTreeSet<PathBuf>,
-    ) {
+    /// The file at one path, if a source wants it; a walk is needed for what it tells about directories.
+    pub fn find(&self, name: &Path) -> Option<Found> {
+        let wants = |source: &Source| source.paths.iter().any(|glob| glob.matches(name) && is_tailed_name(name, glob));
+        let index = self.sources.iter().position(wants)?;
+        let path = fs::canonicalize(name).ok().filter(|path| path.is_file())?;
+        let mut by_path = BTreeMap::new();
+        self.add(index, &self.sources[index], name.to_owned(), path, &mut by_path);
+        by_path.into_values().next()
+    }
+
+    fn add(&self, index: usize, source: &Source, name: PathBuf, path: PathBuf, by_path: &mut BTreeMap<PathBuf, Found>) {
+        let is_excluded = source.exclude.iter().any(|glob| glob.matches(&name));
+        if is_excluded || path.to_str().is_none() || self.is_own(&path) {
+            return;
+        }
+        let found = Found { name, path: path.clone(), source: index };
+        by_path.entry(path).and_modify(|known| prefer_pods(known, &found)).or_insert(found);
+    }
+
+    fn visit(&self, dir: &Path, depth: usize, visit: &mut Visit<'_>, directories: &mut BTreeSet<PathBuf>) {
         if self.is_own(dir) {
             return;
         }
         let Ok(listing) = fs::read_dir(dir) else { return };
+        let Ok(real_dir) = fs::canonicalize(dir) else { return };
         directories.insert(dir.to_owned());
+        let glob = visit.glob;
+        // Links to directories are not followed: they could lead round in circles.
+        let may_descend = if glob.crosses_components { depth < MAX_DEPTH } else { depth + 1 < glob.depth };
         for entry in listing.flatten() {
-            *entries += 1;
-            if *entries >= MAX_ENTRIES {
+            visit.entries += 1;
+            if visit.entries >= MAX_ENTRIES {
                 return;
             }
             let path = entry.path();
             let Ok(kind) = entry.file_type() else { continue };
-            // Links to directories are not followed: they could lead round in circles.
-            let may_descend = if glob.crosses_components { depth < MAX_DEPTH } else { depth + 1 < glob.depth };
             if kind.is_dir() {
                 if may_descend {
-                    self.visit(&path, glob, depth + 1, entries, names, directories);
+                    self.visit(&path, depth + 1, visit, directories);
                 }
-            } else if glob.matches(&path)
-                && is_tailed_name(&path, glob)
-                && fs::metadata(&path).is_ok_and(|m| m.is_file())
-            {
-                names.push(path);
+                continue;
             }
+            if !glob.matches(&path) || !is_tailed_name(&path, glob) {
+                continue;
+            }
+            let real = match kind.is_file() {
+                true => Some(real_dir.join(entry.file_name())),
+                false => fs::canonicalize(&path).ok().filter(|real| real.is_file()),
+            };
+            visit.found.extend(real.map(|real| (path, real)));
         }
     }
 

@@ -34,7 +34,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bus::Producer;
 use disk::Disk;
@@ -78,6 +78,10 @@ pub enum Stage {
     Dropped,
 }
 
+type FileLabels = [(&'static str, String); 1];
+/// Files whose lag is told one by one.
+const MAX_LAG_FILES: usize = 50;
+
 type StageLabels = [(&'static str, &'static str); 1];
 
 /// Counters of the tailer.
@@ -90,6 +94,9 @@ pub struct LogCounters {
     pub invalid_utf8: Counter,
     pub files: Gauge,
     pub unread_bytes: Gauge,
+    /// Of the files that are furthest behind.
+    lag_bytes: Family<FileLabels, Gauge>,
+    lag_seconds: Family<FileLabels, Gauge>,
 }
 
 impl LogCounters {
@@ -99,6 +106,18 @@ impl LogCounters {
 
     pub fn dropped(&self, reason: Reason, count: u64) {
         self.dropped.get_or_create(&[("reason", reason.name())]).inc_by(count);
+    }
+
+    /// Tells how far files are behind: bytes and time by path.
+    fn lag(&self, mut behind: Vec<((u64, Duration), String)>) {
+        behind.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
+        self.lag_bytes.clear();
+        self.lag_seconds.clear();
+        for ((bytes, since), path) in behind.into_iter().take(MAX_LAG_FILES) {
+            let labels = [("filename", path)];
+            self.lag_bytes.get_or_create(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            self.lag_seconds.get_or_create(&labels).set(since.as_secs() as i64);
+        }
     }
 
     /// Of lines dropped so far.
@@ -128,6 +147,10 @@ impl LogCounters {
             registry.register("agent_truncated_lines", "Lines over the length limit", self.truncated.clone());
             registry.register("agent_invalid_utf8_lines", "Lines that were not UTF-8", self.invalid_utf8.clone());
             registry.register("agent_files", "Log files open", self.files.clone());
+            let help = "Bytes of a file not shipped yet; of the files furthest behind";
+            registry.register("agent_file_lag_bytes", help, self.lag_bytes.clone());
+            let help = "Seconds since something was read of a file that has more; of the files furthest behind";
+            registry.register("agent_file_lag_seconds", help, self.lag_seconds.clone());
             registry.register("agent_unread_bytes", "Bytes of open files not shipped yet", self.unread_bytes.clone());
         });
     }

@@ -37,7 +37,13 @@ const MAX_IN_FLIGHT_BYTES: usize = 4 << 20;
 const SAVE_INTERVAL: Duration = Duration::from_millis(200);
 /// Known files are looked at this often without being told of a change.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Where there are more files, those that the kernel tells of and that are settled take turns, so many in a sweep.
+const SWEPT_FILES: u64 = 500;
 const WALK_INTERVAL: Duration = Duration::from_secs(5);
+/// What costs more the more files there are is done no more often than this many times its own time.
+const SPARING: u32 = 400;
+/// But at least once in so many of its ordinary intervals.
+const MAX_PUT_OFF: u32 = 12;
 /// New names are looked for at most this often when events tell of them.
 const MIN_WALK_INTERVAL: Duration = Duration::from_millis(200);
 /// Changes are gathered for this long, so that a busy file ships batches and not lines.
@@ -98,10 +104,18 @@ pub struct State {
 /// When things are due.
 struct Timers {
     sweep: Instant,
+    sweeps: u64,
     walk: Instant,
     last_walk: Instant,
+    walk_cost: Duration,
+    status: Instant,
     changes: Option<Instant>,
-    last_save: Instant,
+    save: Instant,
+}
+
+/// When something that took so long may be done again; a machine that is busy otherwise must not put it off for long.
+fn sparing(cost: Duration, at_least: Duration, times: u32) -> Instant {
+    Instant::now() + at_least.max((cost * times).min(at_least * MAX_PUT_OFF))
 }
 
 impl Tailer {
@@ -122,15 +136,23 @@ impl Tailer {
     /// Runs until told to stop; on the way out waits a little for what is on its way.
     pub fn run(mut self) {
         let now = Instant::now();
-        let mut timers =
-            Timers { sweep: now, walk: now, last_walk: now, changes: None, last_save: now - SAVE_INTERVAL };
+        let mut timers = Timers {
+            sweep: now,
+            sweeps: 0,
+            walk: now,
+            last_walk: now,
+            walk_cost: Duration::ZERO,
+            status: now,
+            changes: None,
+            save: now,
+        };
         loop {
             self.on_time(&mut timers);
             self.pass();
             let now = Instant::now();
-            if self.state.is_dirty && now.duration_since(timers.last_save) >= SAVE_INTERVAL {
+            if self.state.is_dirty && now >= timers.save {
                 self.save();
-                timers.last_save = now;
+                timers.save = sparing(now.elapsed(), SAVE_INTERVAL, SPARING / 10);
             }
             if self.hear(&mut timers) {
                 break;
@@ -144,29 +166,49 @@ impl Tailer {
         if timers.changes.is_some_and(|at| at <= now) {
             timers.changes = None;
             if self.take_changes() {
-                timers.walk = timers.walk.min(timers.last_walk + MIN_WALK_INTERVAL);
+                let pause = MIN_WALK_INTERVAL.max(timers.walk_cost * 4);
+                timers.walk = timers.walk.min(timers.last_walk + pause);
             }
         }
         if timers.walk <= now {
+            let started = Instant::now();
             self.walk();
             timers.last_walk = Instant::now();
-            timers.walk = timers.last_walk + WALK_INTERVAL;
+            timers.walk_cost = started.elapsed();
+            timers.walk = sparing(timers.walk_cost, WALK_INTERVAL, SPARING);
         }
         if timers.sweep <= now {
-            let all: Vec<ChainId> = self.state.chains.keys().copied().collect();
-            all.into_iter().for_each(|id| self.make_ready(id));
-            self.publish_status();
+            self.sweep(timers.sweeps);
+            timers.sweeps += 1;
             timers.sweep = now + SWEEP_INTERVAL;
         }
+        if timers.status <= now {
+            let started = Instant::now();
+            self.publish_status();
+            timers.status = sparing(started.elapsed(), SWEEP_INTERVAL, SPARING);
+        }
+    }
+
+    /// Looks at what nobody tells of, at what is unsettled, and at a share of all others.
+    fn sweep(&mut self, turn: u64) {
+        let Tailer { state, watch, .. } = self;
+        let turns = (state.chains.len() as u64 / SWEPT_FILES).max(1);
+        let is_due = |(id, chain): (&ChainId, &Chain)| {
+            let is_covered = chain.path.parent().is_some_and(|dir| watch.covers(dir));
+            let is_turn = id % turns == turn % turns;
+            (is_turn || !is_covered || chain.is_unsettled()).then_some(*id)
+        };
+        let due: Vec<ChainId> = state.chains.iter().filter_map(is_due).collect();
+        due.into_iter().for_each(|id| self.make_ready(id));
     }
 
     /// Waits for an event or the next timer, and takes all events there are. True: stop.
     fn hear(&mut self, timers: &mut Timers) -> bool {
         let now = Instant::now();
-        let mut until = timers.sweep.min(timers.walk);
+        let mut until = timers.sweep.min(timers.walk).min(timers.status);
         until = timers.changes.map_or(until, |at| until.min(at));
         if self.state.is_dirty {
-            until = until.min(timers.last_save + SAVE_INTERVAL);
+            until = until.min(timers.save);
         }
         let mut heard = match self.events.recv_timeout(until.saturating_duration_since(now)) {
             Ok(event) => Some(event),
@@ -193,17 +235,28 @@ impl Tailer {
     fn take_changes(&mut self) -> bool {
         let pending = self.watch.take();
         let mut ready: BTreeSet<ChainId> = std::mem::take(&mut self.state.again).into_iter().collect();
-        let mut has_unknown = false;
+        let (mut has_unknown, mut found_files) = (false, Vec::new());
+        if pending.anything {
+            ready.extend(self.state.chains.keys());
+        }
         for path in &pending.paths {
             let base = path.file_name().and_then(|name| name.to_str()).and_then(rotated_from);
             let known = self.state.by_path.get(path);
             match known.or_else(|| self.state.by_path.get(&path.with_file_name(base?))) {
                 Some(id) => drop(ready.insert(*id)),
-                None => has_unknown = true,
+                None if pending.names => match self.discovery.find(path) {
+                    Some(found) => found_files.push(found),
+                    // A directory perhaps, or a link's target.
+                    None => has_unknown |= !path.is_file(),
+                },
+                None => {}
             }
         }
+        for found in found_files {
+            ready.extend(self.take_up(&found, None));
+        }
         ready.into_iter().for_each(|id| self.make_ready(id));
-        pending.names && has_unknown
+        pending.anything || (pending.names && has_unknown)
     }
 
     fn make_ready(&mut self, id: ChainId) {
@@ -211,6 +264,13 @@ impl Tailer {
             self.state.again.insert(id);
         } else if self.state.queued.insert(id) {
             self.state.ready.push_back(id);
+        }
+    }
+
+    /// The next sweep looks at it again.
+    fn unsettle(&mut self, id: ChainId) {
+        if let Some(chain) = self.state.chains.get_mut(&id) {
+            chain.is_unsure = true;
         }
     }
 
@@ -236,22 +296,30 @@ impl Tailer {
             self.state.chains.values().flat_map(|chain| chain.files.iter().filter_map(|file| file.entry.key)).collect();
         for found in &walk.files {
             walk.directories.extend(found.path.parent().map(PathBuf::from));
-            if self.state.by_path.contains_key(&found.path) {
-                continue;
-            }
-            let Ok(meta) = std::fs::metadata(&found.path) else { continue };
-            let key = FileKey::of(&meta);
-            // A known file under another name: it goes on being read where it is known.
-            if held.contains(&key) || self.discovery.own_files.contains(&key) {
-                continue;
-            }
-            if let Some(id) = self.add(found) {
+            if let Some(id) = self.take_up(found, Some(&held)) {
                 self.make_ready(id);
             }
         }
         self.state.buckets.retain(|_, bucket| bucket.strong_count() > 0);
         let real = walk.directories.iter().filter_map(|dir| dir.canonicalize().ok()).collect();
         self.watch.set(&real);
+    }
+
+    /// Begins to follow a path that is not known, unless its file is, under another name, or is our own.
+    fn take_up(&mut self, found: &Found, held: Option<&HashSet<FileKey>>) -> Option<ChainId> {
+        if self.state.by_path.contains_key(&found.path) {
+            return None;
+        }
+        let key = FileKey::of(&std::fs::metadata(&found.path).ok()?);
+        let is_held = match held {
+            Some(held) => held.contains(&key),
+            None => self.state.chains.values().any(|chain| chain.files.iter().any(|file| file.entry.key == Some(key))),
+        };
+        // A known file under another name goes on being read where it is known.
+        if is_held || self.discovery.own_files.contains(&key) {
+            return None;
+        }
+        self.add(found)
     }
 
     /// Begins to follow a path; `None` where relabelling drops it.
@@ -325,7 +393,9 @@ impl Tailer {
         }
         if prepared.iter().any(|(_, prepared)| prepared.needs_save) && !self.save() {
             // Nothing may ship under an identity that could be forgotten; the next sweep tries again.
-            prepared.retain(|(_, prepared)| !prepared.needs_save);
+            for (id, _) in prepared.extract_if(.., |(_, prepared)| prepared.needs_save) {
+                self.unsettle(id);
+            }
         }
         for (id, prepared) in prepared {
             self.ship(id, *prepared);
@@ -373,6 +443,7 @@ impl Tailer {
                 }
                 Ok(Read::Truncated) => chain.truncated(next.index),
                 Err(error) => {
+                    chain.is_unsure = true;
                     tracing::warn!(%error, path = %chain.path.display(), "cannot read a log file");
                     return None;
                 }
@@ -474,6 +545,10 @@ impl Tailer {
         let unread: u64 = files.iter().filter(|f| f.state == "open").map(|f| f.size.saturating_sub(f.offset)).sum();
         self.counters.unread_bytes.set(unread as i64);
         *self.status.lock() = files;
+        let now = Instant::now();
+        let lag = |chain: &Chain| (chain.lag(now), chain.name.display().to_string());
+        let behind = state.chains.values().map(lag).filter(|((bytes, _), _)| *bytes > 0).collect();
+        self.counters.lag(behind);
     }
 
     /// Waits a little for acknowledgements, then saves what is known.

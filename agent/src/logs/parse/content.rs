@@ -78,8 +78,8 @@ impl Content {
         let mut found = Found::default();
         let inner = match (self.inner, format.is_envelope()) {
             (Some(inner), true) => {
-                let parsed = inner.parse(text.as_bytes(), now_ns);
-                (found.t_ns, found.level) = (parsed.t_ns, parsed.level);
+                // The runtime's time stands, unless another is asked for.
+                found.level = inner.parse(text.as_bytes(), now_ns).level;
                 inner
             }
             (None, true) if text.starts_with('{') => Format::Json,
@@ -178,7 +178,7 @@ mod tests {
         check(
             r#"{"format": "logfmt", "fields": ["*"]}"#,
             "2026-11-20T06:25:01Z stdout F ts=2026-11-20T06:25:00Z level=info a=b",
-            ("ts=2026-11-20T06:25:00Z a=b", t, Some(Level::Info)),
+            ("ts=2026-11-20T06:25:00Z a=b", None, Some(Level::Info)),
         );
         check(r#"{"fields": ["app", "pid"]}"#, "Nov 20 06:25:00 host prog[12]: hi", ("app=prog pid=12", None, None));
     }

@@ -17,7 +17,7 @@ pub fn parse(line: &[u8]) -> Option<Parsed<'_>> {
     if time.len() < 20 || !time[0].is_ascii_digit() {
         return None;
     }
-    let t_ns = model::parse_rfc3339_ns(std::str::from_utf8(time).ok()?)?;
+    let t_ns = super::instant::parse(time)?;
     Some(Parsed { text: Cow::Borrowed(text), t_ns: Some(t_ns), stream, is_partial, level: None })
 }
 

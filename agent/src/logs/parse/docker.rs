@@ -30,6 +30,6 @@ pub fn parse(line: &[u8]) -> Option<Parsed<'_>> {
         }
     };
     let stream = Stream::from_name(envelope.stream.as_bytes())?;
-    let t_ns = Some(model::parse_rfc3339_ns(&envelope.time)?);
+    let t_ns = Some(super::instant::parse(envelope.time.as_bytes())?);
     Some(Parsed { text, t_ns, stream, is_partial, level: None })
 }

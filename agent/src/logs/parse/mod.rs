@@ -6,6 +6,7 @@ mod access;
 pub mod content;
 mod cri;
 mod docker;
+mod instant;
 mod json;
 mod klog;
 pub mod level;

@@ -113,6 +113,13 @@ pub enum MultilineRule {
     Start(regex::bytes::Regex),
 }
 
+impl Multiline {
+    /// Traces of any language.
+    pub fn traces() -> Multiline {
+        Multiline { rule: MultilineRule::Traces(Traces::Auto), timeout: MULTILINE_TIMEOUT }
+    }
+}
+
 const MULTILINE_TIMEOUT: DurationMs = DurationMs(1000);
 
 impl<'de> Deserialize<'de> for Multiline {

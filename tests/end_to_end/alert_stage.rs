@@ -1,13 +1,14 @@
 //! Plays a scenario on a router: alerts and silences at given times, and what its receivers hear, when.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::end_to_end::alert_receiver::{Told, Webhook};
-use crate::end_to_end::harness::{Binnacle, wait_for};
+use crate::end_to_end::harness::Binnacle;
+use crate::end_to_end::peer::Peer;
 
 /// What happens at a time, in seconds after the start.
 #[derive(Debug, Clone, Copy)]
@@ -50,16 +51,7 @@ pub enum Router {
 
 enum Running {
     Ours(Binnacle),
-    Peer { child: Child, address: String, client: reqwest::blocking::Client },
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Running::Peer { child, .. } = self {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+    Peer(Peer, reqwest::blocking::Client),
 }
 
 impl Running {
@@ -71,32 +63,26 @@ impl Running {
             binnacle.wait_ready();
             return Running::Ours(binnacle);
         };
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let address = format!("127.0.0.1:{port}");
-        let child = Command::new(binary)
-            .args([&config, &format!("--storage.path={}", dir.join("peer").display())])
-            .args([&format!("--web.listen-address={address}"), "--cluster.listen-address="])
-            .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("Alertmanager starts");
-        let running = Running::Peer { child, address, client: reqwest::blocking::Client::new() };
-        let is_ready = || running.ask("/-/ready").is_ok_and(|answer| answer.status().is_success());
-        wait_for("Alertmanager", || is_ready().then_some(()));
-        running
+        let peer = Peer::start(|address| {
+            let mut command = Command::new(binary);
+            command.args([&config, &format!("--storage.path={}", dir.join("peer").display())]);
+            command.args([&format!("--web.listen-address={address}"), "--cluster.listen-address="]);
+            command
+        });
+        Running::Peer(peer, reqwest::blocking::Client::new())
     }
 
     fn url(&self, path: &str) -> String {
         match self {
             Running::Ours(binnacle) => binnacle.url(path),
-            Running::Peer { address, .. } => format!("http://{address}{path}"),
+            Running::Peer(peer, _) => format!("{}{path}", peer.url),
         }
     }
 
     fn client(&self) -> &reqwest::blocking::Client {
         match self {
             Running::Ours(binnacle) => binnacle.client(),
-            Running::Peer { client, .. } => client,
+            Running::Peer(_, client) => client,
         }
     }
 

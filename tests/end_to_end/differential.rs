@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
 use crate::end_to_end::expressions::{Generator, Random};
-use crate::end_to_end::harness::{Binnacle, full, temp_dir, wait_for};
+use crate::end_to_end::harness::{Binnacle, full, temp_dir};
+use crate::end_to_end::peer::Peer;
 use crate::end_to_end::remote_write::{Label, Sample, Sender, TimeSeries};
 
 const CASES: u64 = 3_000;
@@ -27,16 +28,8 @@ const RETENTION: &str = "--storage.tsdb.retention.time=100y";
 const FAR_FROM_ZERO: f64 = 1e6;
 
 struct Prometheus {
-    child: Child,
-    url: String,
+    peer: Peer,
     major: u32,
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Prometheus {
@@ -46,26 +39,21 @@ impl Prometheus {
         let version = Command::new(binary).arg("--version").output().expect("Prometheus is there");
         let version = String::from_utf8_lossy(&version.stdout).into_owned() + &String::from_utf8_lossy(&version.stderr);
         let major = if version.contains("version 2.") { 2 } else { 3 };
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let mut command = Command::new(binary);
-        if major == 3 {
-            let features = "promql-experimental-functions,promql-delayed-name-removal,promql-duration-expr";
-            command.arg(format!("--enable-feature={features}"));
-        }
-        let child = command
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .args(["--web.enable-remote-write-receiver", RETENTION])
-            .args(["--query.max-concurrency=8", "--query.timeout=20s"])
-            .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("Prometheus starts");
-        let peer = Prometheus { child, url: format!("http://127.0.0.1:{port}"), major };
-        let ready = || reqwest::blocking::get(format!("{}/-/ready", peer.url)).is_ok_and(|a| a.status().is_success());
-        wait_for("Prometheus", || ready().then_some(()));
-        peer
+        let peer = Peer::start(|address| {
+            let mut command = Command::new(binary);
+            if major == 3 {
+                let features = "promql-experimental-functions,promql-delayed-name-removal,promql-duration-expr";
+                command.arg(format!("--enable-feature={features}"));
+            }
+            command
+                .arg(format!("--config.file={}", config.display()))
+                .arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()))
+                .arg(format!("--web.listen-address={address}"))
+                .args(["--web.enable-remote-write-receiver", RETENTION])
+                .args(["--query.max-concurrency=8", "--query.timeout=20s"]);
+            command
+        });
+        Prometheus { peer, major }
     }
 }
 
@@ -252,7 +240,7 @@ fn random_expressions_give_what_prometheus_gives() {
     let mut random = Random::new(seed);
     let body = Sender::body(data(&mut random, START_MS, prometheus.major == 2).into_iter());
     Sender::start(binnacle.url("/api/v1/write"), body.clone()).must_be_acknowledged();
-    Sender::start(format!("{}/api/v1/write", prometheus.url), body).must_be_acknowledged();
+    Sender::start(format!("{}/api/v1/write", prometheus.peer.url), body).must_be_acknowledged();
     let ours = binnacle.url("");
     let generator = Generator { shared_only: prometheus.major == 2 };
     let compared = AtomicU64::new(0);
@@ -265,7 +253,7 @@ fn random_expressions_give_what_prometheus_gives() {
                 let mut found = Vec::new();
                 for _ in 0..cases / THREADS {
                     let case = case(&mut random, generator, START_MS);
-                    let (a, b) = (ask(&client, ours, &case), ask(&client, &prometheus.url, &case));
+                    let (a, b) = (ask(&client, ours, &case), ask(&client, &prometheus.peer.url, &case));
                     compared.fetch_add(u64::from(b["status"] == "success"), Ordering::Relaxed);
                     found.extend(difference(&a, &b).map(|why| format!("{:?}\n{why}", case.params)));
                 }

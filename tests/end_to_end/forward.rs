@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use crate::end_to_end::harness::{Binnacle, full, temp_dir, wait_for};
+use crate::end_to_end::peer::Peer;
 use crate::end_to_end::remote_write::{Sender, series};
 
 const ROUNDS: u64 = 10;
@@ -91,15 +92,6 @@ fn an_agent_alone_forwards_what_it_scrapes() {
     far.stop();
 }
 
-struct Peer(Child);
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Debian's Prometheus as the receiver: it takes what we send, histograms and all.
 #[test]
 fn prometheus_takes_what_is_sent() {
@@ -110,17 +102,16 @@ fn prometheus_takes_what_is_sent() {
     let dir = temp_dir();
     let config = dir.path().join("prometheus.yml");
     fs::write(&config, "global: {}\n").expect("written");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-    let peer = Command::new(binary)
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", dir.path().join("prometheus").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .arg("--web.enable-remote-write-receiver")
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn();
-    let _peer = Peer(peer.expect("Prometheus starts"));
-    let url = format!("http://127.0.0.1:{port}");
+    let peer = Peer::start(|address| {
+        let mut command = Command::new(&binary);
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path().join("prometheus").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--web.enable-remote-write-receiver");
+        command
+    });
+    let url = &peer.url;
     let near = dir.path().join("near");
     fs::create_dir(&near).expect("created");
     let binnacle = forwarding(&near, &format!("{url}/api/v1/write"), "send_native_histograms: true");

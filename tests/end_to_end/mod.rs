@@ -22,6 +22,7 @@ mod loki_api;
 mod lose_nothing;
 mod otlp;
 mod page;
+mod peer;
 mod push;
 mod reload;
 mod remote_write;

@@ -54,11 +54,23 @@ impl Binnacle {
         Self::spawn(dir, command)
     }
 
+    /// Like [`Binnacle::start`], on an address that others know.
+    pub fn start_at(dir: &Path, arguments: &[&str], address: &str) -> Binnacle {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_binnacle"));
+        command.args(arguments);
+        Self::spawn_at(dir, command, address)
+    }
+
     /// Like [`Binnacle::start`], with a command that ends in running the binary (`setpriv …`, `unshare …`).
-    pub fn spawn(dir: &Path, mut command: Command) -> Binnacle {
+    pub fn spawn(dir: &Path, command: Command) -> Binnacle {
+        Self::spawn_at(dir, command, "127.0.0.1:0")
+    }
+
+    fn spawn_at(dir: &Path, mut command: Command, address: &str) -> Binnacle {
         let child = command
             .arg(format!("--storage.path={}", dir.join("data").display()))
-            .args(["--web.listen-address=127.0.0.1:0", "--log.level=info"])
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--log.level=info")
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

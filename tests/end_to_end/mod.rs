@@ -1,6 +1,7 @@
 //! The real binary, from outside.
 
 mod agent_logs;
+mod agent_torture;
 mod alert_kill;
 mod alert_receiver;
 mod alert_scenarios;

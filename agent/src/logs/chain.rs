@@ -3,7 +3,7 @@
 //! # Contracts
 //! - Files are read strictly one after the other: a file only once all older ones are read to their end and something was
 //!   written to a younger one, so that whoever writes has moved on. (What is written to an old file later still is read.)
-//! - While a descriptor is held its file cannot be mistaken. Without one, device, inode and fingerprint must all agree;
+//! - While a descriptor of it is held a file cannot be mistaken. Without one, device, inode and fingerprint must all agree;
 //!   the fingerprint alone recognises copies, compressed or not, of a file that is gone.
 //! - A file seen at a path for the first time together with older siblings: those are left alone. A sibling unknown later
 //!   was written and rotated in between, and is read whole.
@@ -123,6 +123,13 @@ impl Tracked {
 
     pub fn size(&self) -> Option<u64> {
         Some(self.file.as_ref()?.metadata().ok()?.len())
+    }
+
+    /// Whether the descriptor is of this very file. What is unpacked, or was read before it was packed, keeps no inode from
+    /// being used again.
+    fn holds(&self, key: FileKey) -> bool {
+        let held = self.file.as_ref().and_then(|file| file.metadata().ok());
+        held.is_some_and(|meta| FileKey::of(&meta) == key)
     }
 
     /// Lets the fingerprint grow with the file. False: the file does not begin any more as it did.
@@ -340,7 +347,7 @@ impl Chain {
         for (at, seen) in snapshot.iter().enumerate() {
             let is_same = |tracked: &&Tracked| {
                 tracked.entry.key == Some(seen.key)
-                    && (tracked.file.is_some() || tracked.entry.fingerprint.matches(&seen.head))
+                    && (tracked.holds(seen.key) || tracked.entry.fingerprint.matches(&seen.head))
             };
             owner[at] = self.files.iter().rev().find(is_same).map(Tracked::id);
         }

@@ -1,0 +1,216 @@
+//! Files treated as badly as they are in the wild, while the agent is killed and the server comes and goes: every line is
+//! there once. Bytes that a writer loses itself (`copytruncate` between copy and truncation) are outside the promise, and
+//! nothing here writes then.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use crate::end_to_end::harness::{Binnacle, Dice, full, temp_dir, wait_for};
+
+/// What happens to a file beside being written to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    /// `x.log` to `x.log.1`, that to `x.log.2.gz`, and so on.
+    RenamedAndPacked,
+    /// `x.log` to `x.log.TIME`; the one before is packed through `.tmp`.
+    KubeletRotated,
+    CopiedAndTruncated,
+    /// Deleted once read, and begun anew.
+    Recreated,
+    /// A link that leads to another file from time to time.
+    Relinked,
+    /// Only written to.
+    LeftAlone,
+}
+
+const FATES: [Fate; 6] = [
+    Fate::RenamedAndPacked,
+    Fate::KubeletRotated,
+    Fate::CopiedAndTruncated,
+    Fate::Recreated,
+    Fate::Relinked,
+    Fate::LeftAlone,
+];
+
+struct Log {
+    fate: Fate,
+    path: PathBuf,
+    /// Lines begun so far, and what is still to be written of the last one.
+    lines: u64,
+    rest: String,
+    rotations: u64,
+}
+
+impl Log {
+    fn new(dir: &Path, fate: Fate) -> Log {
+        let path = dir.join(format!("{fate:?}.log"));
+        let log = Log { fate, path, lines: 0, rest: String::new(), rotations: 0 };
+        if fate == Fate::Relinked {
+            log.relink();
+        }
+        log
+    }
+
+    fn beside(&self, end: &str) -> PathBuf {
+        PathBuf::from(format!("{}{end}", self.path.display()))
+    }
+
+    /// Writes lines; the last one perhaps in part.
+    fn write(&mut self, count: u64, dice: &mut Dice) {
+        let mut text = std::mem::take(&mut self.rest);
+        for _ in 0..count {
+            text.push_str(&format!("line {:06} of {:?}, which is of an ordinary length\n", self.lines, self.fate));
+            self.lines += 1;
+        }
+        let kept = if dice.below(3) == 0 { dice.below(20) as usize } else { 0 };
+        self.rest = text.split_off(text.len().saturating_sub(kept));
+        self.append(&text);
+    }
+
+    fn finish_line(&mut self) {
+        let rest = std::mem::take(&mut self.rest);
+        self.append(&rest);
+    }
+
+    fn append(&self, text: &str) {
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.path).expect("opens");
+        file.write_all(text.as_bytes()).expect("written");
+    }
+
+    /// Whoever rotates does it between two lines.
+    fn suffer(&mut self, store: &Binnacle) {
+        self.finish_line();
+        self.rotations += 1;
+        match self.fate {
+            Fate::RenamedAndPacked => self.rename_and_pack(),
+            Fate::KubeletRotated => self.rotate_as_kubelet(),
+            Fate::CopiedAndTruncated => {
+                for n in (1..20).rev() {
+                    let _ = fs::rename(self.beside(&format!(".{n}")), self.beside(&format!(".{}", n + 1)));
+                }
+                fs::copy(&self.path, self.beside(".1")).expect("copied");
+                File::options().write(true).truncate(true).open(&self.path).expect("truncated");
+            }
+            Fate::Recreated => {
+                self.wait_in(store);
+                fs::remove_file(&self.path).expect("removed");
+            }
+            // What a link led to and does not any more can only be read by who had it open.
+            Fate::Relinked => {
+                self.wait_in(store);
+                self.relink();
+            }
+            Fate::LeftAlone => {}
+        }
+    }
+
+    fn rename_and_pack(&self) {
+        for n in (2..20).rev() {
+            let _ = fs::rename(self.beside(&format!(".{n}.gz")), self.beside(&format!(".{}.gz", n + 1)));
+        }
+        if self.beside(".1").exists() {
+            pack(&self.beside(".1"), &self.beside(".2.gz"));
+        }
+        fs::rename(&self.path, self.beside(".1")).expect("rotated");
+        self.append("");
+    }
+
+    fn rotate_as_kubelet(&self) {
+        let stamp = |n: u64| format!(".20261120-{:06}", 100_000 + n);
+        let before = self.beside(&stamp(self.rotations - 1));
+        if before.exists() {
+            let (tmp, packed) = (self.beside(&(stamp(self.rotations - 1) + ".tmp")), stamp(self.rotations - 1) + ".gz");
+            pack(&before, &tmp);
+            fs::rename(tmp, self.beside(&packed)).expect("packed");
+        }
+        fs::rename(&self.path, self.beside(&stamp(self.rotations))).expect("rotated");
+        self.append("");
+    }
+
+    fn relink(&self) {
+        let target = self.path.with_file_name(format!("target-{}", self.rotations));
+        File::create(&target).expect("created");
+        let new = self.path.with_file_name("new-link");
+        symlink(&target, &new).expect("linked");
+        fs::rename(new, &self.path).expect("swapped");
+    }
+
+    fn selector(&self) -> String {
+        format!("{{filename=\"{}\"}}", self.path.display())
+    }
+
+    fn wait_in(&self, store: &Binnacle) {
+        let what = format!("{} lines of {:?}", self.lines, self.fate);
+        wait_for(&what, || (store.count_lines(&self.selector()) >= self.lines).then_some(()));
+    }
+
+    fn check(&self, store: &Binnacle) {
+        self.wait_in(store);
+        let lines = store.lines(&self.selector(), 0);
+        let mut numbers: Vec<u64> = lines.iter().map(|(_, line)| line[5..11].parse().expect("a number")).collect();
+        numbers.sort_unstable();
+        let wrong = numbers.iter().zip(0..).position(|(got, expected)| *got != expected);
+        let around = wrong.map(|at| &numbers[at.saturating_sub(2)..(at + 3).min(numbers.len())]);
+        assert_eq!((wrong, numbers.len() as u64), (None, self.lines), "{:?}: wrong at {around:?}", self.fate);
+        assert!(lines.iter().all(|(_, line)| line.ends_with("ordinary length")), "{:?}: a line in parts", self.fate);
+    }
+}
+
+fn pack(from: &Path, to: &Path) {
+    let out = File::create(to).expect("created");
+    let status = std::process::Command::new("gzip").arg("-c").arg(from).stdout(out).status();
+    assert!(status.expect("gzip runs").success());
+    fs::remove_file(from).expect("removed");
+}
+
+#[test]
+fn every_line_arrives_once_whatever_is_done_to_the_files() {
+    let (rounds, most) = if full() { (40, 400) } else { (24, 120) };
+    let dir = temp_dir();
+    let logs_dir = dir.path().join("logs");
+    fs::create_dir(&logs_dir).expect("created");
+    let mut dice = Dice::new("torture");
+    let store_dir = dir.path().join("store");
+    let mut store = Binnacle::start(&store_dir, &["--agent.disabled"]);
+    let address = store.url("").replace("http://", "");
+    let (push, glob) =
+        (format!("--agent.push-url={}", store.url("")), format!("--agent.logs.path={}/*.log", logs_dir.display()));
+    let start_agent = || Binnacle::start(dir.path(), &["agent", &push, &glob]);
+    let mut logs: Vec<Log> = FATES.iter().map(|fate| Log::new(&logs_dir, *fate)).collect();
+    for log in &mut logs {
+        log.write(10, &mut dice);
+    }
+    let mut agent = start_agent();
+    // A path that was never seen has no past.
+    for log in &mut logs {
+        log.finish_line();
+        log.wait_in(&store);
+    }
+    for _ in 0..rounds {
+        for log in &mut logs {
+            log.write(dice.below(most), &mut dice);
+            for _ in 0..dice.below(3) {
+                log.suffer(&store);
+                log.write(1 + dice.below(most), &mut dice);
+            }
+        }
+        if dice.below(2) == 0 {
+            agent.kill();
+            agent = start_agent();
+        }
+        if dice.below(6) == 0 {
+            store.kill();
+            store = Binnacle::start_at(&store_dir, &["--agent.disabled"], &address);
+            store.wait_ready();
+        }
+    }
+    for log in &mut logs {
+        log.finish_line();
+        log.check(&store);
+    }
+    agent.expect_warning("records are not taken");
+    agent.stop();
+    store.stop();
+}

@@ -254,7 +254,7 @@ fn tenants_and_streams_have_retentions_of_their_own() {
     let clock = Arc::new(move || clock.load(Ordering::Relaxed));
     let store = LogStore::open(Arc::new(FakeDisk::new()), Path::new("/logs"), "bus", options, clock).expect("opens");
     store.apply(0, 0, &pushed("brief", &[(-200, "old"), (0, "new")]));
-    store.apply(0, 1, &pushed("long", &[(-200, "kept"), (0, "kept too")]));
+    store.apply(0, 1, &pushed("long", &[(-200, "kept"), (1, "kept too")]));
     store.apply(0, 2, &of_tenant("other", "elsewhere"));
     check(&store, "brief|long", &["kept", "new", "kept too"]);
     store.publish().expect("published");

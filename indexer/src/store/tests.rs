@@ -260,7 +260,7 @@ fn tenants_and_streams_have_retentions_of_their_own() {
     store.publish().expect("published");
     check(&store, "brief|long", &["kept", "new", "kept too"]);
     assert!(!store.merge().expect("the stream is not all old"));
-    now_ns.store(NOON_NS + 101, Ordering::Relaxed);
+    now_ns.store(NOON_NS + 110, Ordering::Relaxed);
     check(&store, "brief", &[]);
     assert!(store.merge().expect("written again without the stream"));
     assert!(!store.merge().expect("once"));

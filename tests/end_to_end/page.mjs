@@ -235,6 +235,8 @@ async function keyboard() {
   await checkAccess('the shortcuts');
   await page.keyboard.press('Escape');
   await page.getByRole('dialog').waitFor({ state: 'detached' });
+  // The page hears keys again once it has drawn itself without the dialog.
+  await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(drawn)))));
   await page.keyboard.press('d');
   await page.locator('html[data-theme=dark]').waitFor();
   await legend('CPU', 'user');

@@ -18,6 +18,7 @@ use model::DEFAULT_TENANT;
 use parking_lot::RwLock;
 use service::config::{ScrapeConfig, StaticConfig};
 use service::metrics::{Gauge, Metrics};
+use service::work::Works;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -203,7 +204,7 @@ async fn bind(flag: &str, wanted: &str) -> anyhow::Result<TcpListener> {
 
 /// Opens the bus and the parts; nothing runs yet.
 async fn open(settings: Settings) -> anyhow::Result<Shared> {
-    let metrics = Metrics::default();
+    let (metrics, works) = (Metrics::default(), Works::default());
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let parts = settings.parts;
     let OpenBus { bus, embedded, held } = open_bus(&settings, disk.clone()).await?;
@@ -211,10 +212,10 @@ async fn open(settings: Settings) -> anyhow::Result<Shared> {
     let (mut tsdb, mut indexer, mut alertmanager) = (None, None, None);
     if let Some(bus) = &bus {
         if parts.tsdb {
-            tsdb = Some(Tsdb::open(tsdb_options(&settings), bus.clone(), disk.clone(), &metrics).await?);
+            tsdb = Some(Tsdb::open(tsdb_options(&settings, &works), bus.clone(), disk.clone(), &metrics).await?);
         }
         if parts.indexer {
-            indexer = Some(Indexer::open(indexer_options(&settings), bus.clone(), disk.clone(), &metrics)?);
+            indexer = Some(Indexer::open(indexer_options(&settings, &works), bus.clone(), disk.clone(), &metrics)?);
         }
         if parts.alertmanager {
             let options = router_options(&settings);
@@ -237,6 +238,7 @@ async fn open(settings: Settings) -> anyhow::Result<Shared> {
     Ok(Shared {
         settings,
         metrics,
+        works,
         started,
         bus,
         embedded,
@@ -328,7 +330,7 @@ fn is_one_process(settings: &Settings) -> bool {
     settings.kafka().is_none()
 }
 
-fn tsdb_options(settings: &Settings) -> tsdb::Options {
+fn tsdb_options(settings: &Settings, works: &Works) -> tsdb::Options {
     tsdb::Options {
         dir: settings.data("tsdb"),
         retention_ms: settings.tsdb_retention_ms,
@@ -344,6 +346,7 @@ fn tsdb_options(settings: &Settings) -> tsdb::Options {
         lookback_ms: settings.cli.lookback.0,
         evaluation_interval_ms: settings.config.global.evaluation_interval.0,
         accept_loss: settings.cli.accept_loss,
+        works: works.clone(),
     }
 }
 
@@ -379,12 +382,13 @@ fn router_options(settings: &Settings) -> alertmanager::Options {
     }
 }
 
-fn indexer_options(settings: &Settings) -> IndexerOptions {
+fn indexer_options(settings: &Settings, works: &Works) -> IndexerOptions {
     let mut options = IndexerOptions::new(settings.data("logs"));
     options.store.retention = settings.logs_retention.clone();
     options.strong_reads_always = is_one_process(settings);
     options.query_timeout = settings.cli.query_timeout.as_std();
     options.accept_loss = settings.cli.accept_loss;
+    options.works = works.clone();
     options
 }
 

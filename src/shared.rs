@@ -12,6 +12,7 @@ use indexer::Indexer;
 use parking_lot::RwLock;
 use service::config::{self, Config};
 use service::metrics::{Gauge, Metrics};
+use service::work::Works;
 use tokio::sync::watch;
 use tsdb::Tsdb;
 
@@ -21,6 +22,7 @@ use crate::settings::{Settings, load_config};
 pub struct Shared {
     pub settings: Settings,
     pub metrics: Metrics,
+    pub works: Works,
     pub started: Instant,
     /// `None` in an agent that ships over HTTP.
     pub bus: Option<Arc<dyn Bus>>,

@@ -264,6 +264,11 @@ impl Alertmanager {
         if applied >= end { Ok(()) } else { Err(format!("alertmanager: applied {applied} of {end} events")) }
     }
 
+    /// The next offset to apply.
+    pub fn applied(&self) -> Offset {
+        *self.applied.borrow()
+    }
+
     /// Reads the configuration again; on a mistake the old one stays.
     pub fn reload(&self) -> Result<(), String> {
         let config = load(&self.options).map_err(|error| error.to_string())?;

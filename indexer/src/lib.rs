@@ -12,4 +12,4 @@ pub mod store;
 
 pub use crate::service::{Indexer, IndexerOptions};
 pub use crate::store::retention::{Retention as LogRetention, StreamRetention};
-pub use crate::store::{Verified, verify};
+pub use crate::store::{TenantStats, Verified, verify};

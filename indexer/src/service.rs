@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::service::metrics::{Counter, Gauge, Metrics};
+use ::service::work::{Work, Works};
 use bus::{Bus, BusError, Consumer, Topic};
 use disk::Disk;
 use parking_lot::Mutex;
@@ -25,7 +26,7 @@ use query::Lines;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{LogStore, StoreError, StoreOptions};
+use crate::store::{LogStore, StoreError, StoreOptions, TenantStats};
 
 const MAINTENANCE_PERIOD: Duration = Duration::from_secs(1);
 const FULL_HEAD_CHECK: Duration = Duration::from_millis(50);
@@ -42,6 +43,8 @@ pub struct IndexerOptions {
     pub max_concurrent_queries: usize,
     /// Where the bus does not hold the records that the manifest asks for: go on without them instead of not being ready.
     pub accept_loss: bool,
+    /// Where long work is shown.
+    pub works: Works,
     /// After failed maintenance or a broken subscription.
     pub retry_delay: Duration,
 }
@@ -56,6 +59,7 @@ impl IndexerOptions {
             query_timeout: Duration::from_secs(30),
             max_concurrent_queries: 8,
             accept_loss: false,
+            works: Works::default(),
             retry_delay: Duration::from_secs(5),
         }
     }
@@ -381,19 +385,36 @@ impl Indexer {
 
     /// Publishes all that was acknowledged before the call, finishes merges, expires and releases.
     pub async fn flush(self: &Arc<Self>) -> Result<(), String> {
-        self.wait_applied().await?;
-        let indexer = self.clone();
-        let flushed = tokio::task::spawn_blocking(move || {
-            indexer.store.expire()?;
-            indexer.publish_all()?;
-            while indexer.store.merge()? {}
-            Ok::<_, StoreError>(())
-        });
-        match flushed.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
+        let work = Arc::new(self.options.works.begin("flush", "lines: published and merged"));
+        let (indexer, merging) = (self.clone(), work.clone());
+        let flushed = async {
+            self.wait_applied().await?;
+            let flushed = tokio::task::spawn_blocking(move || indexer.flush_applied(&merging)).await;
+            flushed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        };
+        let flushed = flushed.await;
+        work.end(flushed)
+    }
+
+    fn flush_applied(&self, work: &Work) -> Result<(), StoreError> {
+        self.store.expire()?;
+        self.publish_all()?;
+        let mut merges = 0;
+        while self.store.merge()? {
+            merges += 1;
+            work.is_at(merges, 0, "merges");
         }
+        Ok(())
+    }
+
+    /// What each tenant has.
+    pub fn tenants(&self) -> BTreeMap<String, TenantStats> {
+        self.store.tenants()
+    }
+
+    /// The next offset to apply, by partition that is being read.
+    pub fn applied(&self) -> BTreeMap<u32, u64> {
+        self.progress.borrow().positions.clone()
     }
 
     /// `Ok` once everything acknowledged before the start can be queried.

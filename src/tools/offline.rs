@@ -156,6 +156,7 @@ impl Offline {
             lookback_ms: 300_000,
             evaluation_interval_ms: 60_000,
             accept_loss: false,
+            works: Default::default(),
         };
         let stop = CancellationToken::new();
         let tsdb = runtime.block_on(tsdb::Tsdb::open(options, bus, disk, &Metrics::default()))?;

@@ -12,10 +12,12 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use model::{METRIC_NAME, SeriesSamples};
 use rules::{GroupSpec, Kind, RuleSpec};
+use service::work::{Report, State};
 
 /// Instants asked for at once.
 const STEPS: i64 = 5_000;
 const TIMEOUT: Duration = Duration::from_secs(120);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Subcommand)]
 pub enum Rules {
@@ -53,7 +55,9 @@ pub fn rules(what: Rules) -> anyhow::Result<ExitCode> {
         let groups = rules::parse(&file.display().to_string(), &text, interval_ms, 0).map_err(anyhow::Error::msg)?;
         for group in &groups {
             for rule in group.rules.iter().filter(|rule| !rule.is_alert) {
-                let samples = replay(&url, group, rule, (from_ms, to_ms))?;
+                let shown = Shown::new(&url, format!("{}: {}", group.name, rule.name));
+                let samples = replay(&shown, group, rule, (from_ms, to_ms)).inspect_err(|error| shown.failed(error))?;
+                shown.done();
                 println!("{}: {}: {samples} samples", group.name, rule.name);
             }
         }
@@ -61,16 +65,54 @@ pub fn rules(what: Rules) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A rule's replay as the server's page shows it. A server that does not take that is given the samples all the same.
+struct Shown<'a> {
+    url: &'a str,
+    id: String,
+    detail: String,
+}
+
+impl Shown<'_> {
+    fn new(url: &str, detail: String) -> Shown<'_> {
+        Shown { url, id: format!("replay-{}-{}", std::process::id(), model::now_ms()), detail }
+    }
+
+    fn say(&self, state: State, (done, total): (u64, u64), error: String) {
+        let (kind, detail, unit) = ("replay".to_owned(), self.detail.clone(), "steps".to_owned());
+        let report = Report { kind, detail, done, total, unit, state, error };
+        let url = format!("{}/binnacle/v1/work/{}", self.url.trim_end_matches('/'), self.id);
+        let sent = reqwest::blocking::Client::new().put(url).timeout(REPORT_TIMEOUT).json(&report).send();
+        // Another kind of server has no such page.
+        drop(sent);
+    }
+
+    fn done(&self) {
+        self.say(State::Done, (0, 0), String::new());
+    }
+
+    fn failed(&self, error: &anyhow::Error) {
+        self.say(State::Failed, (0, 0), format!("{error:#}"));
+    }
+}
+
 /// Replays one rule; answers how many samples it gave.
-fn replay(url: &str, group: &GroupSpec, rule: &RuleSpec, (from_ms, to_ms): (i64, i64)) -> anyhow::Result<usize> {
+fn replay(
+    shown: &Shown<'_>,
+    group: &GroupSpec,
+    rule: &RuleSpec,
+    (from_ms, to_ms): (i64, i64),
+) -> anyhow::Result<usize> {
     let path = match group.kind {
         Kind::Promql => "/api/v1/query_range",
         Kind::Logql => "/loki/api/v1/query_range",
     };
     let step_ms = group.interval_ms;
     let mut at_ms = (from_ms + step_ms - 1).div_euclid(step_ms) * step_ms;
+    let (url, first_ms) = (shown.url, at_ms);
+    let steps = |from_ms: i64, to_ms: i64| ((to_ms - from_ms) / step_ms).max(0).unsigned_abs();
     let mut count = 0;
     while at_ms <= to_ms {
+        shown.say(State::Running, (steps(first_ms, at_ms), steps(first_ms, to_ms) + 1), String::new());
         let end_ms = to_ms.min(at_ms + step_ms * (STEPS - 1));
         let seconds = |ms: i64| (ms as f64 / 1000.0).to_string();
         let params = [

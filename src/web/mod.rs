@@ -1,6 +1,7 @@
 //! The one port: every part's API, the page, and what belongs to the process as a whole.
 
 mod openapi;
+mod own;
 mod rules;
 mod runtime;
 mod targets;
@@ -34,7 +35,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/-/reload", post(reload).put(reload))
         .route("/metrics", get(metrics))
         .route("/binnacle/v1/push/{topic}/{partition}", post(push))
-        .route("/binnacle/v1/status", get(status))
+        .merge(own::router())
         .merge(rules::router())
         .merge(targets::router())
         .merge(runtime::router())
@@ -109,26 +110,4 @@ async fn reload(State(shared): Process) -> Response {
 async fn metrics(State(shared): Process) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     (kind, Body::from(shared.metrics.encode())).into_response()
-}
-
-/// What the page's status view shows.
-async fn status(State(shared): Process) -> Json<Value> {
-    let topics = shared.embedded.as_ref().map(|bus| bus.stats()).unwrap_or_default();
-    let topics = topics.iter().map(|topic| {
-        json!({
-            "topic": topic.topic.name(),
-            "start": topic.start_offset,
-            "end": topic.end_offset,
-            "retained_bytes": topic.retained_bytes,
-            "refused": topic.refused,
-        })
-    });
-    let files = shared.agent.lock().as_ref().map(|agent| agent.status.get().files).unwrap_or_default();
-    Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "node": shared.settings.node,
-        "uptime_seconds": shared.started.elapsed().as_secs_f64(),
-        "bus": topics.collect::<Vec<_>>(),
-        "files": files,
-    }))
 }

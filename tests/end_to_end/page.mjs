@@ -122,6 +122,8 @@ async function mixed() {
   await page.getByText('1 series').waitFor();
   await page.getByRole('button', { name: 'Metrics', pressed: true }).waitFor();
   assert.equal(await page.locator('.cm-lintRange-error').count(), 0);
+  // The plan is still open.
+  await page.locator('.tree', { hasText: 'count_over_time({filename=~".+web.log"} |= "line" [1h])' }).waitFor();
 }
 
 /** What is asked for the routing tree, acknowledgements and what happened. */
@@ -215,6 +217,7 @@ async function alerts() {
 async function status() {
   await view('Status');
   await page.getByRole('cell', { name: 'metrics' }).waitFor();
+  await page.getByRole('row').filter({ hasText: 'tsdb' }).getByText('up to date').waitFor();
   await checkAccess('status');
   for (const [name, part] of [['Targets', 'Nothing is scraped'], ['Log files', 'web.log'], ['Storage', 'parts'], ['Configuration', 'rule_files'], ['Cardinality', 'node_cpu_seconds_total']]) {
     await tab(name);
@@ -224,6 +227,56 @@ async function status() {
   await page.getByRole('link', { name: 'node_cpu_seconds_total' }).first().click();
   await page.getByRole('region', { name: 'Values of each label' }).getByText('mode').waitFor();
   await shot('status');
+}
+
+/** Another tenant's lines are shown once it is chosen, live ones too, and gone once they are deleted. */
+async function tenants() {
+  const push = (text) => fetch(`${url}loki/api/v1/push`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'X-Scope-OrgID': 'other' },
+    body: JSON.stringify({ streams: [{ stream: { app: 'theirs' }, values: [[`${Date.now()}000000`, text]] }] }),
+  });
+  assert.equal((await push('a line of another tenant')).status, 204);
+  await page.goto(`${url}#/status?tab=tenants`);
+  const row = page.getByRole('region', { name: 'Tenants' }).getByRole('row').filter({ hasText: 'other' });
+  await row.waitFor();
+  await checkAccess('tenants');
+  await row.getByRole('button', { name: 'Show' }).click();
+  await page.goto(`${url}#/explore?tenant=other&q=${encodeURIComponent('{app="theirs"}')}`);
+  await page.locator('.line', { hasText: 'a line of another tenant' }).waitFor();
+  await page.getByRole('button', { name: 'Live' }).waitFor();
+  assert.equal((await push('a live line of another tenant')).status, 204);
+  await page.locator('.line', { hasText: 'a live line of another tenant' }).waitFor();
+
+  await page.goto(`${url}#/status?tab=work&tenant=other&new=delete&q=${encodeURIComponent('{app="theirs"} |= "live"')}`);
+  await page.getByRole('status').getByText('Lines of one stream').waitFor();
+  await checkAccess('a deletion');
+  await page.getByLabel('there is no way back').check();
+  await page.getByRole('button', { name: 'Delete', exact: true }).click();
+  await page.getByRole('list', { name: 'Deletions of lines' }).getByText('|= "live"').waitFor();
+  await page.goto(`${url}#/explore?tenant=other&q=${encodeURIComponent('{app="theirs"}')}`);
+  await page.locator('.line', { hasText: 'a line of another tenant' }).waitFor();
+  assert.equal(await page.locator('.line').count(), 1);
+  await page.getByRole('button', { name: 'Tenant' }).or(page.getByTitle('Tenant')).first().click();
+  await page.getByRole('group', { name: 'Tenant' }).getByRole('button', { name: 'default' }).click();
+  await page.waitForURL((at) => !at.hash.includes('tenant='));
+}
+
+/** Long work is begun from the page and shown until it has ended. */
+async function work() {
+  await page.goto(`${url}#/status?tab=work`);
+  await page.getByRole('button', { name: 'Take a snapshot' }).click();
+  const list = page.getByRole('list', { name: 'Work', exact: true });
+  await list.getByRole('listitem').filter({ hasText: 'Snapshot' }).filter({ hasText: 'done' }).waitFor();
+  await page.getByRole('button', { name: 'Flush' }).click();
+  await list.getByRole('listitem').filter({ hasText: 'lines: published' }).filter({ hasText: 'done' }).waitFor();
+  // A tool's work is shown as it says it is.
+  const said = { kind: 'replay', detail: 'group: rule', done: 3, total: 4, unit: 'steps', state: 'running' };
+  const answer = await fetch(`${url}binnacle/v1/work/mine`, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(said) });
+  assert.equal(answer.status, 204);
+  await list.getByText('3 of 4 steps').waitFor();
+  await checkAccess('work');
+  await shot('work');
 }
 
 async function keyboard() {
@@ -247,7 +300,7 @@ async function keyboard() {
 
 async function phone() {
   await page.setViewportSize({ width: 390, height: 844 });
-  for (const hash of ['#/home', '#/explore', `#/explore?q=${encodeURIComponent('{filename=~".+"}')}`, '#/alerts', '#/alerts?tab=rules', '#/status', '#/status?tab=cardinality']) {
+  for (const hash of ['#/home', '#/explore', `#/explore?q=${encodeURIComponent('{filename=~".+"}')}`, '#/alerts', '#/alerts?tab=rules', '#/status', '#/status?tab=cardinality', '#/status?tab=tenants', '#/status?tab=work']) {
     await page.goto(url + hash);
     await page.getByRole('heading', { level: 1 }).waitFor();
     await page.locator('.card').first().waitFor();
@@ -259,7 +312,7 @@ async function phone() {
   await shot('phone');
 }
 
-for (const step of [home, metrics, mixed, lines, alerts, care, status, keyboard, phone]) {
+for (const step of [home, metrics, mixed, lines, alerts, care, status, tenants, work, keyboard, phone]) {
   try {
     await step();
   } catch (error) {

@@ -65,6 +65,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         lookback_ms: 300_000,
         evaluation_interval_ms: 60_000,
         accept_loss: false,
+        works: Default::default(),
     };
     let metrics = Metrics::default();
     let tsdb = Tsdb::open(options, bus, disk, &metrics).await?;

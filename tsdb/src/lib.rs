@@ -28,4 +28,4 @@ mod tests;
 
 pub use ingest::AppendError;
 pub use service::{Logs, Options, Tsdb, TsdbError};
-pub use store::{Cardinality, PartInfo, StoreError, verify};
+pub use store::{Cardinality, PartInfo, StoreError, TenantStats, verify};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bus::Topic;
 use model::now_ms;
+use service::work::Work;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +113,7 @@ impl Tsdb {
             }
         }
         if std::mem::take(&mut duties.wants_merge) {
-            self.merge(Effort::Due).await?;
+            self.merge(Effort::Due, None).await?;
         }
         Ok(true)
     }
@@ -156,8 +157,12 @@ impl Tsdb {
     }
 
     /// Does every merge that is due, or all. One that fails is said and tried again later; only a panic is an error.
-    pub(crate) async fn merge(&self, effort: Effort) -> Result<(), TsdbError> {
-        loop {
+    pub(crate) async fn merge(&self, effort: Effort, work: Option<&Work>) -> Result<(), TsdbError> {
+        for done in 0.. {
+            if let Some(work) = work {
+                let due = self.with_store(move |store| Ok(store.merges_due(now_ms(), effort))).await?;
+                work.is_at(done, done + due as u64, "merges");
+            }
             match self.with_store(move |store| store.merge_one(now_ms(), effort)).await {
                 Ok(true) => self.counters.merges.inc(),
                 Ok(false) => return Ok(()),
@@ -167,6 +172,7 @@ impl Tsdb {
                 }
             };
         }
+        Ok(())
     }
 
     async fn expire(&self) -> Result<(), TsdbError> {

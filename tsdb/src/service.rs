@@ -14,6 +14,7 @@ use model::{Batch, Deletes, Exemplar, Labels, Matcher, MetricBatch, MetricMetada
 use query::{Element, Engine, MixedExpr, QueryError, SAMPLE_BYTES, Series, SharedRoom, Sources, Value};
 use service::config::{Limits, Otlp};
 use service::metrics::{Collector, Counter, CounterBy, DescriptorEncoder, Gauge, Metrics};
+use service::work::Works;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ use crate::consume::{Progress, RETRY_PAUSE};
 use crate::ingest::{Admission, AppendError, Refusals, admit_metadata};
 use crate::known::KnownSeries;
 use crate::pairs::Pairs;
-use crate::store::{Cardinality, Effort, PartInfo, Store, StoreError};
+use crate::store::{Cardinality, Effort, PartInfo, Store, StoreError, TenantStats};
 
 /// How long a strong read waits for the store to catch up.
 const APPLY_DEADLINE: Duration = Duration::from_secs(30);
@@ -50,6 +51,8 @@ pub struct Options {
     pub evaluation_interval_ms: i64,
     /// Goes on from the log's start when the manifest's offset is outside the log, instead of halting.
     pub accept_loss: bool,
+    /// Where long work is shown.
+    pub works: Works,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -258,6 +261,11 @@ impl Tsdb {
         (applied, self.ends_at_start.iter().sum())
     }
 
+    /// The next offset to apply, by partition.
+    pub fn applied(&self) -> Vec<Offset> {
+        self.progress.borrow().next.clone()
+    }
+
     /// The series of all tenants, as queries see them.
     pub fn source(&self) -> &dyn Series {
         self.store.as_ref()
@@ -266,6 +274,11 @@ impl Tsdb {
     /// What is on disk, oldest first.
     pub fn parts(&self) -> Vec<PartInfo> {
         self.store.part_list()
+    }
+
+    /// What each tenant has.
+    pub fn tenants(&self) -> BTreeMap<String, TenantStats> {
+        self.store.tenants()
     }
 
     /// How many series there are, and which names and values carry most.
@@ -310,9 +323,14 @@ impl Tsdb {
 
     /// Publishes all that was acknowledged before the call, merges every day, and lets the bus drop what it holds.
     pub async fn flush(&self) -> Result<(), TsdbError> {
-        self.wait_applied().await.map_err(TsdbError::Behind)?;
-        self.publish().await?;
-        self.merge(Effort::All).await
+        let work = self.options.works.begin("flush", "samples: published and merged");
+        let flushed = async {
+            self.wait_applied().await.map_err(TsdbError::Behind)?;
+            self.publish().await?;
+            self.merge(Effort::All, Some(&work)).await
+        };
+        let flushed = flushed.await;
+        work.end(flushed)
     }
 
     /// Makes samples durable; what is malformed or over a limit is refused with the reasons, the rest is taken.
@@ -399,21 +417,31 @@ impl Tsdb {
 
     /// Writes the parts again of which something was deleted before the call, without it.
     pub async fn clean_tombstones(&self) -> Result<(), TsdbError> {
-        self.wait_applied().await.map_err(TsdbError::Behind)?;
-        self.publish().await?;
-        self.store.clean_deletions();
-        self.merge(Effort::Due).await
+        let work = self.options.works.begin("delete", "samples: parts written again without what was deleted");
+        let cleaned = async {
+            self.wait_applied().await.map_err(TsdbError::Behind)?;
+            self.publish().await?;
+            self.store.clean_deletions();
+            self.merge(Effort::Due, Some(&work)).await
+        };
+        let cleaned = cleaned.await;
+        work.end(cleaned)
     }
 
     /// Links everything published, and unless `skip_head` all that was acknowledged before the call, into
     /// `<directory>/snapshots/<name>`, which a store can be opened on.
     pub async fn snapshot(&self, name: &str, skip_head: bool) -> Result<(), TsdbError> {
-        if !skip_head {
-            self.wait_applied().await.map_err(TsdbError::Behind)?;
-            self.publish().await?;
-        }
-        let (store, name) = (self.store.clone(), name.to_owned());
-        Ok(tokio::task::spawn_blocking(move || store.snapshot(&name)).await??)
+        let work = self.options.works.begin("snapshot", name);
+        let linked = async {
+            if !skip_head {
+                self.wait_applied().await.map_err(TsdbError::Behind)?;
+                self.publish().await?;
+            }
+            let (store, name) = (self.store.clone(), name.to_owned());
+            Ok(tokio::task::spawn_blocking(move || store.snapshot(&name)).await??)
+        };
+        let linked: Result<(), TsdbError> = linked.await;
+        work.end(linked)
     }
 
     /// Takes out of a batch what must not enter the bus, as [`Tsdb::append`] does. Answers one line per reason, none when

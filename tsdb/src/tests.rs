@@ -103,6 +103,7 @@ async fn open(bus: Arc<FaultyBus>, disk: &FakeDisk, accept_loss: bool) -> Arc<Ts
         lookback_ms: 300_000,
         evaluation_interval_ms: 60_000,
         accept_loss,
+        works: Default::default(),
     };
     let mut tsdb = Tsdb::open(options, bus, Arc::new(disk.clone()), &Metrics::default()).await.expect("it opens");
     Arc::get_mut(&mut tsdb).expect("nobody else has it").retry_pause = Duration::from_millis(1);

@@ -12,6 +12,7 @@ import { useZone, windowOf } from './state/time';
 import { Status } from './status/view';
 import './style/base.css';
 import './style/views.css';
+import { TenantPicker } from './tenant-picker';
 import { TimePicker } from './time-picker';
 
 const VIEWS: [string, string][] = [['home', 'Home'], ['explore', 'Explore'], ['alerts', 'Alerts'], ['status', 'Status']];
@@ -48,16 +49,17 @@ function App() {
             <a key={id} href={linkTo(id)} aria-current={view === id ? 'page' : undefined}>{title}</a>
           ))}
         </nav>
+        <TenantPicker />
         <TimePicker window={window} onRefresh={refresh} />
         <button type="button" class="zone" onClick={toggleZone} title="Time zone (z)">{zone === 'utc' ? 'UTC' : 'Local'}</button>
         <button type="button" class="icon" onClick={toggleTheme} aria-label={`Switch to ${theme === 'dark' ? 'light' : 'dark'} theme`}>{theme === 'dark' ? '☀' : '☾'}</button>
         <button type="button" class="icon help" onClick={() => setHelpOpen(true)} aria-label="Keyboard shortcuts">?</button>
       </header>
-      <main id="main" tabIndex={-1} key={`${zone}${turn}`}>
+      <main id="main" tabIndex={-1} key={`${zone}${turn}${params.get('tenant') ?? ''}`}>
         {view === 'home' && <Home window={window} />}
         {view === 'explore' && <Explore params={params} window={window} />}
         {view === 'alerts' && <Alerts params={params} window={window} />}
-        {view === 'status' && <Status params={params} />}
+        {view === 'status' && <Status params={params} window={window} />}
         {!VIEWS.some(([id]) => id === view) && <p class="empty">There is no view “{view}”. <a href={linkTo('home')}>Home</a></p>}
       </main>
       {isHelpOpen && <Shortcuts onClose={() => setHelpOpen(false)} />}

@@ -104,6 +104,16 @@ pub struct Applied {
     pub taken: Arc<[u32]>,
 }
 
+/// What a tenant has here, in memory and on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TenantStats {
+    pub lines: u64,
+    /// Of the segments' lines, as they came.
+    pub text_bytes: u64,
+    /// Of the segments' files.
+    pub bytes: u64,
+}
+
 /// Sizes of the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreStats {
@@ -335,6 +345,25 @@ impl LogStore {
     pub fn head_bytes(&self) -> usize {
         let state = self.state.read();
         state.head.bytes + state.frozen.as_ref().map_or(0, |frozen| frozen.head.bytes)
+    }
+
+    /// What each tenant has.
+    pub fn tenants(&self) -> BTreeMap<String, TenantStats> {
+        let state = self.state.read();
+        let mut tenants: BTreeMap<String, TenantStats> = BTreeMap::new();
+        for head in state.frozen.iter().map(|frozen| &frozen.head).chain([&state.head]) {
+            for (tenant, streams) in &head.tenants {
+                let lines: usize = streams.values().flat_map(|stream| &stream.blocks).map(|one| one.block.len()).sum();
+                tenants.entry(tenant.clone()).or_default().lines += lines as u64;
+            }
+        }
+        for segment in &state.segments {
+            let stats = tenants.entry(segment.entry.tenant.clone()).or_default();
+            stats.lines += segment.entry.lines;
+            stats.text_bytes += segment.entry.text_bytes;
+            stats.bytes += segment.entry.files.iter().map(|file| file.len).sum::<u64>();
+        }
+        tenants
     }
 
     pub fn stats(&self) -> StoreStats {

@@ -11,7 +11,7 @@ use model::stale_marker;
 
 use crate::engine::Grid;
 use crate::logql::{LogEngine, RangeAggregation, parse_range_aggregation, range_function, reads_only_lines};
-use crate::promql::{Expr, ExprKind, Shift, parse};
+use crate::promql::{Expr, ExprKind, Shift, VectorSelector, parse, pretty};
 use crate::{Answer, Engine, Lines, QueryError, Samples, Series, SeriesSelect, SeriesSet, Span};
 
 /// An expression over metrics and logs.
@@ -219,6 +219,25 @@ impl MixedExpr {
         !self.ranges.is_empty()
     }
 
+    /// The expression, with a selector for each log range function.
+    pub fn expr(&self) -> &Expr {
+        &self.expr
+    }
+
+    /// The log range function for which a selector stands, if it does.
+    pub fn log_range(&self, selector: &VectorSelector) -> Option<&RangeAggregation> {
+        self.index_of(selector.name.as_ref()).map(|index| &self.ranges[index])
+    }
+
+    /// As people write it, on several lines where it is long.
+    pub fn pretty(&self) -> String {
+        let mut text = pretty(&self.expr);
+        for (index, range) in self.ranges.iter().enumerate() {
+            text = text.replace(&stand_in(index), &range.to_string());
+        }
+        text
+    }
+
     fn index_of(&self, name: Option<&String>) -> Option<usize> {
         (0..self.ranges.len()).find(|index| name.is_some_and(|name| *name == stand_in(*index)))
     }
@@ -393,6 +412,12 @@ mod tests {
         assert!(expr.reads_logs() && !parse_mixed("rate(hits_total[1m]) != 5").expect("parses").reads_logs());
         let error = expr.instant(&Engine::default(), sources, 0).expect_err("no logs");
         assert!(error.to_string().contains("no logs in this process"), "{error}");
+    }
+
+    #[test]
+    fn it_is_printed_with_what_counts_lines() {
+        let printed = |text: &str| parse_mixed(text).expect("parses").pretty();
+        assert_eq!(printed(r#"a/sum(rate({b="c"}|="x"[1m]))"#), r#"a / sum(rate({b="c"} |= "x" [1m]))"#);
     }
 
     proptest::proptest! {

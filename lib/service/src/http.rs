@@ -58,7 +58,10 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The tenant of a request: `X-Scope-OrgID`, or `default`.
+const TENANT_HEADER: &str = "X-Scope-OrgID";
+
+/// The tenant of a request: `X-Scope-OrgID`, or `default`. Browsers cannot give headers to a websocket: there a parameter of
+/// that name stands for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant(pub String);
 
@@ -66,13 +69,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Tenant {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        tenant_of(&parts.headers)
+        let is_websocket = parts.headers.contains_key(header::SEC_WEBSOCKET_KEY);
+        let params = Params::parse(parts.uri.query().filter(|_| is_websocket).unwrap_or(""));
+        tenant_of(&parts.headers, params.get(TENANT_HEADER))
     }
 }
 
-fn tenant_of(headers: &HeaderMap) -> Result<Tenant, ApiError> {
-    let Some(value) = headers.get("x-scope-orgid") else { return Ok(Tenant(DEFAULT_TENANT.to_owned())) };
-    let name = value.to_str().unwrap_or("");
+fn tenant_of(headers: &HeaderMap, parameter: Option<&str>) -> Result<Tenant, ApiError> {
+    let header = headers.get(TENANT_HEADER).map(|value| value.to_str().unwrap_or(""));
+    let Some(name) = header.or(parameter) else { return Ok(Tenant(DEFAULT_TENANT.to_owned())) };
     if !is_tenant(name) {
         return Err(ApiError::bad_data("X-Scope-OrgID: a tenant is 1 to 150 of a-z A-Z 0-9 !-_.*'()"));
     }
@@ -267,8 +272,9 @@ mod tests {
         for bad in ["", "..", "a/b", "ä"] {
             let mut headers = HeaderMap::new();
             headers.insert("x-scope-orgid", axum::http::HeaderValue::from_bytes(bad.as_bytes()).expect("bytes"));
-            assert!(tenant_of(&headers).is_err(), "{bad:?}");
+            assert!(tenant_of(&headers, None).is_err(), "{bad:?}");
         }
-        assert_eq!(tenant_of(&HeaderMap::new()).expect("default"), Tenant("default".into()));
+        assert_eq!(tenant_of(&HeaderMap::new(), None).expect("default"), Tenant("default".into()));
+        assert_eq!(tenant_of(&HeaderMap::new(), Some("of-a-page")).expect("named"), Tenant("of-a-page".into()));
     }
 }

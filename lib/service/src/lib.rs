@@ -11,3 +11,4 @@ pub mod logging;
 pub mod metrics;
 mod named_server;
 mod target;
+pub mod work;

@@ -163,11 +163,11 @@ fn statistics(work: &Work, counting: Counting, clock: Clock, evaluated: Instant)
 }
 
 pub async fn format(params: Params) -> Result<Response, ApiError> {
-    let expr = ::query::parse(params.get("query").unwrap_or("")).map_err(query_error)?;
-    Ok(json::success(&[], &[], |out| json::string(out, &::query::promql::pretty(&expr))))
+    let expr = ::query::parse_mixed(params.get("query").unwrap_or("")).map_err(query_error)?;
+    Ok(json::success(&[], &[], |out| json::string(out, &expr.pretty())))
 }
 
 pub async fn parse(params: Params) -> Result<Response, ApiError> {
-    let expr = ::query::parse(params.get("query").unwrap_or("")).map_err(query_error)?;
+    let expr = ::query::parse_mixed(params.get("query").unwrap_or("")).map_err(query_error)?;
     Ok(json::success(&[], &[], |out| out.push_str(&super::tree::tree(&expr).to_string())))
 }

@@ -47,6 +47,7 @@ async fn start_in(dir: TempDir) -> Fixture {
         lookback_ms: 300_000,
         evaluation_interval_ms: 60_000,
         accept_loss: false,
+        works: Default::default(),
     };
     let app = Tsdb::open(options, bus, disk, &Metrics::default()).await.expect("the store opens");
     let stop = CancellationToken::new();

@@ -1,39 +1,47 @@
 //! `parse_query`: an expression as the tree that Prometheus' `translateAST` gives, which plan views draw.
 
-use ::query::Expr;
+use ::query::logql::RangeAggregation;
 use ::query::promql::{
     Arity, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, DurationOp, ExprKind, ExtendedRange, Function, Shift,
     Subquery, ValueType, VectorSelector, type_of,
 };
-use model::Matcher;
+use ::query::{Expr, MixedExpr};
+use model::{Matcher, NS_PER_MS};
 use serde_json::{Value, json};
 
-pub fn tree(expr: &Expr) -> Value {
+pub fn tree(mixed: &MixedExpr) -> Value {
+    node(mixed, mixed.expr())
+}
+
+fn node(mixed: &MixedExpr, expr: &Expr) -> Value {
     match &expr.kind {
         ExprKind::Number { value, .. } => json!({"type": "numberLiteral", "val": number(*value)}),
         ExprKind::Text(text) => json!({"type": "stringLiteral", "val": text}),
-        ExprKind::Paren(inner) => json!({"type": "parenExpr", "expr": tree(inner)}),
+        ExprKind::Paren(inner) => json!({"type": "parenExpr", "expr": node(mixed, inner)}),
         ExprKind::Unary { negative, operand } => {
-            json!({"type": "unaryExpr", "op": if *negative { "-" } else { "+" }, "expr": tree(operand)})
+            json!({"type": "unaryExpr", "op": if *negative { "-" } else { "+" }, "expr": node(mixed, operand)})
         }
-        ExprKind::Binary(binary) => binary_tree(binary),
+        ExprKind::Binary(binary) => binary_tree(mixed, binary),
         ExprKind::Aggregate(aggregate) => json!({
             "type": "aggregation",
             "op": aggregate.op.as_str(),
-            "expr": tree(&aggregate.operand),
-            "param": aggregate.param.as_ref().map(tree),
+            "expr": node(mixed, &aggregate.operand),
+            "param": aggregate.param.as_ref().map(|param| node(mixed, param)),
             "grouping": aggregate.grouping.labels,
             "without": aggregate.grouping.without,
         }),
-        ExprKind::Call(call) => call_tree(call),
-        ExprKind::Selector(selector) => selector_tree("vectorSelector", selector),
+        ExprKind::Call(call) => call_tree(mixed, call),
+        ExprKind::Selector(selector) => match mixed.log_range(selector) {
+            Some(range) => log_range_tree(range),
+            None => selector_tree("vectorSelector", selector),
+        },
         ExprKind::Range { selector, range } => {
             let mut node = selector_tree("matrixSelector", selector);
             node["range"] = milliseconds(Some(range));
             node["rangeExpr"] = computed(Some(range));
             node
         }
-        ExprKind::Subquery(subquery) => subquery_tree(subquery),
+        ExprKind::Subquery(subquery) => subquery_tree(mixed, subquery),
     }
 }
 
@@ -41,7 +49,7 @@ fn number(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { ::query::format_number(value) }
 }
 
-fn binary_tree(binary: &Binary) -> Value {
+fn binary_tree(mixed: &MixedExpr, binary: &Binary) -> Value {
     let matching = &binary.matching;
     let is_scalar = |side: &Expr| type_of(side) == ValueType::Scalar;
     let between_vectors = !is_scalar(&binary.left) && !is_scalar(&binary.right);
@@ -63,14 +71,14 @@ fn binary_tree(binary: &Binary) -> Value {
     json!({
         "type": "binaryExpr",
         "op": BinaryOp::as_str(binary.op),
-        "lhs": tree(&binary.left),
-        "rhs": tree(&binary.right),
+        "lhs": node(mixed, &binary.left),
+        "rhs": node(mixed, &binary.right),
         "matching": matching,
         "bool": binary.returns_bool,
     })
 }
 
-fn call_tree(call: &Call) -> Value {
+fn call_tree(mixed: &MixedExpr, call: &Call) -> Value {
     let Function { name, args, arity, returns } = call.function;
     let variadic = match arity {
         Arity::Exact => 0,
@@ -85,7 +93,7 @@ fn call_tree(call: &Call) -> Value {
             "variadic": variadic,
             "returnType": type_name(returns),
         },
-        "args": call.args.iter().map(tree).collect::<Vec<_>>(),
+        "args": call.args.iter().map(|arg| node(mixed, arg)).collect::<Vec<_>>(),
     })
 }
 
@@ -116,10 +124,21 @@ fn selector_tree(kind: &str, selector: &VectorSelector) -> Value {
     node
 }
 
-fn subquery_tree(subquery: &Subquery) -> Value {
+/// What counts lines beside metrics; Prometheus has no such node.
+fn log_range_tree(range: &RangeAggregation) -> Value {
+    json!({
+        "type": "logRange",
+        "text": range.to_string(),
+        "selector": range.selector.to_string(),
+        "range": range.range_ns / NS_PER_MS,
+        "offset": range.offset_ns / NS_PER_MS,
+    })
+}
+
+fn subquery_tree(mixed: &MixedExpr, subquery: &Subquery) -> Value {
     let mut node = json!({
         "type": "subquery",
-        "expr": tree(&subquery.operand),
+        "expr": node(mixed, &subquery.operand),
         "range": milliseconds(Some(&subquery.range)),
         "rangeExpr": computed(Some(&subquery.range)),
         "step": milliseconds(subquery.step.as_ref()),
@@ -180,7 +199,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Value) {
-        assert_eq!(tree(&::query::parse(text).expect("an expression")), expected, "{text}");
+        assert_eq!(tree(&::query::parse_mixed(text).expect("an expression")), expected, "{text}");
     }
 
     fn up(kind: &str) -> Value {
@@ -211,5 +230,12 @@ mod tests {
                 "expr": {"type": "numberLiteral", "val": "1"}}}, "rhs": {"type": "numberLiteral", "val": "2"},
                 "matching": null, "bool": true}),
         );
+    }
+
+    #[test]
+    fn what_counts_lines_is_a_node_of_its_own() {
+        let lines = json!({"type": "logRange", "text": "rate({app=\"a\"} |= \"x\" [1m] offset 5s)",
+            "selector": "{app=\"a\"} |= \"x\"", "range": 60_000, "offset": 5_000});
+        check(r#"-rate({app="a"} |= "x" [1m] offset 5s)"#, json!({"type": "unaryExpr", "op": "-", "expr": lines}));
     }
 }

@@ -46,13 +46,17 @@ impl Store {
         failures.retain(|_, failed_ms| now_ms - *failed_ms < RETRY_MS);
         let free = self.disk.free_bytes(&self.dir);
         let free = free.map_err(|error| StoreError::io("cannot ask for free space", &self.dir, error))?;
-        let run = self.due_run(now_ms, effort, &failures, free);
-        let Some(run) = run.or_else(|| self.deleted_from(&failures, free)) else { return Ok(false) };
+        let Some(run) = self.due_runs(now_ms, effort, &failures, free).into_iter().next() else { return Ok(false) };
         let is_over = run[0].entry.day < now_ms.div_euclid(MS_PER_DAY);
         self.merge_run(&run, packing_of(&run, is_over || effort == Effort::All)).map(|()| true).inspect_err(|_| {
             let PartEntry { tenant, day, .. } = &run[0].entry;
             failures.insert((tenant.clone(), *day), now_ms);
         })
+    }
+
+    /// How many merges are due now; each may lead to another.
+    pub fn merges_due(&self, now_ms: i64, effort: Effort) -> usize {
+        self.due_runs(now_ms, effort, &self.merging.lock(), u64::MAX).len()
     }
 
     fn merge_run(&self, run: &[LivePart], packing: Packing) -> Result<(), StoreError> {
@@ -86,8 +90,8 @@ impl Store {
         self.replace(&mut manifest, run, Some(LivePart { entry, part: Arc::new(part) }))
     }
 
-    /// A part to be written again without what was deleted of it, once somebody asked for that.
-    fn deleted_from(&self, failures: &Failures, free_bytes: u64) -> Option<Vec<LivePart>> {
+    /// Parts to be written again without what was deleted of them, once somebody asked for that.
+    fn deleted_from(&self, failures: &Failures, free_bytes: u64) -> Vec<Vec<LivePart>> {
         let view = self.view.read();
         let is_due = |live: &&LivePart| {
             let PartEntry { tenant, day, number, summary, deletions, .. } = &live.entry;
@@ -96,7 +100,7 @@ impl Store {
                 && !failures.contains_key(&(tenant.clone(), *day))
                 && free_bytes >= summary.bytes.saturating_add(SPARE_BYTES)
         };
-        view.parts.iter().find(is_due).map(|live| vec![live.clone()])
+        view.parts.iter().filter(is_due).map(|live| vec![live.clone()]).collect()
     }
 
     /// Asks for parts to be written again without what was deleted of them; [`Store::merge_one`] does it.
@@ -105,7 +109,8 @@ impl Store {
         view.clean_below = view.parts.iter().map(|live| live.entry.number + 1).max().unwrap_or(0);
     }
 
-    fn due_run(&self, now_ms: i64, effort: Effort, failures: &Failures, free_bytes: u64) -> Option<Vec<LivePart>> {
+    /// What is to be merged, a day of a tenant each, and then parts of which something was deleted.
+    fn due_runs(&self, now_ms: i64, effort: Effort, failures: &Failures, free_bytes: u64) -> Vec<Vec<LivePart>> {
         let today = now_ms.div_euclid(MS_PER_DAY);
         let mut days: BTreeMap<(&str, i64), Vec<&LivePart>> = BTreeMap::new();
         let view = self.view.read();
@@ -114,7 +119,8 @@ impl Store {
         }
         let has_failed =
             |tenant: &str, day| failures.keys().any(|failed| (failed.0.as_str(), failed.1) == (tenant, day));
-        days.into_iter().filter(|((tenant, day), _)| !has_failed(tenant, *day)).find_map(|((_, day), parts)| {
+        let due = days.into_iter().filter(|((tenant, day), _)| !has_failed(tenant, *day));
+        let runs = due.filter_map(|((_, day), parts)| {
             let sizes: Vec<u64> = parts.iter().map(|live| live.entry.summary.samples).collect();
             let range = match effort {
                 Effort::Due => run_of(&sizes, if day < today { MIN_RUN } else { MIN_RUN_TODAY }),
@@ -127,7 +133,10 @@ impl Store {
             let run: Vec<LivePart> = parts[range].iter().map(|live| (*live).clone()).collect();
             let bytes: u64 = run.iter().map(|live| live.entry.summary.bytes).sum();
             (free_bytes >= bytes.saturating_add(SPARE_BYTES)).then_some(run)
-        })
+        });
+        let runs: Vec<_> = runs.collect();
+        drop(view);
+        runs.into_iter().chain(self.deleted_from(failures, free_bytes)).collect()
     }
 }
 

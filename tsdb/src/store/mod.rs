@@ -144,6 +144,15 @@ pub struct PartInfo {
     pub bytes: u64,
 }
 
+/// What a tenant has here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TenantStats {
+    pub active_series: usize,
+    /// Of its parts.
+    pub samples: u64,
+    pub bytes: u64,
+}
+
 /// Bytes of parts written by this process. How often a byte is written is the sum of both over the first.
 #[derive(Debug, Default)]
 pub struct WrittenBytes {
@@ -287,6 +296,21 @@ impl Store {
             }
         };
         self.view.read().parts.iter().map(info).collect()
+    }
+
+    /// What each tenant has.
+    pub fn tenants(&self) -> BTreeMap<String, TenantStats> {
+        let view = self.view.read();
+        let mut tenants: BTreeMap<String, TenantStats> = BTreeMap::new();
+        for (tenant, active) in view.active.iter().filter(|(_, active)| active.len() > 0) {
+            tenants.entry(tenant.clone()).or_default().active_series = active.len();
+        }
+        for live in &view.parts {
+            let stats = tenants.entry(live.entry.tenant.clone()).or_default();
+            stats.samples += live.entry.summary.samples;
+            stats.bytes += live.entry.summary.bytes;
+        }
+        tenants
     }
 
     /// Parts that could not be opened.

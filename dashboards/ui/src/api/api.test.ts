@@ -1,5 +1,5 @@
-import { describe, expect, it } from 'vitest';
-import { ApiError, encode, errorText, ifThere } from './http';
+import { describe, expect, it, vi } from 'vitest';
+import { ApiError, encode, errorText, ifThere, tenantHeaders } from './http';
 import { after, readLines } from './loki';
 import { readResult } from './prometheus';
 
@@ -32,6 +32,13 @@ describe('answers', () => {
     const failing = (status: number) => ifThere(Promise.reject(new ApiError('x', status)), 'none');
     expect(await failing(404)).toBe('none');
     await expect(failing(500)).rejects.toThrow('x');
+  });
+  it('name the tenant whose data the page shows', () => {
+    vi.stubGlobal('location', { hash: '#/explore?tenant=team-a' });
+    expect(tenantHeaders()).toEqual({ 'X-Scope-OrgID': 'team-a' });
+    vi.stubGlobal('location', { hash: '#/explore' });
+    expect(tenantHeaders()).toEqual({});
+    vi.unstubAllGlobals();
   });
   it('repeats parameters that are lists and leaves out what is undefined', () => {
     expect(encode({ a: ['1', '2'], b: undefined, c: 3 }).toString()).toBe('a=1&a=2&c=3');

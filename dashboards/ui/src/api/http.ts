@@ -1,5 +1,7 @@
 // Requests and their errors. Addresses are relative, so that the page works behind any path.
 
+import { tenant } from '../state/route';
+
 export type Labels = Record<string, string>;
 
 /** Unix seconds. */
@@ -38,8 +40,16 @@ export async function ifThere<T>(answer: Promise<T>, otherwise: T): Promise<T> {
   }
 }
 
+/** What tells the server whose data is meant. A websocket takes it as a parameter. */
+export const TENANT_HEADER = 'X-Scope-OrgID';
+
+export function tenantHeaders(): Labels {
+  const name = tenant();
+  return name ? { [TENANT_HEADER]: name } : {};
+}
+
 export async function request(path: string, init?: RequestInit): Promise<Response> {
-  const response = await fetch(path, init);
+  const response = await fetch(path, { ...init, headers: { ...tenantHeaders(), ...(init?.headers as Labels) } });
   if (response.ok) return response;
   throw new ApiError(errorText(await response.text(), `${response.status} ${response.statusText}`), response.status);
 }

@@ -1,6 +1,6 @@
 // Loki's API: lines, volumes, labels and the live tail.
 
-import { type Answer, type Labels, type Range, get } from './http';
+import { type Answer, type Labels, type Range, TENANT_HEADER, encode, get, request, tenantHeaders } from './http';
 import { type Result, readResult } from './prometheus';
 
 export interface Line {
@@ -74,11 +74,29 @@ export interface Volume {
 export const volumeStats = (query: string, span: Span, signal?: AbortSignal): Promise<Volume> =>
   get('loki/api/v1/index/stats', { query, ...span }, signal);
 
+/** Lines that are to be forgotten. */
+export interface LineDeletion {
+  request_id: string;
+  query: string;
+  /** Unix seconds. */
+  start_time: number;
+  end_time: number;
+  created_at: number;
+  /** `received` until merges have taken the lines off the disk. */
+  status: string;
+}
+export const lineDeletions = (): Promise<LineDeletion[]> => get('loki/api/v1/delete');
+export async function deleteLines(query: string, start: number, end?: number): Promise<void> {
+  await request(`loki/api/v1/delete?${encode({ query, start, end }).toString()}`, { method: 'POST' });
+}
+
 /** Follows a log query from `startNs` on; returns what stops it. Reconnects by itself, at most once a second. */
 export function tail(query: string, startNs: string, onLines: (lines: Line[]) => void, onState: (state: string) => void): () => void {
   const url = new URL('loki/api/v1/tail', location.href.split('#')[0]);
   url.protocol = url.protocol.replace('http', 'ws');
   url.searchParams.set('query', query);
+  const whose = tenantHeaders()[TENANT_HEADER];
+  if (whose) url.searchParams.set(TENANT_HEADER, whose);
   let stopped = false;
   let retry = 0;
   let socket: WebSocket;

@@ -1,6 +1,6 @@
 // Prometheus' API: queries, names, rules, targets, and what the store tells of itself.
 
-import { type Answer, type Labels, type Range, get } from './http';
+import { type Answer, type Labels, type Range, encode, get, request } from './http';
 
 /** `[seconds, value]`. */
 export type Point = [number, number];
@@ -187,6 +187,18 @@ export interface Block {
 }
 export const blocks = async (): Promise<Block[]> =>
   (await get<Answer<{ blocks: Block[] }>>('api/v1/status/tsdb/blocks')).data.blocks;
+
+export async function deleteSeries(selector: string, start: number, end?: number): Promise<void> {
+  await request(`api/v1/admin/tsdb/delete_series?${encode({ 'match[]': selector, start, end }).toString()}`, { method: 'POST' });
+}
+/** Deletions are taken out of the files now, not with the next merges. */
+export async function cleanTombstones(): Promise<void> {
+  await request('api/v1/admin/tsdb/clean_tombstones', { method: 'POST' });
+}
+export async function snapshot(): Promise<string> {
+  const answer = await request('api/v1/admin/tsdb/snapshot', { method: 'POST' });
+  return ((await answer.json()) as Answer<{ name: string }>).data.name;
+}
 
 export const configText = async (): Promise<string> => (await get<Answer<{ yaml: string }>>('api/v1/status/config')).data.yaml;
 export const flags = async (): Promise<Labels> => (await get<Answer<Labels>>('api/v1/status/flags')).data;

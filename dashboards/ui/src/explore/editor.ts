@@ -8,6 +8,7 @@ import { Compartment, EditorState, Prec } from '@codemirror/state';
 import { EditorView, keymap, placeholder } from '@codemirror/view';
 import { PromQLExtension } from '@prometheus-io/codemirror-promql';
 import { tags } from '@lezer/highlight';
+import { tenantHeaders } from '../api/http';
 import { type Language, isMixed } from './language';
 import { type LabelSource, logql } from './logql';
 
@@ -46,7 +47,7 @@ const COLOURS = HighlightStyle.define([
 function promql(apiPrefix: string, hasLines: boolean) {
   return new PromQLExtension()
     .activateLinter(!hasLines)
-    .setComplete({ remote: { url: '', apiPrefix, httpMethod: 'GET', cache: { maxAge: 60_000 }, httpErrorHandler: () => {} } })
+    .setComplete({ remote: { url: '', apiPrefix, httpMethod: 'GET', requestHeaders: new Headers(tenantHeaders()), cache: { maxAge: 60_000 }, httpErrorHandler: () => {} } })
     .asExtension();
 }
 

@@ -159,5 +159,6 @@ describe('plan', () => {
     const sum = { type: 'aggregation', op: 'sum', grouping: ['a'], without: false, expr: call, param: null };
     expect([nodeText(sum), nodeText(call), nodeText(selector)]).toEqual(['sum by (a)', 'rate()', 'up{a=~"b"}[60s]']);
     expect(childrenOf(sum)).toEqual([call]);
+    expect(nodeText({ type: 'logRange', text: 'rate({a="b"} |= "c" [1m])' })).toBe('rate({a="b"} |= "c" [1m])');
   });
 });

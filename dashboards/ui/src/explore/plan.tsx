@@ -5,7 +5,7 @@ import type { Range } from '../api/http';
 import { type Volume, nsOf, volumeStats } from '../api/loki';
 import { type PlanNode, type Stats, parseQuery } from '../api/prometheus';
 import { bytes, count, seconds } from '../state/format';
-import { type Language, isMixed, logPart, selectorOf } from './language';
+import { type Language, logPart, selectorOf } from './language';
 
 /** What a node does, in a word or two. */
 export function nodeText(node: PlanNode): string {
@@ -24,6 +24,8 @@ export function nodeText(node: PlanNode): string {
       const range = node.type === 'matrixSelector' ? `[${Number(node.range) / 1000}s]` : '';
       return `${String(node.name ?? '')}${shown.length ? `{${shown.join(', ')}}` : ''}${range}`;
     }
+    case 'logRange':
+      return String(node.text);
     case 'numberLiteral':
     case 'stringLiteral':
       return String(node.val);
@@ -80,7 +82,6 @@ export function Plan({ text, language, stats, range, isFaulty }: Props) {
     if (!open || isFaulty) return;
     const control = new AbortController();
     setPlan(undefined);
-    if (isMixed(text)) return;
     if (language === 'promql') parseQuery(text, control.signal).then(setPlan, () => {});
     else if (range) {
       const span = { start: nsOf(range.start * 1000), end: nsOf(range.end * 1000) };

@@ -14,6 +14,8 @@ const PHONE_PIXELS = 700;
 const BAR_PIXELS = 12;
 /** A file this far behind what it holds is worth a word. */
 const BEHIND_BYTES = 1 << 20;
+/** So many records on the bus, a request each, are not those of the last moment. */
+const BEHIND_RECORDS = 100;
 const SHOWN_NODES = 50;
 
 function Tile(props: { label: string; value: string; detail?: string; href?: string; tone?: string }) {
@@ -57,6 +59,10 @@ export function behind(glance: Pick<Glance, 'status' | 'targetsDown' | 'dropped'
   if (late.length) found.push({ text: `${late.length === 1 ? 'a log file is' : `${count(late.length)} log files are`} ${bytes(lateBytes)} behind`, tab: 'agent' });
   if (glance.targetsDown) found.push({ text: glance.targetsDown === 1 ? 'a target is down' : `${count(glance.targetsDown)} targets are down`, tab: 'targets' });
   if (glance.dropped) found.push({ text: `${count(glance.dropped)} lines were dropped in the last hour`, tab: 'agent' });
+  for (const { part, behind } of glance.status.stores) {
+    if (behind === null) found.push({ text: `the bus does not say how far ${part} is behind`, tab: 'overview' });
+    else if (behind > BEHIND_RECORDS) found.push({ text: `${part} is ${count(behind)} records behind the bus`, tab: 'overview' });
+  }
   for (const topic of refused) found.push({ text: `${topic.topic} refused ${count(topic.refused)} records`, tab: 'overview' });
   return found;
 }

@@ -10,7 +10,7 @@ export interface Route {
 export type Changes = Record<string, string | undefined>;
 
 /** Shown wherever one goes. */
-const KEPT = ['range', 'from', 'to'];
+const KEPT = ['range', 'from', 'to', 'tenant'];
 
 export function parseRoute(hash: string): Route {
   const text = hash.replace(/^#\/?/, '');
@@ -34,6 +34,9 @@ export function linkTo(view: string, params: Changes = {}): string {
   const kept = Object.fromEntries(KEPT.map((name) => [name, now.get(name) ?? undefined]));
   return formatRoute(view, { ...kept, ...params });
 }
+
+/** Whose data the page shows; the default tenant's where none is named. */
+export const tenant = (): string | undefined => parseRoute(location.hash).params.get('tenant') ?? undefined;
 
 export function useRoute(): Route {
   const [route, setRoute] = useState(() => parseRoute(location.hash));

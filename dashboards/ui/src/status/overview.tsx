@@ -53,6 +53,17 @@ export function Overview() {
         </table>
         {state.bus.length === 0 && <p class="note">The bus is Kafka; its offsets are there.</p>}
       </div>
+      <h2>Stores</h2>
+      <div class="card scroll">
+        <table>
+          <thead><tr><th>Store</th><th class="number">Records applied</th><th class="number">Behind the bus</th></tr></thead>
+          <tbody>
+            {state.stores.map(({ part, applied, behind }) => (
+              <tr key={part}><td>{part}</td><td class="number">{count(applied)}</td><td class="number">{behind === null ? 'not known' : behind ? count(behind) : 'up to date'}</td></tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
     </>
   );
 }

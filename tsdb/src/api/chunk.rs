@@ -1,5 +1,5 @@
 //! Chunks as Prometheus encodes them (its `tsdb/docs/format/chunks.md`), for streamed remote reads: XOR chunks of floats,
-//! and float histogram chunks of one histogram each.
+//! and float histogram chunks.
 
 use model::{Buckets, CUSTOM_SCHEMA, Histogram, ResetHint, Sample};
 
@@ -108,10 +108,55 @@ pub fn encode_xor(samples: &[Sample]) -> Vec<u8> {
     bits.bytes
 }
 
-/// Encodes one histogram.
-pub fn encode_histogram(t_ms: i64, histogram: &Histogram) -> Vec<u8> {
+/// Whether a histogram may stand behind others in their chunk, of which readers take every one but the first for no counter
+/// reset.
+pub fn continues(run: &[(i64, &Histogram)], next: &Histogram) -> bool {
+    let [.., (_, last)] = run else { return false };
+    let layout = |of: &Histogram| (of.schema, of.zero_threshold.to_bits());
+    let is_alike = layout(last) == layout(next)
+        && last.positive.spans == next.positive.spans
+        && last.negative.spans == next.negative.spans
+        && last.custom_bounds == next.custom_bounds;
+    let goes_on = match (last.reset_hint, next.reset_hint) {
+        (ResetHint::Gauge, ResetHint::Gauge) => true,
+        (ResetHint::Gauge, _) | (_, ResetHint::Gauge) => false,
+        _ => !last.is_stale() && !next.is_stale() && !next.detect_reset(last),
+    };
+    run.len() < MAX_CHUNK_SAMPLES && is_alike && goes_on
+}
+
+/// What of a histogram changes within a chunk.
+fn numbers(histogram: &Histogram) -> impl Iterator<Item = f64> {
+    let Histogram { count, zero_count, sum, positive, negative, .. } = histogram;
+    [*count, *zero_count, *sum]
+        .into_iter()
+        .chain(positive.counts.iter().copied())
+        .chain(negative.counts.iter().copied())
+}
+
+/// Encodes histograms of which each [`continues`] those before it.
+pub fn encode_histograms(run: &[(i64, &Histogram)]) -> Vec<u8> {
     let mut bits = Bits::default();
-    bits.put_bytes(&1u16.to_be_bytes());
+    let count = u16::try_from(run.len()).unwrap_or(u16::MAX);
+    bits.put_bytes(&count.to_be_bytes());
+    let [(first_ms, first), rest @ ..] = run else { return bits.bytes };
+    put_layout(&mut bits, first);
+    bits.put_varbit_signed(*first_ms);
+    numbers(first).for_each(|number| bits.put_float(number));
+    let mut windows: Vec<Option<Window>> = numbers(first).map(|_| None).collect();
+    let (mut before, mut delta) = ((*first_ms, *first), 0i64);
+    for (i, (t_ms, histogram)) in rest.iter().enumerate() {
+        let now = t_ms.wrapping_sub(before.0);
+        bits.put_varbit_signed(if i == 0 { now } else { now.wrapping_sub(delta) });
+        let pairs = numbers(before.1).zip(numbers(histogram));
+        pairs.zip(&mut windows).for_each(|((before, number), window)| put_value(&mut bits, before, number, window));
+        (before, delta) = ((*t_ms, *histogram), now);
+    }
+    bits.bytes
+}
+
+/// What all histograms of a chunk have in common, and whether its first one is behind a reset.
+fn put_layout(bits: &mut Bits, histogram: &Histogram) {
     bits.put(
         match histogram.reset_hint {
             ResetHint::Unknown => 0b00,
@@ -142,15 +187,6 @@ pub fn encode_histogram(t_ms: i64, histogram: &Histogram) -> Vec<u8> {
             bits.put_float(*bound);
         }
     }
-    bits.put_varbit_signed(t_ms);
-    let counts = |buckets: &'_ Buckets| buckets.counts.clone();
-    let numbers = [histogram.count, histogram.zero_count, histogram.sum];
-    numbers
-        .into_iter()
-        .chain(counts(&histogram.positive))
-        .chain(counts(&histogram.negative))
-        .for_each(|x| bits.put_float(x));
-    bits.bytes
 }
 
 /// The difference of differences, in 14, 17, 20 or 64 bits.
@@ -289,9 +325,43 @@ mod tests {
             &format!("{:064b}{:064b}{:064b}{:064b}", 2f64.to_bits(), 0, 0, 1f64.to_bits()),
         ];
         let expected: String = expected.concat().chars().filter(|c| *c != ' ').collect();
-        let bits: String = encode_histogram(5, &histogram).iter().map(|byte| format!("{byte:08b}")).collect();
+        let bits: String = encode_histograms(&[(5, &histogram)]).iter().map(|byte| format!("{byte:08b}")).collect();
         assert_eq!(bits[..expected.len()], expected);
         assert!(bits.len() - expected.len() < 8 && !bits[expected.len()..].contains('1'));
+    }
+
+    fn growing(count: f64) -> Histogram {
+        let buckets = Buckets { spans: vec![model::BucketSpan { offset: 3, length: 2 }], counts: vec![count, 1.0] };
+        Histogram { schema: 2, count: count + 1.0, sum: count * 1.5, positive: buckets, ..Histogram::default() }
+    }
+
+    #[test]
+    fn histograms_share_a_chunk_until_their_layout_changes_or_they_are_reset() {
+        let first = growing(4.0);
+        let check =
+            |next: Histogram, expected: bool| assert_eq!(continues(&[(0, &first)], &next), expected, "{next:?}");
+        check(growing(5.0), true);
+        check(growing(3.0), false);
+        check(Histogram { reset_hint: ResetHint::NotReset, ..growing(3.0) }, true);
+        check(Histogram { reset_hint: ResetHint::Reset, ..growing(5.0) }, false);
+        check(Histogram { reset_hint: ResetHint::Gauge, ..growing(5.0) }, false);
+        check(Histogram { zero_threshold: 1e-9, ..growing(5.0) }, false);
+        check(Histogram::stale(), false);
+        let full: Vec<_> = (0..MAX_CHUNK_SAMPLES).map(|_| (0, &first)).collect();
+        assert!(!continues(&full, &growing(5.0)) && !continues(&[], &first));
+    }
+
+    /// The bytes were read back by Prometheus 3.14's own `chunkenc`, which gave these three histograms.
+    #[test]
+    fn a_run_of_histograms_is_what_prometheus_reads() {
+        let (a, b, c) = (growing(4.0), growing(5.0), growing(5.5));
+        let bytes = encode_histograms(&[(1_700_000_000_000, &a), (1_700_000_015_000, &b), (1_700_000_030_001, &c)]);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = concat!(
+            "00030000946537f0000c5e7f2b400200a0000000000000000000000000000200c00000000000020080000000000001ff8000",
+            "0000000007c1d4c6c0b6d0bda0d1dc0da87fbb8180"
+        );
+        assert_eq!(hex, expected);
     }
 
     #[test]

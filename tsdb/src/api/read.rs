@@ -15,7 +15,7 @@ use service::http::{ApiError, StrongRead, Tenant, decompress_snappy};
 use tokio::sync::mpsc;
 
 use super::App;
-use super::chunk::{MAX_CHUNK_SAMPLES, encode_histogram, encode_xor};
+use super::chunk::{MAX_CHUNK_SAMPLES, continues, encode_histograms, encode_xor};
 use super::write::{LabelPair, SamplePair};
 use crate::store::Store;
 
@@ -327,23 +327,45 @@ async fn stream(app: App, tenant: String, selections: Vec<Selection>, external: 
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
+/// A series as chunks that follow one another in time: of floats, and of histograms that go together.
 fn chunks(samples: &Samples) -> Vec<Chunk> {
-    let (floats, histograms) = split(samples);
-    let xor = floats.chunks(MAX_CHUNK_SAMPLES).map(|samples| Chunk {
-        min_ms: samples[0].t_ms,
-        max_ms: samples[samples.len() - 1].t_ms,
-        kind: XOR,
-        data: encode_xor(samples),
-    });
-    let histogram = histograms.into_iter().map(|(t_ms, histogram)| Chunk {
-        min_ms: t_ms,
-        max_ms: t_ms,
-        kind: FLOAT_HISTOGRAM,
-        data: encode_histogram(t_ms, histogram),
-    });
-    let mut chunks: Vec<Chunk> = xor.chain(histogram).collect();
-    chunks.sort_by_key(|chunk| chunk.min_ms);
+    let mut histograms = samples.histograms.iter().peekable();
+    let (mut chunks, mut floats, mut run) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, (t_ms, value)) in samples.timestamps_ms.iter().zip(&samples.values).enumerate() {
+        match histograms.next_if(|(at, _)| *at as usize == i) {
+            Some((_, histogram)) => {
+                end_floats(&mut floats, &mut chunks);
+                if !continues(&run, histogram) {
+                    end_run(&mut run, &mut chunks);
+                }
+                run.push((*t_ms, histogram.as_ref()));
+            }
+            None => {
+                end_run(&mut run, &mut chunks);
+                if floats.len() == MAX_CHUNK_SAMPLES {
+                    end_floats(&mut floats, &mut chunks);
+                }
+                floats.push(Sample { t_ms: *t_ms, value: *value });
+            }
+        }
+    }
+    end_floats(&mut floats, &mut chunks);
+    end_run(&mut run, &mut chunks);
     chunks
+}
+
+fn end_floats(floats: &mut Vec<Sample>, chunks: &mut Vec<Chunk>) {
+    if let (Some(first), Some(last)) = (floats.first(), floats.last()) {
+        chunks.push(Chunk { min_ms: first.t_ms, max_ms: last.t_ms, kind: XOR, data: encode_xor(floats) });
+        floats.clear();
+    }
+}
+
+fn end_run(run: &mut Vec<(i64, &Histogram)>, chunks: &mut Vec<Chunk>) {
+    if let (Some((min_ms, _)), Some((max_ms, _))) = (run.first(), run.last()) {
+        chunks.push(Chunk { min_ms: *min_ms, max_ms: *max_ms, kind: FLOAT_HISTOGRAM, data: encode_histograms(run) });
+        run.clear();
+    }
 }
 
 /// One series as frames of about [`FRAME_BYTES`].
@@ -398,6 +420,22 @@ mod tests {
         assert_eq!((rest.len(), &rest[..4]), (length + 4, &crc32c::crc32c(&rest[4..]).to_be_bytes()[..]));
         let message = ChunkedReadResponse::decode(&rest[4..]).expect("a message");
         assert_eq!((message.query_index, message.series[0].chunks.len()), (3, 3));
+    }
+
+    #[test]
+    fn chunks_of_floats_and_histograms_follow_one_another() {
+        let histogram = |count: f64| std::sync::Arc::new(Histogram { count, ..Histogram::default() });
+        let samples = Samples {
+            timestamps_ms: (0..6).collect(),
+            values: vec![0.0; 6],
+            histograms: [(1, 1.0), (2, 2.0), (4, 3.0), (5, 1.0)].map(|(at, count)| (at, histogram(count))).into(),
+            ..Samples::default()
+        };
+        let bounds: Vec<_> = chunks(&samples).iter().map(|chunk| (chunk.kind, chunk.min_ms, chunk.max_ms)).collect();
+        assert_eq!(
+            bounds,
+            [(XOR, 0, 0), (FLOAT_HISTOGRAM, 1, 2), (XOR, 3, 3), (FLOAT_HISTOGRAM, 4, 4), (FLOAT_HISTOGRAM, 5, 5)]
+        );
     }
 
     #[test]

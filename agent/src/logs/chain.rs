@@ -192,6 +192,8 @@ pub struct Chain {
     last_scan: Option<Instant>,
     /// The path may lead elsewhere by now.
     pub is_unsure: bool,
+    /// The kernel does not tell of changes, as far as is known.
+    pub is_polled: bool,
 }
 
 /// What a look at the directory changed.
@@ -222,6 +224,7 @@ impl Chain {
             watching_since: SystemTime::now(),
             last_scan: None,
             is_unsure: true,
+            is_polled: true,
         }
     }
 

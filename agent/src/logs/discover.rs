@@ -174,7 +174,7 @@ pub struct Found {
 #[derive(Debug, Default)]
 pub struct Walk {
     pub files: Vec<Found>,
-    /// Where new files may appear.
+    /// Where new files may appear, symbolic links resolved.
     pub directories: BTreeSet<PathBuf>,
 }
 
@@ -202,7 +202,9 @@ impl Discovery {
         for (index, source) in self.sources.iter().enumerate() {
             for glob in &source.paths {
                 let mut visit = Visit { glob, entries, found: Vec::new() };
-                self.visit(&glob.root, 0, &mut visit, &mut walk.directories);
+                if let Ok(real_root) = fs::canonicalize(&glob.root) {
+                    self.visit(&glob.root, real_root, 0, &mut visit, &mut walk.directories);
+                }
                 entries = visit.entries;
                 for (name, path) in visit.found {
                     self.add(index, source, name, path, &mut by_path);
@@ -235,15 +237,21 @@ impl Discovery {
         by_path.entry(path).and_modify(|known| prefer_pods(known, &found)).or_insert(found);
     }
 
-    fn visit(&self, dir: &Path, depth: usize, visit: &mut Visit<'_>, directories: &mut BTreeSet<PathBuf>) {
+    /// Links to directories are not followed (they could lead round in circles), so that where a directory really is follows
+    /// from where its parent is.
+    fn visit(
+        &self,
+        dir: &Path,
+        real_dir: PathBuf,
+        depth: usize,
+        visit: &mut Visit<'_>,
+        directories: &mut BTreeSet<PathBuf>,
+    ) {
         if self.is_own(dir) {
             return;
         }
         let Ok(listing) = fs::read_dir(dir) else { return };
-        let Ok(real_dir) = fs::canonicalize(dir) else { return };
-        directories.insert(dir.to_owned());
         let glob = visit.glob;
-        // Links to directories are not followed: they could lead round in circles.
         let may_descend = if glob.crosses_components { depth < MAX_DEPTH } else { depth + 1 < glob.depth };
         for entry in listing.flatten() {
             visit.entries += 1;
@@ -254,7 +262,7 @@ impl Discovery {
             let Ok(kind) = entry.file_type() else { continue };
             if kind.is_dir() {
                 if may_descend {
-                    self.visit(&path, depth + 1, visit, directories);
+                    self.visit(&path, real_dir.join(entry.file_name()), depth + 1, visit, directories);
                 }
                 continue;
             }
@@ -267,6 +275,7 @@ impl Discovery {
             };
             visit.found.extend(real.map(|real| (path, real)));
         }
+        directories.insert(real_dir);
     }
 
     fn is_own(&self, path: &Path) -> bool {

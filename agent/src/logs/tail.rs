@@ -38,12 +38,12 @@ const SAVE_INTERVAL: Duration = Duration::from_millis(200);
 /// Known files are looked at this often without being told of a change.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Where there are more files, those that the kernel tells of and that are settled take turns, so many in a sweep.
-const SWEPT_FILES: u64 = 500;
+const SWEPT_FILES: u64 = 200;
 const WALK_INTERVAL: Duration = Duration::from_secs(5);
 /// What costs more the more files there are is done no more often than this many times its own time.
-const SPARING: u32 = 400;
+const SPARING: u32 = 1000;
 /// But at least once in so many of its ordinary intervals.
-const MAX_PUT_OFF: u32 = 12;
+const MAX_PUT_OFF: u32 = 60;
 /// New names are looked for at most this often when events tell of them.
 const MIN_WALK_INTERVAL: Duration = Duration::from_millis(200);
 /// Changes are gathered for this long, so that a busy file ships batches and not lines.
@@ -152,7 +152,7 @@ impl Tailer {
             let now = Instant::now();
             if self.state.is_dirty && now >= timers.save {
                 self.save();
-                timers.save = sparing(now.elapsed(), SAVE_INTERVAL, SPARING / 10);
+                timers.save = sparing(now.elapsed(), SAVE_INTERVAL, SPARING / 25);
             }
             if self.hear(&mut timers) {
                 break;
@@ -191,14 +191,12 @@ impl Tailer {
 
     /// Looks at what nobody tells of, at what is unsettled, and at a share of all others.
     fn sweep(&mut self, turn: u64) {
-        let Tailer { state, watch, .. } = self;
-        let turns = (state.chains.len() as u64 / SWEPT_FILES).max(1);
+        let turns = (self.state.chains.len() as u64 / SWEPT_FILES).max(1);
         let is_due = |(id, chain): (&ChainId, &Chain)| {
-            let is_covered = chain.path.parent().is_some_and(|dir| watch.covers(dir));
             let is_turn = id % turns == turn % turns;
-            (is_turn || !is_covered || chain.is_unsettled()).then_some(*id)
+            (is_turn || chain.is_polled || chain.is_unsettled()).then_some(*id)
         };
-        let due: Vec<ChainId> = state.chains.iter().filter_map(is_due).collect();
+        let due: Vec<ChainId> = self.state.chains.iter().filter_map(is_due).collect();
         due.into_iter().for_each(|id| self.make_ready(id));
     }
 
@@ -301,8 +299,10 @@ impl Tailer {
             }
         }
         self.state.buckets.retain(|_, bucket| bucket.strong_count() > 0);
-        let real = walk.directories.iter().filter_map(|dir| dir.canonicalize().ok()).collect();
-        self.watch.set(&real);
+        self.watch.set(&walk.directories);
+        for chain in self.state.chains.values_mut() {
+            chain.is_polled = !chain.path.parent().is_some_and(|dir| self.watch.covers(dir));
+        }
     }
 
     /// Begins to follow a path that is not known, unless its file is, under another name, or is our own.

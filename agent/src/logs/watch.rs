@@ -13,8 +13,9 @@ use super::event::Event;
 
 /// Paths remembered between two wakes; more than this is "everything".
 const MAX_PENDING: usize = 10_000;
-/// Directories watched; the rest is polled.
-const MAX_WATCHES: usize = 8192;
+/// Directories watched, as far as the kernel has room (`fs.inotify.max_user_watches`); the rest is polled. A watch takes about
+/// 1 KiB of the kernel's memory.
+const MAX_WATCHES: usize = 65_536;
 
 /// What changed since it was last asked.
 #[derive(Debug, Default)]

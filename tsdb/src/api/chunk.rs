@@ -1,7 +1,7 @@
 //! Chunks as Prometheus encodes them (its `tsdb/docs/format/chunks.md`), for streamed remote reads: XOR chunks of floats,
 //! and float histogram chunks.
 
-use model::{Buckets, CUSTOM_SCHEMA, Histogram, ResetHint, Sample};
+use model::{CUSTOM_SCHEMA, Histogram, ResetHint, Sample};
 
 /// Samples in one chunk, as in Prometheus.
 pub const MAX_CHUNK_SAMPLES: usize = 120;
@@ -237,6 +237,8 @@ fn put_value(bits: &mut Bits, before: f64, value: f64, window: &mut Option<Windo
 
 #[cfg(test)]
 mod tests {
+    use model::Buckets;
+
     use super::*;
 
     /// Reads a chunk back, from the format's description.

@@ -16,6 +16,7 @@ mod first_start;
 mod forward;
 mod grafana;
 mod harness;
+mod host_metrics;
 mod intake;
 mod kafka;
 mod logql;

@@ -22,12 +22,17 @@ impl Peer {
     /// Starts it with a command that takes the address to listen on, and waits until it is ready. One that ends by itself
     /// is tried on another port: somebody may have taken that one between its choice and its use.
     pub fn start(command: impl Fn(&str) -> Command) -> Peer {
+        Peer::start_where("/-/ready", command)
+    }
+
+    /// The same, of one that is ready once a path answers.
+    pub fn start_where(path: &str, command: impl Fn(&str) -> Command) -> Peer {
         loop {
             let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
             let address = format!("127.0.0.1:{port}");
             let child = command(&address).stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("a peer starts");
             let mut peer = Peer { child, url: format!("http://{address}") };
-            let ready = format!("{}/-/ready", peer.url);
+            let ready = format!("{}{path}", peer.url);
             let is_ready = || reqwest::blocking::get(&ready).is_ok_and(|answer| answer.status().is_success());
             let is_running = wait_for("a peer", || match peer.child.try_wait().expect("waitable") {
                 Some(_) => Some(false),

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Unpacks Debian's prometheus and prometheus-alertmanager, with which answers and notifications are compared, into the
-# user's cache; nothing is installed, no service starts. Prints BINNACLE_TEST_PROMETHEUS=PATH and
-# BINNACLE_TEST_ALERTMANAGER=PATH. What is set already is kept.
+# Unpacks Debian's prometheus, prometheus-node-exporter and prometheus-alertmanager, with which answers, metrics and
+# notifications are compared, into the user's cache; nothing is installed, no service starts. Prints
+# BINNACLE_TEST_PROMETHEUS=PATH, BINNACLE_TEST_NODE_EXPORTER=PATH and BINNACLE_TEST_ALERTMANAGER=PATH. What is set already
+# is kept.
 set -euo pipefail
 
 dir=${XDG_CACHE_HOME:-$HOME/.cache}/binnacle/peers
@@ -29,6 +30,7 @@ fetch() {
 }
 
 fetch BINNACLE_TEST_PROMETHEUS prometheus
+fetch BINNACLE_TEST_NODE_EXPORTER prometheus-node-exporter
 if [ -n "${BINNACLE_TEST_ALERTMANAGER:-}" ]; then
     echo "BINNACLE_TEST_ALERTMANAGER=$BINNACLE_TEST_ALERTMANAGER"
     exit 0

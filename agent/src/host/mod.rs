@@ -14,6 +14,7 @@ mod pressure;
 mod protocols;
 mod raid;
 mod textfile;
+mod timex;
 
 #[cfg(test)]
 mod tests;
@@ -58,7 +59,7 @@ fn read_number(path: &Path) -> Option<f64> {
 type Collector = fn(&Roots, &mut Gathered) -> io::Result<()>;
 
 /// Collectors of one name are one for `node_scrape_collector_success`: the first has it.
-const COLLECTORS: [(&str, Collector); 31] = [
+const COLLECTORS: [(&str, Collector); 32] = [
     ("arp", protocols::arp),
     ("bonding", raid::bonding),
     ("conntrack", network::conntrack),
@@ -85,6 +86,7 @@ const COLLECTORS: [(&str, Collector); 31] = [
     ("textfile", textfile::textfile),
     ("thermal_zone", machine::thermal),
     ("time", machine::time),
+    ("timex", timex::timex),
     ("udp_queues", protocols::udp_queues),
     ("uname", kernel::uname),
     ("vmstat", memory::vmstat),

@@ -43,6 +43,11 @@ pub fn netdev(roots: &Roots, out: &mut Gathered) -> io::Result<()> {
         for ((direction, name), value) in columns.zip(fields) {
             out.add(&format!("node_network_{direction}_{name}_total"), &[("device", &device)], value);
         }
+        // Of what nobody took `/proc/net/dev` does not tell.
+        let unhandled = roots.sysfs.join("class/net").join(&device).join("statistics/rx_nohandler");
+        if let Some(value) = read_number(&unhandled) {
+            out.add("node_network_receive_nohandler_total", &[("device", &device)], value);
+        }
     }
     Ok(())
 }

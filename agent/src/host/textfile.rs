@@ -16,7 +16,10 @@ use crate::metrics::Gathered;
 const MAX_FILES: usize = 1000;
 
 pub fn textfile(roots: &Roots, out: &mut Gathered) -> io::Result<()> {
-    let Some(dir) = &roots.textfile_dir else { return Ok(()) };
+    let Some(dir) = &roots.textfile_dir else {
+        out.add("node_textfile_scrape_error", &[], 0.0);
+        return Ok(());
+    };
     let mut has_error = false;
     match std::fs::read_dir(dir) {
         Ok(entries) => {

@@ -18,6 +18,7 @@ mod grafana;
 mod harness;
 mod intake;
 mod kafka;
+mod log_rules;
 mod logql;
 mod loki_api;
 mod lose_nothing;

@@ -4,6 +4,7 @@ mod agent_logs;
 mod agent_torture;
 mod alert_kill;
 mod alert_receiver;
+mod alert_routers;
 mod alert_scenarios;
 mod alert_stage;
 mod alerting;

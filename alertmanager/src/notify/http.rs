@@ -70,7 +70,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn read(request: RequestBuilder) -> Result<Answer, NotifyError> {
+    pub async fn read(request: RequestBuilder) -> Result<Answer, NotifyError> {
         // The address may hold a secret: the error must not name it.
         let failed = |error: reqwest::Error| {
             let reason = match (error.is_timeout(), error.is_connect() || error.is_builder()) {

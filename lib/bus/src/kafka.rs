@@ -220,7 +220,8 @@ impl KafkaBus {
         let name = format!("{}.dead", self.options.topic_name(topic));
         let created = self.has_dead[topic as usize].get_or_try_init(|| async {
             let options = KafkaOptions { partitions: 1, ..self.options.clone() };
-            let admin: AdminClient<Telemetry> = options.client(&[]).create_with_context(Telemetry).map_err(unavailable)?;
+            let admin: AdminClient<Telemetry> =
+                options.client(&[]).create_with_context(Telemetry).map_err(unavailable)?;
             create_topics(&admin, &options, &[&name]).await;
             Ok::<_, BusError>(())
         });
@@ -413,7 +414,9 @@ impl KafkaConsumer {
                         Err(_) if self.topic == Topic::Alerts => plain::event(&message),
                         Err(error) => {
                             let (name, partition) = (&self.name, self.partition);
-                            return Err(BusError::Corrupt(format!("{name} partition {partition} offset {offset}: {error}")));
+                            return Err(BusError::Corrupt(format!(
+                                "{name} partition {partition} offset {offset}: {error}"
+                            )));
                         }
                     };
                     self.next = offset + 1;

@@ -20,10 +20,7 @@ pub struct LogLine {
 }
 
 /// Adds `lines` (at most [`DEFAULT_LINES`]) and `lines N`. `newest` answers at most so many lines, the newest first.
-pub fn add(
-    functions: &mut Functions,
-    newest: impl Fn(usize) -> Result<Vec<LogLine>, String> + Send + Sync + 'static,
-) {
+pub fn add(functions: &mut Functions, newest: impl Fn(usize) -> Result<Vec<LogLine>, String> + Send + Sync + 'static) {
     functions.add("lines", move |arguments| {
         let wanted = match arguments {
             [] => DEFAULT_LINES,

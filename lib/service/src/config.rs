@@ -421,12 +421,8 @@ const SECRETS: [&str; 13] = [
     "webhook_url",
 ];
 /// Addresses that let whoever knows them send, by what they are within.
-const SECRET_ADDRESSES: [(&str, &str); 4] = [
-    ("global", "slack_api_url"),
-    ("slack_configs", "api_url"),
-    ("webhook_configs", "url"),
-    ("tls_config", "key"),
-];
+const SECRET_ADDRESSES: [(&str, &str); 4] =
+    [("global", "slack_api_url"), ("slack_configs", "api_url"), ("webhook_configs", "url"), ("tls_config", "key")];
 /// Maps of whose values none should be seen.
 const SECRET_MAPS: [&str; 3] = ["headers", "http_headers", "proxy_connect_header"];
 const MASK: &str = "<secret>";

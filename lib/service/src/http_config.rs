@@ -324,11 +324,17 @@ impl OAuth2 {
         } else if both(&self.client_certificate_key, &self.client_certificate_key_file) {
             "at most one of oauth2 client_certificate_key & client_certificate_key_file must be configured using \
              grant-type=urn:ietf:params:oauth:grant-type:jwt-bearer"
-        } else if self.is_signed() && self.client_certificate_key.is_empty() && self.client_certificate_key_file.is_none() {
+        } else if self.is_signed()
+            && self.client_certificate_key.is_empty()
+            && self.client_certificate_key_file.is_none()
+        {
             "one of oauth2 client_certificate_key or client_certificate_key_file must be configured using \
              grant-type=urn:ietf:params:oauth:grant-type:jwt-bearer"
         } else if !self.is_signed() && !matches!(self.grant_type.as_str(), "" | "client_credentials") {
-            return Err(format!("oauth2 grant_type {:?} is neither client_credentials nor {JWT_BEARER}", self.grant_type));
+            return Err(format!(
+                "oauth2 grant_type {:?} is neither client_credentials nor {JWT_BEARER}",
+                self.grant_type
+            ));
         } else {
             return self.tls_config.check();
         };
@@ -504,11 +510,17 @@ mod tests {
         check("{basic_auth: {password: a, password_file: b}}", Err("basic_auth password, password_file"));
         check("{oauth2: {token_url: 'http://x'}}", Err("oauth2 client_id must be configured"));
         check("{oauth2: {client_id: c}}", Err("oauth2 token_url must be configured"));
-        check("{oauth2: {client_id: c, token_url: u, grant_type: jwt}}", Err("neither client_credentials nor urn:ietf:"));
+        check(
+            "{oauth2: {client_id: c, token_url: u, grant_type: jwt}}",
+            Err("neither client_credentials nor urn:ietf:"),
+        );
         let signed = format!("client_id: c, token_url: u, grant_type: '{JWT_BEARER}'");
         check(&format!("{{oauth2: {{{signed}}}}}"), Err("one of oauth2 client_certificate_key or"));
         check(&format!("{{oauth2: {{{signed}, client_certificate_key_file: k, claims: {{a: [1]}}}}}}"), Ok(()));
-        check(&format!("{{oauth2: {{{signed}, client_certificate_key_file: k, signature_algorithm: ES256}}}}"), Err("ES256"));
+        check(
+            &format!("{{oauth2: {{{signed}, client_certificate_key_file: k, signature_algorithm: ES256}}}}"),
+            Err("ES256"),
+        );
         check("{tls_config: {min_version: TLS10}}", Ok(()));
         check("{tls_config: {max_version: TLS11}}", Err("only TLS12 and TLS13"));
         check("{no_proxy: x}", Err("if no_proxy is configured, proxy_url must also be configured"));

@@ -41,7 +41,8 @@ impl Algorithm {
 
 /// Signs claims with a key in PEM (PKCS#1 or PKCS#8); `key_id` names it to the server, unless it is empty.
 pub fn sign(claims: &Value, key_pem: &str, key_id: &str, algorithm: Algorithm) -> Result<String, HttpConfigError> {
-    let wrong = |error: &dyn std::fmt::Display| HttpConfigError::Wrong(format!("oauth2 client_certificate_key: {error}"));
+    let wrong =
+        |error: &dyn std::fmt::Display| HttpConfigError::Wrong(format!("oauth2 client_certificate_key: {error}"));
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| wrong(&error))?;
     let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|error| wrong(&error))?;
     let signer = key.choose_scheme(&[algorithm.scheme()]).ok_or_else(|| wrong(&"not an RSA key"))?;

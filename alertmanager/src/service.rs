@@ -26,6 +26,7 @@ use crate::config::{Config, ConfigError};
 use crate::dispatch::Dispatcher;
 use crate::history::History;
 use crate::inhibit::Inhibitor;
+use crate::journal::Journal;
 use crate::matchers::MatcherMode;
 use crate::peer::Peer;
 use crate::position::{self, PARTITION, Position};
@@ -55,6 +56,8 @@ pub struct Options {
     pub external_url: String,
     /// Whether other routers may share the bus.
     pub is_shared: bool,
+    /// Whether somebody indexes the log lines of this bus: then history goes there too.
+    pub has_index: bool,
     /// Go on where the bus no longer holds what comes after the snapshot.
     pub accept_loss: bool,
     /// How long expired silences, the notification log and history are kept.
@@ -79,6 +82,7 @@ impl Options {
             config_path: None,
             external_url,
             is_shared: false,
+            has_index: false,
             accept_loss: false,
             retention_ms: 120 * 3_600_000,
             silence_limits: SilenceLimits::default(),
@@ -230,6 +234,7 @@ pub struct Alertmanager {
     positions: Vec<Position>,
     /// Where other routers may share the bus.
     pub(crate) peer: Option<Peer>,
+    journal: Option<Arc<Journal>>,
     pub(crate) wake: Notify,
     pub(crate) counters: Counters,
     /// Why nothing is consumed, if so; then nothing is sent either.
@@ -261,7 +266,9 @@ impl Alertmanager {
             |error: std::io::Error| AlertmanagerError::Snapshot { path: path.clone(), message: error.to_string() };
         let (header, state) = snapshot::read(disk.as_ref(), &path).map_err(fail)?.unwrap_or_default();
         let dir = options.dir.join("history");
-        let history = History::open(disk.clone(), dir, header.history_end, options.retention_ms).map_err(fail)?;
+        let mut history = History::open(disk.clone(), dir, header.history_end, options.retention_ms).map_err(fail)?;
+        history.journal = options.has_index.then(Arc::default);
+        let journal = history.journal.clone();
         let (positions, failed) = position::open(bus.as_ref(), &header, options.accept_loss).await?;
         let peer = options.is_shared.then(|| Peer::open(disk.as_ref(), &options.dir)).transpose().map_err(fail)?;
         let (dispatcher, inhibitor) = Default::default();
@@ -277,6 +284,7 @@ impl Alertmanager {
             disk,
             positions,
             peer,
+            journal,
             wake: Notify::new(),
             counters,
             failed: Mutex::new(failed),
@@ -356,6 +364,7 @@ impl Alertmanager {
                         stop.cancelled().await;
                     }
                     () = self.beat() => {}
+                    () = self.write_journal() => {}
                     () = stop.cancelled() => {}
                 }
             };
@@ -370,9 +379,22 @@ impl Alertmanager {
             };
             tokio::join!(consuming, self.clone().route(stop.clone()), saving);
             self.leave().await;
-            self.save_and_warn();
+            // A snapshot waits for history's lines, so these go on meanwhile.
+            let this = self.clone();
+            let saving = tokio::task::spawn_blocking(move || this.save_and_warn());
+            tokio::select! {
+                _ = saving => {}
+                () = self.write_journal() => {}
+            }
         }
         stop.cancelled().await;
+    }
+
+    async fn write_journal(&self) {
+        match &self.journal {
+            Some(journal) => journal.run(self.bus.as_ref()).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Applies events as they come. What may pass is tried again; what may not leaves the router not ready.
@@ -500,7 +522,7 @@ impl Alertmanager {
         let path = snapshot_path(&self.options.dir);
         let fail =
             |error: std::io::Error| AlertmanagerError::Snapshot { path: path.clone(), message: error.to_string() };
-        let image = {
+        let (image, lines) = {
             let mut core = self.core.lock();
             let offsets = self.offsets();
             core.tidy_up(offsets[PARTITION as usize], self.options.retention_ms);
@@ -508,8 +530,13 @@ impl Alertmanager {
             let (next_offset, further_offsets) = (offsets[PARTITION as usize], offsets[1..].to_vec());
             let header =
                 Header { bus_id: self.bus.id(), next_offset, further_offsets, history_end: core.history.end() };
-            Image::of(&core.state, header)
+            let lines = self.journal.as_ref().map_or(0, |journal| journal.queued());
+            (Image::of(&core.state, header), lines)
         };
+        if self.journal.as_ref().is_some_and(|journal| !journal.reaches(lines)) {
+            let message = "the bus does not take history's lines: it is saved later".to_owned();
+            return Err(AlertmanagerError::Snapshot { path, message });
+        }
         let Header { next_offset, further_offsets, .. } = image.header().clone();
         image.write(self.disk.as_ref(), &path).map_err(fail)?;
         let offsets: Vec<Offset> = [next_offset].into_iter().chain(further_offsets).collect();

@@ -262,9 +262,19 @@ fn message(config: &EmailConfig, render: &Render) -> Result<Message, NotifyError
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use parking_lot::Mutex;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio_rustls::rustls::server::WebPkiClientVerifier;
+    use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
     use super::*;
     use crate::notify::data::tests::notice;
     use crate::notify::default_templates;
+    use crate::notify::smtp::tests::converse;
     use crate::notify::tests::{KEY_HASH, check_settings};
 
     fn check(yaml: &str, expected: Result<(), &str>) {
@@ -331,5 +341,58 @@ mod tests {
             text.contains(&format!("References: {root}")) && text.contains(&format!("In-Reply-To: {root}")),
             "{text}"
         );
+    }
+
+    /// A server that speaks TLS at once, and wants to see a certificate; what it hears.
+    async fn tls_server(dir: &Path) -> (u16, Arc<Mutex<Vec<String>>>) {
+        service::http::install_tls_provider();
+        let certificate = CertificateDer::from_pem_file(dir.join("mail_cert.pem")).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(dir.join("mail_key.pem")).expect("a key");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).expect("a root");
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().expect("a verifier");
+        let config = ServerConfig::builder().with_client_cert_verifier(verifier);
+        let config = config.with_single_cert(vec![certificate], key).expect("a configuration");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (inbox, acceptor) = (heard.clone(), TlsAcceptor::from(Arc::new(config)));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    let _ = converse(stream, "PLAIN", &inbox).await;
+                }
+            }
+        });
+        (port, heard)
+    }
+
+    /// Sends with these TLS settings; whether it was taken.
+    async fn check_tls(settings: &str, expected: bool) {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/notify/testdata");
+        let (port, heard) = tls_server(&dir).await;
+        let ca = dir.join("mail_cert.pem").display().to_string();
+        let settings = settings.replace("DIR", &dir.display().to_string());
+        let yaml = format!(
+            "{{to: a@x.org, from: b@x.org, smarthost: '127.0.0.1:{port}', force_implicit_tls: true, \
+             tls_config: {{ca_file: '{ca}'{settings}}}}}"
+        );
+        let config: EmailConfig = serde_saphyr::from_str(&yaml).expect("YAML");
+        let email = config.build(&Global::default()).expect("complete");
+        let (notice, templates) = (notice(), default_templates());
+        let sent = email.send(&Render::new(&notice, &templates)).await;
+        assert_eq!(sent.is_ok(), expected, "{settings}: {sent:?}");
+        assert_eq!(heard.lock().iter().any(|line| line == "."), expected, "{settings}");
+    }
+
+    #[tokio::test]
+    async fn a_server_is_known_by_its_name_and_knows_us_by_our_certificate() {
+        let own = ", cert_file: 'DIR/mail_cert.pem', key_file: 'DIR/mail_key.pem'";
+        check_tls(&format!("{own}, server_name: mail.test"), true).await;
+        check_tls(&format!("{own}, server_name: mail.test, min_version: TLS13"), true).await;
+        check_tls(&format!("{own}, server_name: mail.test, min_version: TLS10"), true).await;
+        check_tls(own, false).await;
+        check_tls(&format!("{own}, server_name: other.test"), false).await;
+        check_tls(", server_name: mail.test", false).await;
     }
 }

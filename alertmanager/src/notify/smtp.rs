@@ -148,11 +148,11 @@ fn hmac_md5(key: &[u8], message: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::sync::Arc;
 
     use parking_lot::Mutex;
-    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -166,35 +166,44 @@ mod tests {
         assert_eq!(long, "6b1ab7fe4bd7bf8f0b62e6ce61b9d0cd");
     }
 
-    /// A server that offers ways to log in, and remembers what it was told.
+    /// Speaks as a server that offers ways to log in; remembers what it is told.
+    pub async fn converse(
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        offers: &str,
+        inbox: &Mutex<Vec<String>>,
+    ) -> std::io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        stream.write_all(b"220 hello\r\n").await?;
+        let (mut is_data, mut line) = (false, String::new());
+        loop {
+            stream.flush().await?;
+            line.clear();
+            if stream.read_line(&mut line).await? == 0 {
+                return Ok(());
+            }
+            let said = line.trim_end();
+            let answer = match said.get(..4).unwrap_or(said) {
+                _ if is_data && said != "." => continue,
+                "EHLO" => format!("250-test\r\n250-AUTH {offers}\r\n250 8BITMIME\r\n"),
+                "AUTH" if said.ends_with("MD5") => format!("334 {}\r\n", STANDARD.encode("<1@x>")),
+                "AUTH" if said.ends_with("LOGIN") => "334 VXNlcm5hbWU6\r\n".to_owned(),
+                "AUTH" | "." => "235 ok\r\n".to_owned(),
+                "DATA" => "354 go on\r\n".to_owned(),
+                "dQ==" => "334 UGFzc3dvcmQ6\r\n".to_owned(),
+                _ => "250 ok\r\n".to_owned(),
+            };
+            is_data = said == "DATA";
+            inbox.lock().push(said.to_owned());
+            stream.write_all(answer.as_bytes()).await?;
+        }
+    }
+
     async fn server(offers: &'static str) -> (u16, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
         let inbox = heard.clone();
-        tokio::spawn(async move {
-            let (stream, _) = listener.accept().await?;
-            let (read, mut write) = stream.into_split();
-            let mut lines = BufReader::new(read).lines();
-            write.write_all(b"220 hello\r\n").await?;
-            let mut is_data = false;
-            while let Some(line) = lines.next_line().await? {
-                let answer = match line.get(..4).unwrap_or(&line) {
-                    _ if is_data && line != "." => continue,
-                    "EHLO" => format!("250-test\r\n250-AUTH {offers}\r\n250 8BITMIME\r\n"),
-                    "AUTH" if line.ends_with("MD5") => format!("334 {}\r\n", STANDARD.encode("<1@x>")),
-                    "AUTH" if line.ends_with("LOGIN") => "334 VXNlcm5hbWU6\r\n".to_owned(),
-                    "AUTH" | "." => "235 ok\r\n".to_owned(),
-                    "DATA" => "354 go on\r\n".to_owned(),
-                    "dQ==" => "334 UGFzc3dvcmQ6\r\n".to_owned(),
-                    _ => "250 ok\r\n".to_owned(),
-                };
-                is_data = line == "DATA";
-                inbox.lock().push(line);
-                write.write_all(answer.as_bytes()).await?;
-            }
-            std::io::Result::Ok(())
-        });
+        tokio::spawn(async move { converse(listener.accept().await?.0, offers, &inbox).await });
         (port, heard)
     }
 

@@ -2,6 +2,7 @@
 
 mod agent_logs;
 mod agent_torture;
+mod alert_amtool;
 mod alert_kill;
 mod alert_receiver;
 mod alert_routers;

@@ -308,9 +308,9 @@ impl Alertmanager {
         }
     }
 
-    /// The next offset to apply.
-    pub fn applied(&self) -> Offset {
-        *self.applied.borrow()
+    /// The next offset to apply, by partition.
+    pub fn applied(&self) -> Vec<Offset> {
+        self.positions.iter().map(Position::get).collect()
     }
 
     /// Reads the configuration again; on a mistake the old one stays.
@@ -524,7 +524,7 @@ impl Alertmanager {
             |error: std::io::Error| AlertmanagerError::Snapshot { path: path.clone(), message: error.to_string() };
         let (image, lines) = {
             let mut core = self.core.lock();
-            let offsets = self.offsets();
+            let offsets = self.applied();
             core.tidy_up(offsets[PARTITION as usize], self.options.retention_ms);
             core.history.sync(now_ms()).map_err(fail)?;
             let (next_offset, further_offsets) = (offsets[PARTITION as usize], offsets[1..].to_vec());
@@ -545,11 +545,6 @@ impl Alertmanager {
         }
         *saved = Saved { at: Instant::now(), offsets };
         Ok(())
-    }
-
-    /// How far each partition is applied.
-    fn offsets(&self) -> Vec<Offset> {
-        self.positions.iter().map(Position::get).collect()
     }
 
     fn save_and_warn(&self) {
@@ -573,7 +568,7 @@ impl Alertmanager {
                 let saved = this.saving.lock();
                 let alerts = u32::try_from(this.core.lock().state.alerts.len()).unwrap_or(u32::MAX);
                 let interval = SAVE_INTERVAL * (1 + alerts / ALERTS_PER_SAVE_INTERVAL);
-                let applied = this.offsets();
+                let applied = this.applied();
                 let is_due = saved.at.elapsed() >= interval && saved.offsets != applied;
                 (applied[PARTITION as usize], is_due)
             };

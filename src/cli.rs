@@ -70,6 +70,9 @@ pub struct Cli {
     /// Kafka brokers, `host:port,…`; without it the bus is embedded.
     #[arg(long = "bus.kafka.brokers")]
     pub kafka_brokers: Option<String>,
+    /// A configuration of ours whose `bus` is used, where --config.file is Alertmanager's.
+    #[arg(long = "bus.config.file", value_name = "FILE")]
+    pub bus_config_file: Option<PathBuf>,
     /// Where an agent without Kafka ships to.
     #[arg(long = "agent.push-url")]
     pub push_url: Option<String>,

@@ -368,6 +368,8 @@ fn router_options(settings: &Settings) -> alertmanager::Options {
     alertmanager::Options {
         config_path: settings.alertmanager_config.clone(),
         accept_loss: settings.cli.accept_loss,
+        is_shared: settings.kafka().is_some(),
+        has_index: settings.parts.indexer || settings.kafka().is_some(),
         retention_ms: flags.retention.0,
         silence_limits: alertmanager::SilenceLimits {
             count: limit(flags.max_silences),

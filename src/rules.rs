@@ -1,5 +1,7 @@
 //! The rule engine's seams, filled: the stores answer, the bus takes what is recorded, the router hears of alerts.
 
+mod lines;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,10 +11,11 @@ use anyhow::Context;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use indexer::Indexer;
-use model::{Alert, DEFAULT_TENANT, SeriesSamples, format_rfc3339_ms};
-use query::logql::{LogEngine, LogExpr};
+use lines::Wanted;
+use model::{Alert, DEFAULT_TENANT, Labels, SeriesSamples, format_rfc3339_ms};
+use query::logql::{LogEngine, LogExpr, MetricExpr};
 use query::{Element, Value};
-use rules::{Appender, Evaluator, GroupSpec, Kind, Manager, Notifier, Options, Stats};
+use rules::{Appender, Evaluator, GroupSpec, Kind, LogLine, Manager, Notifier, Options, Stats};
 use serde_json::json;
 use service::config::{AlertmanagerConfig, Config};
 use service::metrics::{Collector, Metrics};
@@ -90,9 +93,7 @@ impl Stores {
     async fn logql(&self, tenant: &str, expr: &str, t_ms: i64) -> Result<Vec<Element>, String> {
         let indexer = self.indexer.as_ref().ok_or("there is no log store in this process")?;
         indexer.wait_applied().await?;
-        let LogExpr::Metric(expr) = query::logql::parse(expr).map_err(|error| error.to_string())? else {
-            return Err("a log rule needs a metric expression, such as count_over_time".to_owned());
-        };
+        let expr = metric_expr(expr)?;
         let (lines, engine, tenant) = (indexer.lines(), self.engine.clone(), tenant.to_owned());
         let deadline = Instant::now() + self.settings_timeout;
         let work = move || engine.instant(lines.as_ref(), &tenant, &expr, t_ms, Some(deadline));
@@ -102,6 +103,13 @@ impl Stores {
             Ok(_) => Err("a rule's expression must give a vector or a scalar".to_owned()),
             Err(error) => Err(error.to_string()),
         }
+    }
+}
+
+fn metric_expr(text: &str) -> Result<MetricExpr, String> {
+    match query::logql::parse(text).map_err(|error| error.to_string())? {
+        LogExpr::Metric(expr) => Ok(expr),
+        LogExpr::Log(_) => Err("a log rule needs a metric expression, such as count_over_time".to_owned()),
     }
 }
 
@@ -117,6 +125,30 @@ impl Evaluator for Stores {
             Kind::Promql => self.promql(tenant, expr, t_ms).boxed(),
             Kind::Logql => self.logql(tenant, expr, t_ms).boxed(),
         }
+    }
+
+    /// The rule has just been evaluated, so all that it counted is applied.
+    fn lines<'a>(
+        &'a self,
+        tenant: &'a str,
+        expr: &'a str,
+        labels: &'a Labels,
+        t_ms: i64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LogLine>, String>> {
+        async move {
+            let indexer = self.indexer.as_ref().ok_or("there is no log store in this process")?;
+            let (source, engine, expr) = (indexer.lines(), self.engine.clone(), metric_expr(expr)?);
+            let (tenant, labels) = (tenant.to_owned(), labels.clone());
+            let deadline = Some(Instant::now() + self.settings_timeout);
+            let work = move || {
+                let wanted = Wanted { tenant: &tenant, expr: &expr, labels: &labels, t_ms, limit, deadline };
+                lines::counted(&engine, source.as_ref(), &wanted)
+            };
+            let found = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+            found.map_err(|error| error.to_string())
+        }
+        .boxed()
     }
 }
 

@@ -42,7 +42,10 @@ pub struct Settings {
 impl Settings {
     pub fn new(cli: Cli, args: Vec<String>) -> anyhow::Result<Settings> {
         let parts = parts_of(&cli);
-        let (config, config_text) = load_config(&cli)?;
+        let (mut config, config_text) = load_config(&cli)?;
+        if let Some(path) = &cli.bus_config_file {
+            config.bus = config::load_config(path)?.0.bus;
+        }
         let node = match &cli.node {
             Some(name) => name.clone(),
             None => host_name(&cli.procfs)?,

@@ -139,7 +139,9 @@ impl Shared {
             indexer.flush().await?;
         }
         if let Some(router) = &self.alertmanager {
-            router.save().map_err(|error| error.to_string())?;
+            let router = router.clone();
+            let saved = tokio::task::spawn_blocking(move || router.save()).await.map_err(|error| error.to_string())?;
+            saved.map_err(|error| error.to_string())?;
         }
         Ok(())
     }

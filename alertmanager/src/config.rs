@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use template::Templates;
 
+use crate::environment;
 use crate::inhibit::InhibitRule;
 use crate::matchers::MatcherMode;
 use crate::notify::{Global, Integration, RawReceiver, default_templates};
@@ -145,7 +146,8 @@ impl Config {
 
     /// Parses a text; template files are relative to `base`.
     pub fn parse(text: &str, base: &Path, mode: MatcherMode) -> Result<Config, String> {
-        let raw: RawConfig = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let filled = environment::fill_in(text, |name| std::env::var(name).ok())?;
+        let raw: RawConfig = serde_saphyr::from_str(&filled).map_err(|error| error.to_string())?;
         let idle = [raw.tracing.as_ref().map(|_| "tracing"), raw.event_recorder.as_ref().map(|_| "event_recorder")];
         for name in idle.into_iter().flatten() {
             tracing::warn!("alertmanager configuration: {name} is accepted but does nothing yet");

@@ -29,11 +29,21 @@ pub struct Attempt {
     /// Nothing is sent: all has resolved, and the integration does not want to hear of it.
     #[serde(default)]
     pub is_quiet: bool,
+    /// Who is at it, where several routers share the topic; nobody any more where it is empty.
+    #[serde(default)]
+    pub router: String,
+    /// The key of what the line was told last, as far as that router knew.
+    #[serde(default)]
+    pub after: String,
+    #[serde(default)]
+    pub at_ms: i64,
 }
 
 /// What an integration was told last of a group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogEntry {
+    #[serde(default)]
+    pub key: String,
     pub firing: BTreeSet<Fingerprint>,
     pub resolved: BTreeSet<Fingerprint>,
     /// What the integration wants to know the next time.
@@ -57,6 +67,20 @@ impl Told {
     pub fn knows_firing(&self, fingerprint: Fingerprint) -> bool {
         self.last.as_ref().is_some_and(|last| last.firing.contains(&fingerprint))
             || self.pending.as_ref().is_some_and(|pending| pending.firing.contains(&fingerprint))
+    }
+
+    /// The key of what was told last, unless that is forgotten at this time.
+    pub fn last_key(&self, at_ms: i64) -> &str {
+        self.last.as_ref().filter(|last| last.expires_at_ms > at_ms).map_or("", |last| &last.key)
+    }
+
+    /// Whether an attempt counts. Where several routers share the topic, it must know what was told last, and none of the
+    /// others that are there may have one under way: of two that meet the first on the topic wins.
+    pub fn accepts(&self, attempt: &Attempt, is_there: impl Fn(&str) -> bool) -> bool {
+        let is_free = self.pending.as_ref().is_none_or(|pending| {
+            pending.key == attempt.key || pending.router == attempt.router || !is_there(&pending.router)
+        });
+        attempt.router.is_empty() || is_free && self.last_key(attempt.at_ms) == attempt.after
     }
 }
 
@@ -111,6 +135,7 @@ mod tests {
         expected: Option<&str>,
     ) {
         let last = known.map(|(firing, resolved, at_ms)| LogEntry {
+            key: String::new(),
             firing: set(firing),
             resolved: set(resolved),
             memory: Memory::new(),
@@ -140,13 +165,61 @@ mod tests {
     /// A process that died while it told of an alert must still tell of its end.
     #[test]
     fn what_may_have_been_told_is_resolved_too() {
-        let line = Line { group_key: String::new(), receiver: String::new(), integration: String::new() };
-        let (key, reason, group_labels) = (String::new(), String::new(), Labels::default());
-        let pending =
-            Attempt { line, key, reason, group_labels, firing: set(&[1]), resolved: set(&[]), is_quiet: false };
-        let told = Told { last: None, pending: Some(pending) };
+        let told = Told { last: None, pending: Some(attempt("k", "", "")) };
         assert_eq!(needs_update(&told, &set(&[]), &set(&[1]), true, 1000, 0), Some(ALL_RESOLVED));
         assert_eq!(needs_update(&told, &set(&[1]), &set(&[]), true, 1000, 0), Some(FIRST));
         assert!(told.knows_firing(Fingerprint(1)) && !told.knows_firing(Fingerprint(2)));
+    }
+
+    fn attempt(key: &str, router: &str, after: &str) -> Attempt {
+        Attempt {
+            line: Line { group_key: String::new(), receiver: String::new(), integration: String::new() },
+            key: key.into(),
+            reason: String::new(),
+            group_labels: Labels::default(),
+            firing: set(&[1]),
+            resolved: set(&[]),
+            is_quiet: false,
+            router: router.into(),
+            after: after.into(),
+            at_ms: 100,
+        }
+    }
+
+    /// `last` is the key of what was told last and when that is forgotten; `r1` and `r2` are there.
+    fn check_accepts(
+        last: Option<(&str, i64)>,
+        pending: Option<(&str, &str)>,
+        new: (&str, &str, &str),
+        expected: bool,
+    ) {
+        let last = last.map(|(key, expires_at_ms)| LogEntry {
+            key: key.into(),
+            firing: set(&[1]),
+            resolved: set(&[]),
+            memory: Memory::new(),
+            at_ms: 1,
+            expires_at_ms,
+        });
+        let told = Told { last, pending: pending.map(|(key, router)| attempt(key, router, "")) };
+        let (key, router, after) = new;
+        let got = told.accepts(&attempt(key, router, after), |router| ["r1", "r2"].contains(&router));
+        assert_eq!(got, expected, "{told:?} {new:?}");
+    }
+
+    #[test]
+    fn of_two_routers_attempts_one_counts() {
+        check_accepts(None, None, ("k", "r1", ""), true);
+        check_accepts(None, Some(("k", "r1")), ("l", "r2", ""), false);
+        check_accepts(None, Some(("k", "r1")), ("k", "r2", ""), true);
+        check_accepts(None, Some(("k", "r1")), ("l", "r1", ""), true);
+        check_accepts(None, Some(("k", "dead")), ("l", "r2", ""), true);
+        check_accepts(None, Some(("k", "")), ("l", "r2", ""), true);
+        check_accepts(Some(("k", 1_000)), None, ("l", "r2", ""), false);
+        check_accepts(Some(("k", 1_000)), None, ("l", "r2", "k"), true);
+        check_accepts(Some(("k", 1_000)), None, ("l", "r2", "j"), false);
+        // Whoever has forgotten it already, and whoever has not, must agree.
+        check_accepts(Some(("k", 100)), None, ("l", "r2", ""), true);
+        check_accepts(Some(("k", 1_000)), None, ("l", "", ""), true);
     }
 }

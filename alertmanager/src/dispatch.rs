@@ -14,7 +14,10 @@ use crate::route::{Route, RouteOptions};
 pub struct Group {
     pub options: Arc<RouteOptions>,
     pub alerts: BTreeSet<Fingerprint>,
+    /// The end of group_wait or group_interval.
     next_flush_ms: i64,
+    /// When it is looked at, which may be before that.
+    due_ms: i64,
     is_flushing: bool,
 }
 
@@ -52,7 +55,8 @@ impl Dispatcher {
             let next_flush_ms = if has_waited { now_ms } else { now_ms.saturating_add(options.group_wait_ms) };
             let (options, alerts) = (options.clone(), BTreeSet::from([fingerprint]));
             self.due.insert((next_flush_ms, id.clone()));
-            self.groups.insert(id, Group { options, alerts, next_flush_ms, is_flushing: false });
+            let due_ms = next_flush_ms;
+            self.groups.insert(id, Group { options, alerts, next_flush_ms, due_ms, is_flushing: false });
         }
     }
 
@@ -67,7 +71,9 @@ impl Dispatcher {
         while self.next_due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
             let Some((_, id)) = self.due.pop_first() else { break };
             let group = self.groups.get_mut(&id).expect("what is due is a group");
-            group.next_flush_ms = now_ms.saturating_add(group.options.group_interval_ms);
+            if group.next_flush_ms <= now_ms {
+                group.next_flush_ms = now_ms.saturating_add(group.options.group_interval_ms);
+            }
             group.is_flushing = true;
             flushes.push(Flush {
                 key: group.options.group_key(&id.0),
@@ -79,8 +85,9 @@ impl Dispatcher {
         flushes
     }
 
-    /// A flush has ended; `leaving` are the resolved alerts that everybody has been told of.
-    pub fn finish(&mut self, flush: &Flush, leaving: &HashSet<Fingerprint>) {
+    /// A flush has ended; `leaving` are the resolved alerts that everybody has been told of. The group is looked at again
+    /// at its time, or at `again_ms` if that is before it.
+    pub fn finish(&mut self, flush: &Flush, leaving: &HashSet<Fingerprint>, again_ms: i64) {
         let Some(id) = self.find(flush) else { return };
         let Some(group) = self.groups.get_mut(&id).filter(|group| group.is_flushing) else { return };
         group.is_flushing = false;
@@ -88,7 +95,8 @@ impl Dispatcher {
         if group.alerts.is_empty() {
             self.groups.remove(&id);
         } else {
-            self.due.insert((group.next_flush_ms, id));
+            group.due_ms = group.next_flush_ms.min(again_ms);
+            self.due.insert((group.due_ms, id));
         }
     }
 
@@ -118,7 +126,7 @@ impl Dispatcher {
                 && let Some(group) = self.groups.get_mut(&id)
             {
                 group.is_flushing = true;
-                self.due.remove(&(group.next_flush_ms, id));
+                self.due.remove(&(group.due_ms, id));
             }
         }
     }
@@ -135,7 +143,7 @@ impl Dispatcher {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.alerts.remove(&fingerprint);
             if group.alerts.is_empty() && !group.is_flushing {
-                self.due.remove(&(group.next_flush_ms, id.clone()));
+                self.due.remove(&(group.due_ms, id.clone()));
                 self.groups.remove(&id);
             }
         }
@@ -200,7 +208,7 @@ mod tests {
         let due = dispatcher.take_due(31_000);
         assert_eq!(due.len(), 1);
         assert_eq!((due[0].key.as_str(), due[0].alerts.len()), (r#"{}:{alertname="A"}"#, 2));
-        dispatcher.finish(&due[0], &HashSet::new());
+        dispatcher.finish(&due[0], &HashSet::new(), i64::MAX);
         assert_eq!(dispatcher.next_due_ms(), Some(36_000), "B's turn");
         dispatcher.take_due(36_000);
         assert_eq!(dispatcher.next_due_ms(), Some(331_000), "B is still being flushed");
@@ -223,7 +231,7 @@ mod tests {
         let receivers: Vec<&str> = due.iter().map(|flush| flush.options.receiver.as_str()).collect();
         assert_eq!(receivers, ["r", "s"]);
         assert_eq!(due[0].key, due[1].key);
-        dispatcher.finish(&due[1], &due[1].alerts.iter().copied().collect());
+        dispatcher.finish(&due[1], &due[1].alerts.iter().copied().collect(), i64::MAX);
         assert!(dispatcher.groups_after(None).all(|(_, group)| group.options.receiver == "r"));
     }
 
@@ -234,10 +242,10 @@ mod tests {
         insert(&mut dispatcher, &root, &one, 100_000);
         insert(&mut dispatcher, &root, &alert("A", "2", 0), 100_000);
         let due = dispatcher.take_due(100_000);
-        dispatcher.finish(&due[0], &HashSet::from([one.0]));
+        dispatcher.finish(&due[0], &HashSet::from([one.0]), i64::MAX);
         let due = dispatcher.take_due(400_000);
         assert_eq!(due[0].alerts.len(), 1);
-        dispatcher.finish(&due[0], &due[0].alerts.iter().copied().collect());
+        dispatcher.finish(&due[0], &due[0].alerts.iter().copied().collect(), i64::MAX);
         assert_eq!((dispatcher.next_due_ms(), dispatcher.len()), (None, 0));
     }
 
@@ -252,7 +260,7 @@ mod tests {
         dispatcher.regroup(&new, alerts.iter().map(|(fingerprint, alert)| (fingerprint, alert)), 200_000);
         let again: Vec<String> = dispatcher.take_due(200_000).into_iter().map(|flush| flush.key).collect();
         assert_eq!(again, [r#"{}/{alertname="B"}:{alertname="B"}"#], "A is being flushed still, B has another route");
-        dispatcher.finish(&due[0], &HashSet::new());
+        dispatcher.finish(&due[0], &HashSet::new(), i64::MAX);
         assert_eq!(dispatcher.next_due_ms(), Some(200_000), "A's turn at once");
     }
 
@@ -264,5 +272,18 @@ mod tests {
         assert_eq!(dispatcher.held(), HashSet::from([one.0]));
         dispatcher.drop_alert(&root, one.0, &one.1.labels);
         assert_eq!((dispatcher.next_due_ms(), dispatcher.len()), (None, 0));
+    }
+
+    /// A router looks again at what another should have told; the group's own time stays.
+    #[test]
+    fn a_group_is_looked_at_again_before_its_time() {
+        let (root, mut dispatcher) = (root(""), Dispatcher::default());
+        insert(&mut dispatcher, &root, &alert("A", "1", 0), 100_000);
+        let due = dispatcher.take_due(100_000);
+        dispatcher.finish(&due[0], &HashSet::new(), 102_000);
+        assert_eq!(dispatcher.next_due_ms(), Some(102_000));
+        let due = dispatcher.take_due(102_000);
+        dispatcher.finish(&due[0], &HashSet::new(), i64::MAX);
+        assert_eq!(dispatcher.next_due_ms(), Some(400_000));
     }
 }

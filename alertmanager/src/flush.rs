@@ -14,6 +14,7 @@ use crate::Alertmanager;
 use crate::config::Config;
 use crate::dedup::{Attempt, Line, REPEAT, needs_update};
 use crate::dispatch::Flush;
+use crate::members::RECHECK_MS;
 use crate::notify::{self, Integration, Memory, Notice, Reason};
 use crate::service::Core;
 use crate::state::{Event, PART};
@@ -50,6 +51,15 @@ struct News {
     memory: Memory,
 }
 
+/// What one integration knows after a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knows {
+    All,
+    NotYet,
+    /// It is another router's to tell it.
+    ByOthers,
+}
+
 enum Outcome {
     Taken(Memory),
     GivenUp { error: String, is_certain: bool },
@@ -66,7 +76,9 @@ impl Alertmanager {
             let (flush, alerts, config) = (&flush, &gathered.alerts[..], &*config);
             self.tell(Telling { integration, line, flush, alerts, config, now_ms })
         });
-        let everybody = futures::future::join_all(told).await.into_iter().all(|told| told);
+        let told = futures::future::join_all(told).await;
+        let everybody = told.iter().all(|told| *told == Knows::All);
+        let again_ms = if told.contains(&Knows::ByOthers) { now_ms + RECHECK_MS } else { i64::MAX };
         let mut core = self.core.lock();
         // An alert that fired again, or was updated, while the flush was under way stays.
         let unchanged = |(fingerprint, alert): &&(Fingerprint, Arc<Alert>)| {
@@ -76,7 +88,7 @@ impl Alertmanager {
             true => gathered.leaving.iter().filter(unchanged).map(|(fingerprint, _)| *fingerprint).collect(),
             false => HashSet::new(),
         };
-        core.dispatcher.finish(&flush, &leaving);
+        core.dispatcher.finish(&flush, &leaving, again_ms);
         drop(core);
         self.wake.notify_one();
     }
@@ -102,13 +114,16 @@ impl Alertmanager {
         gathered
     }
 
-    /// Tells one integration, if this is news to it; answers whether it knows all now.
-    async fn tell(&self, telling: Telling<'_>) -> bool {
+    /// Tells one integration, if this is news to it and this router's to tell; answers whether it knows all now.
+    async fn tell(&self, telling: Telling<'_>) -> Knows {
         if telling.alerts.is_empty() {
-            return true;
+            return Knows::All;
         }
-        let Some(News { attempt, memory }) = self.news(&telling) else { return true };
-        let (line, is_quiet) = (telling.line.clone(), attempt.is_quiet);
+        let Some(News { attempt, memory }) = self.news(&telling) else { return Knows::All };
+        if !self.may_begin(&telling.line) {
+            return Knows::ByOthers;
+        }
+        let (line, key, is_quiet) = (telling.line.clone(), attempt.key.clone(), attempt.is_quiet);
         let (flush, now_ms) = (telling.flush, telling.now_ms);
         let sends_resolved = telling.integration.send_resolved();
         let shown = telling.alerts.iter().filter(|alert| sends_resolved || !alert.is_resolved_at(now_ms)).cloned();
@@ -119,12 +134,15 @@ impl Alertmanager {
             route_labels: flush.options.labels.clone(),
             external_url: self.options.external_url.clone(),
             reason: reason_text(&attempt.reason),
-            idempotency_key: attempt.key.clone(),
+            idempotency_key: key.clone(),
             alerts: shown.collect(),
             memory: memory.clone(),
             now_ms,
         };
         self.remember(attempt_events(attempt)).await;
+        if !self.is_ours(&line, &key) {
+            return Knows::ByOthers;
+        }
         let outcome = match is_quiet {
             true => Outcome::Taken(memory),
             false => self.deliver(&telling, &notice).await,
@@ -133,9 +151,11 @@ impl Alertmanager {
         let retention_ms = self.options.retention_ms.min(2 * flush.options.repeat_interval_ms);
         let (event, is_told) = match outcome {
             Outcome::Taken(memory) => {
-                (Event::Notified { line, memory, at_ms, expires_at_ms: at_ms + retention_ms }, true)
+                (Event::Notified { line, key, memory, at_ms, expires_at_ms: at_ms + retention_ms }, Knows::All)
             }
-            Outcome::GivenUp { error, is_certain } => (Event::Failed { line, error, at_ms, is_certain }, false),
+            Outcome::GivenUp { error, is_certain } => {
+                (Event::Failed { line, error, at_ms, is_certain, key, router: self.peer_name() }, Knows::NotYet)
+            }
         };
         self.remember(vec![event]).await;
         is_told
@@ -157,6 +177,7 @@ impl Alertmanager {
         if reason == REPEAT && firing.iter().all(|fingerprint| core.state.is_acknowledged(fingerprint, *now_ms)) {
             return None;
         }
+        let after = told.last_key(*now_ms).to_owned();
         let same = |pending: &&Attempt| pending.firing == firing && pending.resolved == resolved;
         let key = told.pending.as_ref().filter(same).map(|pending| pending.key.clone());
         // What was said of an earlier incident is not taken up again.
@@ -170,15 +191,21 @@ impl Alertmanager {
             is_quiet: firing.is_empty() && !sends_resolved,
             firing,
             resolved,
+            router: self.peer_name(),
+            after,
+            at_ms: *now_ms,
         };
         Some(News { attempt, memory })
     }
 
     /// Makes events durable; where the bus cannot take them they are remembered here at least: a page that comes twice
-    /// after a crash is better than one that never comes.
+    /// after a crash is better than one that never comes. Among several routers it is the bus that decides who tells.
     async fn remember(&self, events: Vec<Event>) {
         if let Err(error) = self.record(events.clone()).await {
             tracing::error!(%error, "the notification log could not be written");
+            if self.peer.is_some() {
+                return;
+            }
             let mut core = self.core.lock();
             events.into_iter().for_each(|event| drop(core.state.apply(event)));
         }
@@ -209,6 +236,9 @@ impl Alertmanager {
                 return Outcome::GivenUp { error: failure.message, is_certain };
             }
             tokio::time::sleep(backoff).await;
+            if !self.is_ours(&telling.line, &notice.idempotency_key) {
+                return Outcome::GivenUp { error: "another router takes over".to_owned(), is_certain };
+            }
             backoff = backoff.mul_f64(1.5).min(MAX_BACKOFF);
         }
     }
@@ -266,6 +296,9 @@ mod tests {
             firing: (0..25_000).map(Fingerprint).collect(),
             resolved: (0..7).map(Fingerprint).collect(),
             is_quiet: false,
+            router: String::new(),
+            after: String::new(),
+            at_ms: 0,
         };
         let events = attempt_events(attempt.clone());
         assert!(events.len() > 3);

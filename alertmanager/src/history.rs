@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::dedup::Attempt;
+use crate::journal::Journal;
 use crate::state::Ack;
 
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -96,7 +97,11 @@ impl Record {
     }
 
     fn to_line(&self, id: Id) -> String {
-        let mut entry = json!({"id": id.to_string(), "at": format_rfc3339_ms(self.at_ms()), "kind": self.kind()});
+        self.entry(json!({"id": id.to_string(), "at": format_rfc3339_ms(self.at_ms()), "kind": self.kind()}))
+    }
+
+    /// As JSON, after what is there already.
+    fn entry(&self, mut entry: Value) -> String {
         if let (Some(entry), Value::Object(fields)) = (entry.as_object_mut(), self.fields()) {
             entry.extend(fields);
         }
@@ -198,6 +203,8 @@ pub struct History {
     retention_ms: i64,
     /// A failed write poisons its file: the rest goes to the next one.
     is_dirty: bool,
+    /// Where entries go as log lines too.
+    pub journal: Option<Arc<Journal>>,
 }
 
 impl History {
@@ -216,6 +223,7 @@ impl History {
             last: end,
             retention_ms,
             is_dirty: false,
+            journal: None,
         };
         for first in firsts {
             history.recover(first, end)?;
@@ -264,6 +272,9 @@ impl History {
         let line = record.to_line(id);
         tracing::debug!(target: "alert_history", entry = line);
         let at_ms = record.at_ms();
+        if let Some(journal) = &self.journal {
+            journal.push(at_ms, record.kind(), record.entry(json!({})));
+        }
         match self.segments.back_mut() {
             Some(segment) if segment.bytes < SEGMENT_BYTES && !self.is_dirty => {
                 segment.bytes += line.len() as u64 + 1;

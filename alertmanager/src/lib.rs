@@ -11,7 +11,7 @@
 //!
 //! # The parts
 //! `config` → a tree of routes and receivers; `state` applies events, `snapshot` and `history` keep them; `dispatch`
-//! groups alerts and keeps the timers; `inhibit`, `silence`, `time_interval` and `dedup` decide; `flush` puts them
+//! groups alerts and keeps the timers; `members` and `peer` share groups among the routers of one topic; `inhibit`, `silence`, `time_interval` and `dedup` decide; `flush` puts them
 //! together; `notify` delivers; `api` is Alertmanager's v2 and what we have beyond it.
 //! All but `service`, `flush`, `notify` and `api` are synchronous and take the time as an argument.
 
@@ -19,12 +19,18 @@ mod api;
 mod config;
 mod dedup;
 mod dispatch;
+mod environment;
 mod flush;
 mod history;
 mod index;
 mod inhibit;
+mod journal;
 mod matchers;
+mod members;
 mod notify;
+mod peer;
+mod position;
+mod posted;
 mod route;
 mod service;
 mod silence;

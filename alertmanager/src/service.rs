@@ -1,6 +1,6 @@
 //! The running router: events in from the bus, flushes out to receivers.
 //!
-//! One task consumes the topic and applies events in offset order; one loop starts the flushes that are due, each in a
+//! One task per partition consumes the topic and applies events in offset order; one loop starts the flushes that are due, each in a
 //! task of its own. Whoever adds an event waits until it is durable *and* applied, so that a client reads its own
 //! writes. Nothing is sent before everything acknowledged before the start has been applied: the notification log must
 //! be complete before it can say what is news.
@@ -18,7 +18,7 @@ use futures::FutureExt;
 use model::{Alert, AlertEvents, Batch, Fingerprint, Labels, now_ms};
 use parking_lot::Mutex;
 use service::metrics::{Counter, CounterBy, Gauge, Metrics};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,12 +26,15 @@ use crate::config::{Config, ConfigError};
 use crate::dispatch::Dispatcher;
 use crate::history::History;
 use crate::inhibit::Inhibitor;
+use crate::journal::Journal;
 use crate::matchers::MatcherMode;
+use crate::peer::Peer;
+use crate::position::{self, PARTITION, Position};
+use crate::posted::{Plain, Reading};
 use crate::silence::SilenceLimits;
 use crate::snapshot::{self, Header, Image};
 use crate::state::{Event, State};
 
-const PARTITION: u32 = 0;
 /// Between two looks at what has ended and what should be saved.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -51,6 +54,10 @@ pub struct Options {
     pub config_path: Option<PathBuf>,
     /// Where people reach this process.
     pub external_url: String,
+    /// Whether other routers may share the bus.
+    pub is_shared: bool,
+    /// Whether somebody indexes the log lines of this bus: then history goes there too.
+    pub has_index: bool,
     /// Go on where the bus no longer holds what comes after the snapshot.
     pub accept_loss: bool,
     /// How long expired silences, the notification log and history are kept.
@@ -74,6 +81,8 @@ impl Options {
             dir,
             config_path: None,
             external_url,
+            is_shared: false,
+            has_index: false,
             accept_loss: false,
             retention_ms: 120 * 3_600_000,
             silence_limits: SilenceLimits::default(),
@@ -105,6 +114,10 @@ pub(crate) struct Counters {
     pub events: Counter,
     /// Alerts over the limit per name.
     pub limited: Counter,
+    /// Messages of others on the topic, and those of them that could not be used as a whole.
+    pub plain: Counter,
+    pub dead: Counter,
+    pub routers: Gauge,
     pub alerts: Gauge,
     pub groups: Gauge,
     pub silences: Gauge,
@@ -117,6 +130,9 @@ impl Counters {
             registry.register("alertmanager_notification_failures", "Notifications given up", self.failed.clone());
             registry.register("alertmanager_events", "Events applied", self.events.clone());
             registry.register("alertmanager_alerts_limited", "Alerts over the limit per name", self.limited.clone());
+            registry.register("alertmanager_plain_messages", "Messages of others on the topic", self.plain.clone());
+            registry.register("alertmanager_dead_letters", "Messages put aside", self.dead.clone());
+            registry.register("alertmanager_routers", "Routers that share the topic", self.routers.clone());
             registry.register("alertmanager_alerts", "Alerts kept, resolved ones too", self.alerts.clone());
             registry.register("alertmanager_groups", "Groups of alerts", self.groups.clone());
             registry.register("alertmanager_silences_active", "Silences that are active", self.silences.clone());
@@ -163,6 +179,38 @@ impl Core {
         }
     }
 
+    /// Takes the alerts out of somebody else's message, where there is room for them; says why it cannot be used as a whole.
+    fn apply_plain(&mut self, plain: &Plain, options: &Options, offset: Offset, now_ms: i64) -> Option<String> {
+        let reading = Reading { mode: options.mode, now_ms, resolve_timeout_ms: self.config.resolve_timeout_ms };
+        let (mut alerts, fault) = plain.read(&self.state, &reading);
+        let read = alerts.len();
+        if options.alerts_per_name > 0 {
+            self.drop_excess(&mut alerts, options.alerts_per_name);
+        }
+        let room = MAX_ALERTS.saturating_sub(self.state.alerts.len());
+        alerts.truncate(room);
+        let left_out = read - alerts.len();
+        alerts.into_iter().for_each(|alert| self.apply(Event::Alert(Arc::new(alert)), offset, now_ms));
+        let over = (left_out > 0).then(|| format!("{left_out} alerts are over a limit"));
+        fault.or(over)
+    }
+
+    /// Leaves out new alerts of names that have enough.
+    fn drop_excess(&self, alerts: &mut Vec<Alert>, limit: usize) {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for (_, alert) in self.state.firing(now_ms()) {
+            *counts.entry(alert.name()).or_default() += 1;
+        }
+        let mut added: HashMap<String, usize> = HashMap::new();
+        alerts.retain(|alert| {
+            let count = added.entry(alert.name().to_owned()).or_default();
+            let has_room = counts.get(alert.name()).copied().unwrap_or(0) + *count < limit;
+            let is_known = self.state.alerts.contains_key(&alert.fingerprint());
+            *count += usize::from(!is_known && has_room);
+            is_known || has_room
+        });
+    }
+
     /// Drops what is too old, and tells history what has ended.
     fn tidy_up(&mut self, offset: Offset, retention_ms: i64) {
         let now_ms = now_ms();
@@ -182,10 +230,11 @@ pub struct Alertmanager {
     pub(crate) started: Instant,
     bus: Arc<dyn Bus>,
     disk: Arc<dyn Disk>,
-    /// The offset after the last applied event.
-    applied: watch::Sender<Offset>,
-    /// The end of the topic when this process opened it.
-    end_at_start: Offset,
+    /// By partition.
+    positions: Vec<Position>,
+    /// Where other routers may share the bus.
+    pub(crate) peer: Option<Peer>,
+    journal: Option<Arc<Journal>>,
     pub(crate) wake: Notify,
     pub(crate) counters: Counters,
     /// Why nothing is consumed, if so; then nothing is sent either.
@@ -199,7 +248,7 @@ pub struct Alertmanager {
 /// The last snapshot.
 struct Saved {
     at: Instant,
-    next_offset: Offset,
+    offsets: Vec<Offset>,
 }
 
 impl Alertmanager {
@@ -217,21 +266,11 @@ impl Alertmanager {
             |error: std::io::Error| AlertmanagerError::Snapshot { path: path.clone(), message: error.to_string() };
         let (header, state) = snapshot::read(disk.as_ref(), &path).map_err(fail)?.unwrap_or_default();
         let dir = options.dir.join("history");
-        let history = History::open(disk.clone(), dir, header.history_end, options.retention_ms).map_err(fail)?;
-        let start = bus.start_offset(Topic::Alerts, PARTITION).await?;
-        let end_at_start = bus.end_offset(Topic::Alerts, PARTITION).await?;
-        // Another bus is replayed from its start, over what is known: events carry whole states, a repeat changes nothing.
-        let mut next = if header.bus_id == bus.id() { header.next_offset } else { start };
-        let mut failed = None;
-        if !(start..=end_at_start).contains(&next) {
-            let lost = format!("alertmanager: offset {next} is outside the log, which holds {start}..{end_at_start}");
-            if options.accept_loss {
-                tracing::warn!("{lost}; going on at {start}, as --accept-loss says");
-                next = start;
-            } else {
-                failed = Some(format!("{lost}; start with --accept-loss to go on"));
-            }
-        }
+        let mut history = History::open(disk.clone(), dir, header.history_end, options.retention_ms).map_err(fail)?;
+        history.journal = options.has_index.then(Arc::default);
+        let journal = history.journal.clone();
+        let (positions, failed) = position::open(bus.as_ref(), &header, options.accept_loss).await?;
+        let peer = options.is_shared.then(|| Peer::open(disk.as_ref(), &options.dir)).transpose().map_err(fail)?;
         let (dispatcher, inhibitor) = Default::default();
         let mut core = Core { state, dispatcher, inhibitor, config: config.clone(), history };
         core.use_config(config);
@@ -243,13 +282,14 @@ impl Alertmanager {
             started: Instant::now(),
             bus,
             disk,
-            applied: watch::Sender::new(next),
-            end_at_start,
+            positions,
+            peer,
+            journal,
             wake: Notify::new(),
             counters,
             failed: Mutex::new(failed),
             lanes: Mutex::default(),
-            saving: Mutex::new(Saved { at: Instant::now(), next_offset: header.next_offset }),
+            saving: Mutex::new(Saved { at: Instant::now(), offsets: Vec::new() }),
             _lock: lock,
         });
         Ok(router)
@@ -260,13 +300,17 @@ impl Alertmanager {
         if let Some(reason) = self.failed.lock().clone() {
             return Err(reason);
         }
-        let (applied, end) = (*self.applied.borrow(), self.end_at_start);
-        if applied >= end { Ok(()) } else { Err(format!("alertmanager: applied {applied} of {end} events")) }
+        match self.positions.iter().find(|position| !position.is_caught_up()) {
+            None => Ok(()),
+            Some(position) => {
+                Err(format!("alertmanager: applied {} of {} events", position.get(), position.end_at_start))
+            }
+        }
     }
 
-    /// The next offset to apply.
-    pub fn applied(&self) -> Offset {
-        *self.applied.borrow()
+    /// The next offset to apply, by partition.
+    pub fn applied(&self) -> Vec<Offset> {
+        self.positions.iter().map(Position::get).collect()
     }
 
     /// Reads the configuration again; on a mistake the old one stays.
@@ -280,7 +324,9 @@ impl Alertmanager {
     /// Accepts alerts; returns when they are durable and visible.
     pub async fn post(&self, mut alerts: Vec<Alert>) -> Result<(), BusError> {
         if self.options.alerts_per_name > 0 {
-            self.drop_excess(&mut alerts);
+            let posted = alerts.len();
+            self.core.lock().drop_excess(&mut alerts, self.options.alerts_per_name);
+            self.counters.limited.inc_by((posted - alerts.len()) as u64);
         }
         if self.core.lock().state.alerts.len() + alerts.len() > MAX_ALERTS {
             return Err(BusError::Unavailable(format!("more than {MAX_ALERTS} alerts")));
@@ -288,50 +334,37 @@ impl Alertmanager {
         self.record(alerts.into_iter().map(|alert| Event::Alert(Arc::new(alert))).collect()).await
     }
 
-    /// Leaves out new alerts of names that have enough.
-    fn drop_excess(&self, alerts: &mut Vec<Alert>) {
-        let core = self.core.lock();
-        let mut counts: HashMap<&str, usize> = HashMap::new();
-        for (_, alert) in core.state.firing(now_ms()) {
-            *counts.entry(alert.name()).or_default() += 1;
-        }
-        let counts: HashMap<String, usize> = counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-        let mut added: HashMap<String, usize> = HashMap::new();
-        alerts.retain(|alert| {
-            let count = added.entry(alert.name().to_owned()).or_default();
-            let has_room = counts.get(alert.name()).copied().unwrap_or(0) + *count < self.options.alerts_per_name;
-            let is_known = core.state.alerts.contains_key(&alert.fingerprint());
-            *count += usize::from(!is_known && has_room);
-            if !is_known && !has_room {
-                self.counters.limited.inc();
-            }
-            is_known || has_room
-        });
-    }
-
     /// Makes events durable, and waits until they are applied here.
     pub(crate) async fn record(&self, events: Vec<Event>) -> Result<(), BusError> {
         if events.is_empty() {
             return Ok(());
         }
+        let end = self.append(events).await?;
+        self.positions[PARTITION as usize].reaches(end).await
+    }
+
+    /// Makes events durable; the offset after them.
+    pub(crate) async fn append(&self, events: Vec<Event>) -> Result<Offset, BusError> {
         if let Some(reason) = self.failed.lock().clone() {
             return Err(BusError::Unavailable(reason));
         }
         let events = events.iter().map(|event| serde_json::to_string(event).expect("events are plain data")).collect();
         let batch = Batch::Alerts(AlertEvents { tenant: model::DEFAULT_TENANT.to_owned(), events });
         let offsets = append_all(self.bus.as_ref(), Topic::Alerts, batch).await?;
-        let end = offsets.iter().map(|(_, offset)| offset + 1).max().unwrap_or(0);
-        let mut applied = self.applied.subscribe();
-        applied.wait_for(|applied| *applied >= end).await.map_err(|_| BusError::Closed)?;
-        Ok(())
+        Ok(offsets.iter().map(|(_, offset)| offset + 1).max().unwrap_or(0))
     }
 
     /// Runs until stopped: applies events, starts flushes, writes snapshots.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         if self.failed.lock().is_none() {
+            let partitions = 0..self.positions.len() as u32;
             let consuming = async {
                 tokio::select! {
-                    () = self.consume() => stop.cancelled().await,
+                    _ = futures::future::join_all(partitions.map(|partition| self.consume(partition))) => {
+                        stop.cancelled().await;
+                    }
+                    () = self.beat() => {}
+                    () = self.write_journal() => {}
                     () = stop.cancelled() => {}
                 }
             };
@@ -345,15 +378,29 @@ impl Alertmanager {
                 }
             };
             tokio::join!(consuming, self.clone().route(stop.clone()), saving);
-            self.save_and_warn();
+            self.leave().await;
+            // A snapshot waits for history's lines, so these go on meanwhile.
+            let this = self.clone();
+            let saving = tokio::task::spawn_blocking(move || this.save_and_warn());
+            tokio::select! {
+                _ = saving => {}
+                () = self.write_journal() => {}
+            }
         }
         stop.cancelled().await;
     }
 
+    async fn write_journal(&self) {
+        match &self.journal {
+            Some(journal) => journal.run(self.bus.as_ref()).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Applies events as they come. What may pass is tried again; what may not leaves the router not ready.
-    async fn consume(&self) {
+    async fn consume(&self, partition: u32) {
         loop {
-            let Err(error) = self.follow().await;
+            let Err(error) = self.follow(partition).await;
             match error {
                 BusError::Unavailable(_) | BusError::Full { .. } | BusError::Io { .. } => {
                     tracing::warn!(%error, "the alerts topic cannot be read; trying again");
@@ -369,20 +416,37 @@ impl Alertmanager {
         }
     }
 
-    async fn follow(&self) -> Result<Infallible, BusError> {
-        let from = *self.applied.borrow();
-        let mut consumer = self.bus.subscribe(Topic::Alerts, PARTITION, from).await?;
+    /// What cannot be used is put aside before the position moves past it: it may be there twice, but is never lost.
+    async fn follow(&self, partition: u32) -> Result<Infallible, BusError> {
+        let position = &self.positions[partition as usize];
+        let mut consumer = self.bus.subscribe(Topic::Alerts, partition, position.get()).await?;
         loop {
             let delivery = consumer.next().await?;
             if let Batch::Alerts(events) = delivery.batch.as_ref() {
-                self.apply(events, delivery.offset);
+                // History is in the order of our own events.
+                let own = &self.positions[PARTITION as usize];
+                let offset = if partition == PARTITION { delivery.offset } else { own.get() };
+                for letter in self.apply(events, offset) {
+                    self.bus.put_aside(Topic::Alerts, letter).await?;
+                    self.counters.dead.inc();
+                }
             }
-            self.applied.send_replace(delivery.offset + 1);
+            position.applied.send_replace(delivery.offset + 1);
             self.wake.notify_one();
         }
     }
 
-    fn apply(&self, events: &AlertEvents, offset: Offset) {
+    /// When everything acknowledged before the start is applied.
+    pub(crate) async fn caught_up(&self) {
+        for position in &self.positions {
+            // The sender lives as long as this.
+            let _ = position.reaches(position.end_at_start).await;
+        }
+    }
+
+    /// Applies events; answers what of other people's cannot be used.
+    fn apply(&self, events: &AlertEvents, offset: Offset) -> Vec<String> {
+        let mut letters = Vec::new();
         let now_ms = now_ms();
         let parsed = events.events.iter().map(|text| serde_json::from_str::<Event>(text));
         let parsed: Vec<_> = parsed.collect();
@@ -390,22 +454,30 @@ impl Alertmanager {
         for event in parsed {
             self.counters.events.inc();
             match event {
+                Ok(Event::Plain(plain)) => {
+                    self.counters.plain.inc();
+                    let fault = core.apply_plain(&plain, &self.options, offset, now_ms);
+                    letters.extend(fault.map(|reason| plain.letter(&reason)));
+                }
                 Ok(event) => core.apply(event, offset, now_ms),
                 Err(error) => tracing::error!(%error, "an event on the bus cannot be read; it is left out"),
             }
         }
         self.count(&core);
+        letters
     }
 
     /// Starts flushes as they fall due.
     async fn route(self: Arc<Self>, stop: CancellationToken) {
-        let mut applied = self.applied.subscribe();
+        let may_begin = async {
+            self.caught_up().await;
+            tokio::time::sleep(self.options.start_delay.saturating_sub(self.started.elapsed())).await;
+            if let Some(peer) = &self.peer {
+                peer.joined().await;
+            }
+        };
         tokio::select! {
-            _ = applied.wait_for(|applied| *applied >= self.end_at_start) => {}
-            () = stop.cancelled() => return,
-        }
-        tokio::select! {
-            () = tokio::time::sleep(self.options.start_delay.saturating_sub(self.started.elapsed())) => {}
+            () = may_begin => {}
             () = stop.cancelled() => return,
         }
         let mut flushes = JoinSet::new();
@@ -419,7 +491,7 @@ impl Alertmanager {
                     let work = AssertUnwindSafe(this.clone().flush(flush.clone()));
                     if work.catch_unwind().await.is_err() {
                         tracing::error!(group = flush.key, "a flush failed; it is tried again at the group's interval");
-                        this.core.lock().dispatcher.finish(&flush, &HashSet::new());
+                        this.core.lock().dispatcher.finish(&flush, &HashSet::new(), i64::MAX);
                     }
                 });
             }
@@ -450,18 +522,28 @@ impl Alertmanager {
         let path = snapshot_path(&self.options.dir);
         let fail =
             |error: std::io::Error| AlertmanagerError::Snapshot { path: path.clone(), message: error.to_string() };
-        let image = {
+        let (image, lines) = {
             let mut core = self.core.lock();
-            let next_offset = *self.applied.borrow();
-            core.tidy_up(next_offset, self.options.retention_ms);
+            let offsets = self.applied();
+            core.tidy_up(offsets[PARTITION as usize], self.options.retention_ms);
             core.history.sync(now_ms()).map_err(fail)?;
-            let header = Header { bus_id: self.bus.id(), next_offset, history_end: core.history.end() };
-            Image::of(&core.state, header)
+            let (next_offset, further_offsets) = (offsets[PARTITION as usize], offsets[1..].to_vec());
+            let header =
+                Header { bus_id: self.bus.id(), next_offset, further_offsets, history_end: core.history.end() };
+            let lines = self.journal.as_ref().map_or(0, |journal| journal.queued());
+            (Image::of(&core.state, header), lines)
         };
-        let next_offset = image.next_offset();
+        if self.journal.as_ref().is_some_and(|journal| !journal.reaches(lines)) {
+            let message = "the bus does not take history's lines: it is saved later".to_owned();
+            return Err(AlertmanagerError::Snapshot { path, message });
+        }
+        let Header { next_offset, further_offsets, .. } = image.header().clone();
         image.write(self.disk.as_ref(), &path).map_err(fail)?;
-        self.bus.release(Topic::Alerts, PARTITION, next_offset);
-        *saved = Saved { at: Instant::now(), next_offset };
+        let offsets: Vec<Offset> = [next_offset].into_iter().chain(further_offsets).collect();
+        for (partition, offset) in (0..).zip(&offsets) {
+            self.bus.release(Topic::Alerts, partition, *offset);
+        }
+        *saved = Saved { at: Instant::now(), offsets };
         Ok(())
     }
 
@@ -475,6 +557,7 @@ impl Alertmanager {
         let set = |gauge: &Gauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         set(&self.counters.alerts, core.state.alerts.len());
         set(&self.counters.groups, core.dispatcher.len());
+        set(&self.counters.routers, core.state.members.iter().count());
     }
 
     /// What has to be done now and then, off the async threads.
@@ -485,8 +568,9 @@ impl Alertmanager {
                 let saved = this.saving.lock();
                 let alerts = u32::try_from(this.core.lock().state.alerts.len()).unwrap_or(u32::MAX);
                 let interval = SAVE_INTERVAL * (1 + alerts / ALERTS_PER_SAVE_INTERVAL);
-                let applied = *this.applied.borrow();
-                (applied, saved.at.elapsed() >= interval && saved.next_offset != applied)
+                let applied = this.applied();
+                let is_due = saved.at.elapsed() >= interval && saved.offsets != applied;
+                (applied[PARTITION as usize], is_due)
             };
             match is_due {
                 true => this.save_and_warn(),

@@ -26,8 +26,21 @@ const MAX_LINE_BYTES: usize = 64 << 20;
 pub struct Header {
     pub bus_id: String,
     pub next_offset: u64,
+    /// The same of the further partitions, where others put alerts.
+    #[serde(default)]
+    pub further_offsets: Vec<u64>,
     /// The last entry of history that belongs to this state.
     pub history_end: Id,
+}
+
+impl Header {
+    /// Where to go on in a partition, if it was there already.
+    pub fn offset(&self, partition: u32) -> Option<u64> {
+        match (partition as usize).checked_sub(1) {
+            None => Some(self.next_offset),
+            Some(further) => self.further_offsets.get(further).copied(),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,6 +56,11 @@ enum Item {
     Told {
         line: Line,
         told: Told,
+    },
+    /// A router that shares the topic, and its last beat.
+    Member {
+        router: String,
+        beat: u64,
     },
 }
 
@@ -60,11 +78,12 @@ impl Image {
         let silences = state.silences.iter().map(|silence| Item::Silence(silence.silence.clone()));
         let acks = state.acks.values().cloned().map(Item::Ack);
         let told = state.log.iter().map(|(line, told)| Item::Told { line: line.clone(), told: told.clone() });
-        Image { header, alerts: alerts.collect(), rest: silences.chain(acks).chain(told).collect() }
+        let members = state.members.iter().map(|(router, beat)| Item::Member { router: router.to_owned(), beat });
+        Image { header, alerts: alerts.collect(), rest: silences.chain(acks).chain(told).chain(members).collect() }
     }
 
-    pub fn next_offset(&self) -> u64 {
-        self.header.next_offset
+    pub fn header(&self) -> &Header {
+        &self.header
     }
 
     pub fn write(self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
@@ -113,6 +132,7 @@ pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<(Header, State)>>
             Item::Silence(silence) => state.silences.put(silence),
             Item::Ack(ack) => drop(state.acks.insert(ack.fingerprint, ack)),
             Item::Told { line, told } => drop(state.log.insert(line, told)),
+            Item::Member { router, beat } => state.members.alive(router, beat),
         }
     }
     Ok(Some((header, state)))
@@ -181,8 +201,10 @@ mod tests {
         let line = Line { group_key: "g".into(), receiver: "r".into(), integration: "webhook[0]".into() };
         let firing = BTreeSet::from([Fingerprint(1)]);
         let memory = [("ts".to_owned(), "1".to_owned())].into();
-        let last = LogEntry { firing, resolved: BTreeSet::new(), memory, at_ms: 5, expires_at_ms: 100 };
+        let key = "k".to_owned();
+        let last = LogEntry { key, firing, resolved: BTreeSet::new(), memory, at_ms: 5, expires_at_ms: 100 };
         state.log.insert(line, Told { last: Some(last), pending: None });
+        state.members.alive("r1".into(), 7);
         state
     }
 
@@ -192,12 +214,15 @@ mod tests {
         let path = Path::new("/state/state.jsonl");
         disk.create_dir_all(Path::new("/state")).expect("created");
         assert!(read(&disk, path).expect("no snapshot").is_none());
-        let header = Header { bus_id: "bus".into(), next_offset: 7, history_end: Id { offset: 6, number: 2 } };
+        let history_end = Id { offset: 6, number: 2 };
+        let header = Header { bus_id: "bus".into(), next_offset: 7, further_offsets: vec![3], history_end };
+        assert_eq!([0, 1, 2].map(|partition| header.offset(partition)), [Some(7), Some(3), None]);
         Image::of(&state, header.clone()).write(&disk, path).expect("written");
         let (found, again) = read(&disk, path).expect("readable").expect("there");
         assert_eq!(found, header);
         assert_eq!((&again.alerts, &again.log, &again.open), (&state.alerts, &state.log, &state.open));
         assert_eq!(again.open.len(), 2_500);
+        assert_eq!(again.members.iter().collect::<Vec<_>>(), [("r1", 7)]);
     }
 
     #[test]

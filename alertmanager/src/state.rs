@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::dedup::{Attempt, Line, LogEntry, Told};
 use crate::history::Record;
+use crate::members::Members;
 use crate::notify::Memory;
+use crate::posted::Plain;
 use crate::silence::{Silence, SilenceState, Silences};
 
 /// A resolved alert is kept this long, so that late changes still find it.
 const RESOLVED_RETENTION_MS: i64 = 30 * 60_000;
+/// What was told is forgotten so much later than it says: other routers' clocks may be behind.
+const CLOCK_SKEW_MS: i64 = 10 * 60_000;
 /// Parts of attempts whose end never came; more are not kept.
 const MAX_PARTS: usize = 10_000;
 /// Alerts of one part of an attempt.
@@ -41,6 +45,9 @@ pub enum Event {
     /// The receiver took the line's last attempt.
     Notified {
         line: Line,
+        /// Of the attempt; without one, the last.
+        #[serde(default)]
+        key: String,
         memory: Memory,
         at_ms: i64,
         expires_at_ms: i64,
@@ -52,7 +59,24 @@ pub enum Event {
         at_ms: i64,
         /// Whether the receiver cannot have taken it.
         is_certain: bool,
+        /// Of the attempt, and whose it was.
+        #[serde(default)]
+        key: String,
+        #[serde(default)]
+        router: String,
     },
+    /// A router that shares this topic is there.
+    Alive {
+        router: String,
+        beat: u64,
+    },
+    /// It has stopped, or was not heard of since that beat.
+    Gone {
+        router: String,
+        beat: u64,
+    },
+    /// What somebody else put on the topic; the service reads alerts out of it.
+    Plain(Plain),
 }
 
 /// Somebody has an alert.
@@ -80,6 +104,7 @@ pub struct State {
     pub log: HashMap<Line, Told>,
     /// Alerts that history knows as firing.
     pub open: HashSet<Fingerprint>,
+    pub members: Members,
     parts: HashMap<String, (BTreeSet<Fingerprint>, BTreeSet<Fingerprint>)>,
 }
 
@@ -119,29 +144,36 @@ impl State {
                     attempt.firing.extend(firing);
                     attempt.resolved.extend(resolved);
                 }
-                let told = self.log.entry(attempt.line.clone()).or_default();
-                told.pending = Some(attempt);
+                self.apply_attempt(attempt);
             }
-            Event::Notified { line, memory, at_ms, expires_at_ms } => {
-                let told = self.log.entry(line).or_default();
-                if let Some(attempt) = told.pending.take() {
+            Event::Notified { line, key, memory, at_ms, expires_at_ms } => {
+                let Some(told) = self.log.get_mut(&line) else { return Applied::default() };
+                let is_meant = |attempt: &mut Attempt| key.is_empty() || attempt.key == key;
+                if let Some(attempt) = told.pending.take_if(is_meant) {
                     let (firing, resolved) = (attempt.firing.clone(), attempt.resolved.clone());
-                    told.last = Some(LogEntry { firing, resolved, memory, at_ms, expires_at_ms });
+                    let key = attempt.key.clone();
+                    told.last = Some(LogEntry { key, firing, resolved, memory, at_ms, expires_at_ms });
                     records.extend((!attempt.is_quiet).then_some(Record::Notified { attempt, at_ms }));
                 }
             }
-            Event::Failed { line, error, at_ms, is_certain } => {
-                let told = self.log.entry(line.clone()).or_default();
-                if let Some(attempt) = told.pending.clone() {
-                    records.push(Record::NotificationFailed { attempt, error, at_ms });
-                }
-                if is_certain {
-                    told.pending = None;
+            Event::Failed { line, error, at_ms, is_certain, key, router } => {
+                let Some(told) = self.log.get_mut(&line) else { return Applied::default() };
+                let is_meant =
+                    |attempt: &&mut Attempt| (key.is_empty() || attempt.key == key) && attempt.router == router;
+                if let Some(attempt) = told.pending.as_mut().filter(is_meant) {
+                    records.push(Record::NotificationFailed { attempt: attempt.clone(), error, at_ms });
+                    attempt.router.clear();
+                    if is_certain {
+                        told.pending = None;
+                    }
                 }
                 if *told == Told::default() {
                     self.log.remove(&line);
                 }
             }
+            Event::Alive { router, beat } => self.members.alive(router, beat),
+            Event::Gone { router, beat } => self.members.gone(&router, beat),
+            Event::Plain(_) => {}
         }
         Applied { alert: changed, records }
     }
@@ -167,6 +199,16 @@ impl State {
         }
         self.alerts.insert(fingerprint, merged);
         (fingerprint, is_new)
+    }
+
+    fn apply_attempt(&mut self, attempt: Attempt) {
+        let members = &self.members;
+        let told = self.log.entry(attempt.line.clone()).or_default();
+        if told.accepts(&attempt, |router| members.contains(router)) {
+            told.pending = Some(attempt);
+        } else if *told == Told::default() {
+            self.log.remove(&attempt.line);
+        }
     }
 
     fn apply_silence(&mut self, silence: Silence) -> Record {
@@ -232,7 +274,7 @@ impl State {
         self.log.retain(|_, told| {
             let told_of = told.last.iter().flat_map(|last| &last.firing);
             let waits = told_of.chain(told.pending.iter().flat_map(|pending| &pending.firing)).any(is_needed);
-            waits || told.last.as_ref().is_some_and(|last| last.expires_at_ms > now_ms)
+            waits || told.last.as_ref().is_some_and(|last| last.expires_at_ms > now_ms - CLOCK_SKEW_MS)
         });
         gone
     }
@@ -326,14 +368,30 @@ mod tests {
             firing: set(&[1]),
             resolved: set(&[]),
             is_quiet: false,
+            router: String::new(),
+            after: String::new(),
+            at_ms: 0,
         };
         state.apply(Event::Part { key: "k".into(), firing: set(&[2]), resolved: set(&[3]) });
         state.apply(Event::Attempt(attempt.clone()));
         assert_eq!(state.log[&line].pending.as_ref().map(|pending| pending.firing.clone()), Some(set(&[1, 2])));
-        let failed = |is_certain| Event::Failed { line: line.clone(), error: "no".into(), at_ms: 5, is_certain };
+        let failed = |is_certain| Event::Failed {
+            line: line.clone(),
+            error: "no".into(),
+            at_ms: 5,
+            is_certain,
+            key: "k".into(),
+            router: String::new(),
+        };
         state.apply(failed(false));
         assert!(state.log[&line].pending.is_some(), "perhaps it was taken");
-        state.apply(Event::Notified { line: line.clone(), memory: Memory::new(), at_ms: 6, expires_at_ms: 100 });
+        let notified = |key: &str| {
+            let (line, key, memory) = (line.clone(), key.to_owned(), Memory::new());
+            Event::Notified { line, key, memory, at_ms: 6, expires_at_ms: 100 }
+        };
+        state.apply(notified("another"));
+        assert!(state.log[&line].last.is_none(), "it is not about this attempt");
+        state.apply(notified("k"));
         let last = state.log[&line].last.clone().expect("told");
         assert_eq!((last.firing, last.resolved), (set(&[1, 2]), set(&[3])));
         state.apply(Event::Attempt(attempt));
@@ -341,7 +399,7 @@ mod tests {
         assert!(state.log[&line].pending.is_none() && state.log[&line].last.is_some());
         state.forget(&set(&[2]).into_iter().collect(), 1000, 200);
         assert!(state.log.contains_key(&line), "an alert waits to be told as resolved");
-        state.forget(&HashSet::new(), 1000, 200);
+        state.forget(&HashSet::new(), 1000, 101 + CLOCK_SKEW_MS);
         assert!(state.log.is_empty());
     }
 

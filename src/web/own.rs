@@ -57,7 +57,7 @@ async fn stores(shared: &Shared) -> Vec<Value> {
     let applied = [
         ("tsdb", Topic::Metrics, shared.tsdb.as_ref().map(|tsdb| by_order(tsdb.applied()))),
         ("indexer", Topic::Logs, shared.indexer.as_ref().map(|indexer| indexer.applied())),
-        ("alertmanager", Topic::Alerts, shared.alertmanager.as_ref().map(|router| by_order(vec![router.applied()]))),
+        ("alertmanager", Topic::Alerts, shared.alertmanager.as_ref().map(|router| by_order(router.applied()))),
     ];
     let mut stores = Vec::new();
     for (part, topic, applied) in applied {

@@ -58,7 +58,12 @@ impl Running {
     fn start(router: &Router, dir: &Path) -> Running {
         let config = format!("--config.file={}", dir.join("alertmanager.yml").display());
         let Router::Peer(binary) = router else {
-            let mut binnacle = Binnacle::start(dir, &["alertmanager", &config]);
+            // By Alertmanager's name, as its unit files and charts call it.
+            let link = dir.join("alertmanager");
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_binnacle"), &link).expect("a link");
+            let mut command = Command::new(link);
+            command.args([&config, "--cluster.listen-address=", "--cluster.settle-timeout=0s"]);
+            let mut binnacle = Binnacle::spawn(dir, command);
             binnacle.expect_warning("notification failed");
             binnacle.wait_ready();
             return Running::Ours(binnacle);

@@ -104,6 +104,13 @@ fn a_metric_and_a_log_pattern_reach_webhook_and_mailbox_and_resolve() {
     wait_for("the log alert to resolve", || last("PanicInLog"));
     assert_eq!(statuses(&webhook.of("QueueFull")), ["firing", "resolved"]);
     wait_for("the resolved mails", || (smtp.mails().len() >= 4).then_some(()));
+    let selector = |kind: &str| format!("{{service_name=\"alertmanager\", kind=\"{kind}\"}} |= \"QueueFull\"");
+    // To both integrations, firing and resolved.
+    wait_for("history in the index", || (binnacle.lines(&selector("notified"), 0).len() == 4).then_some(()));
+    let resolved = binnacle.lines(&selector("alert_resolved"), 0);
+    assert_eq!(resolved.len(), 2, "{resolved:?}");
+    let entry: Value = serde_json::from_str(&resolved[0].1).expect("JSON");
+    assert_eq!(entry["labels"]["alertname"], "QueueFull");
     binnacle.stop();
 }
 

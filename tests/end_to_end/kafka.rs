@@ -6,13 +6,13 @@ use crate::end_to_end::harness::{Binnacle, Dice, full, temp_dir};
 use crate::end_to_end::lose_nothing::{Processes, acknowledged_samples_survive, tailed_lines_survive};
 
 /// Apache Kafka where `tests/kafka.sh` started it, else librdkafka's double in this process.
-enum Broker {
+pub enum Broker {
     Apache(String),
     Mock(MockKafka),
 }
 
 impl Broker {
-    fn find() -> Broker {
+    pub fn find() -> Broker {
         match std::env::var("BINNACLE_TEST_KAFKA") {
             Ok(brokers) => Broker::Apache(brokers),
             // The double forgets what is older than 5 MiB: the full scale needs the real one.
@@ -21,7 +21,7 @@ impl Broker {
         }
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         match self {
             Broker::Apache(brokers) => brokers.clone(),
             Broker::Mock(mock) => mock.brokers(),
@@ -29,9 +29,14 @@ impl Broker {
     }
 }
 
+/// Before the topics of one test.
+pub fn own_prefix() -> String {
+    format!("test-{}-{}.", std::process::id(), model::now_ns())
+}
+
 /// A configuration whose topics are this test's own.
 fn config(dir: &std::path::Path, brokers: &str) -> String {
-    let prefix = format!("test-{}-{}.", std::process::id(), model::now_ns());
+    let prefix = own_prefix();
     let path = dir.join("kafka.yml");
     let text = format!("bus: {{kafka: {{brokers: '{brokers}', topic_prefix: '{prefix}', partitions: 3}}}}\n");
     std::fs::write(&path, text).expect("written");

@@ -2,8 +2,10 @@
 
 mod agent_logs;
 mod agent_torture;
+mod alert_amtool;
 mod alert_kill;
 mod alert_receiver;
+mod alert_routers;
 mod alert_scenarios;
 mod alert_stage;
 mod alerting;
@@ -19,6 +21,7 @@ mod harness;
 mod host_metrics;
 mod intake;
 mod kafka;
+mod log_rules;
 mod logql;
 mod loki_api;
 mod lose_nothing;

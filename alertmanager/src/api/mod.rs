@@ -97,11 +97,17 @@ fn wants(params: &Params, name: &str) -> bool {
 async fn status(State(app): State<App>) -> Json<Value> {
     let original = service::config::mask_secrets(&app.core.lock().config.original);
     let uptime_ms = app.started.elapsed().as_millis() as i64;
-    // There is no gossip; where clustering is on, clients wait for at least one peer, which is this one.
+    // There is no gossip; where clustering is on, clients wait for at least one peer, which is this one. Routers that
+    // share a topic know each other by name alone.
     let cluster = match &app.options.cluster_address {
         Some(address) => {
             let name = &app.options.cluster_name;
-            json!({"name": name, "status": "ready", "peers": [{"name": name, "address": address}]})
+            let own = app.peer_name();
+            let others = app.core.lock();
+            let others = others.state.members.iter().filter(|(router, _)| *router != own);
+            let others = others.map(|(router, _)| json!({"name": router, "address": ""}));
+            let peers: Vec<Value> = [json!({"name": name, "address": address})].into_iter().chain(others).collect();
+            json!({"name": name, "status": "ready", "peers": peers})
         }
         None => json!({"status": "disabled", "peers": []}),
     };

@@ -5,17 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use lettre::Message;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::transport::smtp::extension::ClientId;
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::transport::smtp::client::{Certificate, Identity, TlsParameters, TlsVersion};
 use serde::Deserialize;
 
 use super::http::Http;
 use super::render::Render;
 use super::setting::{Secret, or};
+use super::smtp::{Encryption, Login, Server};
 use super::{Configured, Global, Integration, Memory, Notifier, NotifyError};
 use service::http_config::TlsConfig;
 
@@ -55,6 +54,7 @@ struct Threading {
 pub struct Email {
     config: EmailConfig,
     password: Option<Secret>,
+    secret: Option<Secret>,
 }
 
 impl EmailConfig {
@@ -103,14 +103,7 @@ impl EmailConfig {
         if self.from.is_empty() {
             return Err("no global SMTP from set".to_owned());
         }
-        let has_secret = Secret::pick("auth_secret", &self.auth_secret, &self.auth_secret_file)?.is_some();
-        if has_secret && self.auth_password.is_empty() && self.auth_password_file.is_none() {
-            return Err("auth_secret without a password: CRAM-MD5 is not supported yet".to_owned());
-        }
         self.tls_config.as_ref().map_or(Ok(()), TlsConfig::check)?;
-        if self.tls_config.as_ref().is_some_and(TlsConfig::names_server) {
-            return Err("tls_config.server_name is not supported for email".to_owned());
-        }
         self.host_and_port().map(drop)
     }
 
@@ -125,8 +118,17 @@ impl EmailConfig {
     }
 
     fn tls(&self, host: &str) -> Result<TlsParameters, NotifyError> {
-        let mut builder = TlsParameters::builder(host.to_owned());
+        let named = self.tls_config.as_ref().filter(|config| config.names_server());
+        let name = named.map_or(host, |config| &config.server_name);
+        let mut builder = TlsParameters::builder(name.to_owned());
         if let Some(config) = &self.tls_config {
+            if let Some((certificate, key)) = config.read_identity()? {
+                let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes());
+                builder = builder.identify_with(identity.map_err(NotifyError::for_good)?);
+            }
+            if config.wants_tls_1_3() {
+                builder = builder.set_min_tls_version(TlsVersion::Tlsv13);
+            }
             let ca = config.read_ca()?;
             if !ca.is_empty() {
                 builder =
@@ -153,39 +155,35 @@ impl Configured for EmailConfig {
     fn build(self, global: &Global) -> Result<Integration, String> {
         let config = self.join(global)?;
         let password = Secret::pick("auth_password", &config.auth_password, &config.auth_password_file)?;
-        Ok(Arc::new(Email { config, password }))
+        let secret = Secret::pick("auth_secret", &config.auth_secret, &config.auth_secret_file)?;
+        Ok(Arc::new(Email { config, password, secret }))
     }
 }
 
 impl Email {
-    fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, NotifyError> {
+    fn server(&self) -> Result<Server<'_>, NotifyError> {
         let config = &self.config;
         let (host, port) = config.host_and_port().map_err(NotifyError::for_good)?;
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
-            .port(port)
-            .hello_name(ClientId::Domain(config.hello.clone()))
-            .timeout(Some(super::ATTEMPT_TIMEOUT));
-        if config.force_implicit_tls.unwrap_or(port == SMTPS_PORT) {
-            builder = builder.tls(Tls::Wrapper(config.tls(host)?));
+        let encryption = if config.force_implicit_tls.unwrap_or(port == SMTPS_PORT) {
+            Encryption::AtOnce(config.tls(host)?)
         } else if config.require_tls != Some(false) {
-            builder = builder.tls(Tls::Required(config.tls(host)?));
-        }
-        if !config.auth_username.is_empty() {
-            let password = self.password.as_ref().map_or_else(|| Ok(String::new()), Secret::read)?;
-            builder = builder.credentials(Credentials::new(config.auth_username.clone(), password));
-        }
-        Ok(builder.build())
+            Encryption::Upgraded(config.tls(host)?)
+        } else {
+            Encryption::Never
+        };
+        let read = |secret: &Option<Secret>| secret.as_ref().map(Secret::read).transpose();
+        let login = Login {
+            username: config.auth_username.clone(),
+            password: read(&self.password)?,
+            secret: read(&self.secret)?,
+            identity: config.auth_identity.clone(),
+        };
+        Ok(Server { host, port, hello: &config.hello, encryption, login })
     }
 
     async fn deliver(&self, render: &Render<'_>) -> Result<Memory, NotifyError> {
-        let message = message(&self.config, render)?;
-        let sent = self.transport()?.send(message).await;
-        // A permanent refusal (5xx) stays one; everything else may pass.
-        let failed = |error: lettre::transport::smtp::Error| NotifyError {
-            retry: !error.is_permanent(),
-            ..NotifyError::for_now(error)
-        };
-        sent.map(|_| Memory::new()).map_err(failed)
+        self.server()?.deliver(&message(&self.config, render)?).await?;
+        Ok(Memory::new())
     }
 }
 
@@ -264,9 +262,19 @@ fn message(config: &EmailConfig, render: &Render) -> Result<Message, NotifyError
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use parking_lot::Mutex;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio_rustls::rustls::server::WebPkiClientVerifier;
+    use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
     use super::*;
     use crate::notify::data::tests::notice;
     use crate::notify::default_templates;
+    use crate::notify::smtp::tests::converse;
     use crate::notify::tests::{KEY_HASH, check_settings};
 
     fn check(yaml: &str, expected: Result<(), &str>) {
@@ -288,7 +296,8 @@ mod tests {
             &format!("{{{rest}, headers: {{references: x}}, threading: {{enabled: true, thread_by_date: none}}}}"),
             Err("threading.enabled conflicts with custom References header"),
         );
-        check(&format!("{{{rest}, auth_secret: x}}"), Err("CRAM-MD5 is not supported yet"));
+        check(&format!("{{{rest}, auth_secret: x, tls_config: {{server_name: s, min_version: TLS10}}}}"), Ok(()));
+        check(&format!("{{{rest}, auth_secret: x, auth_secret_file: y}}"), Err("at most one of auth_secret &"));
         check(&format!("{{{rest}, auth_password: x, auth_password_file: y}}"), Err("at most one of auth_password &"));
     }
 
@@ -332,5 +341,58 @@ mod tests {
             text.contains(&format!("References: {root}")) && text.contains(&format!("In-Reply-To: {root}")),
             "{text}"
         );
+    }
+
+    /// A server that speaks TLS at once, and wants to see a certificate; what it hears.
+    async fn tls_server(dir: &Path) -> (u16, Arc<Mutex<Vec<String>>>) {
+        service::http::install_tls_provider();
+        let certificate = CertificateDer::from_pem_file(dir.join("mail_cert.pem")).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(dir.join("mail_key.pem")).expect("a key");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).expect("a root");
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().expect("a verifier");
+        let config = ServerConfig::builder().with_client_cert_verifier(verifier);
+        let config = config.with_single_cert(vec![certificate], key).expect("a configuration");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (inbox, acceptor) = (heard.clone(), TlsAcceptor::from(Arc::new(config)));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    let _ = converse(stream, "PLAIN", &inbox).await;
+                }
+            }
+        });
+        (port, heard)
+    }
+
+    /// Sends with these TLS settings; whether it was taken.
+    async fn check_tls(settings: &str, expected: bool) {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/notify/testdata");
+        let (port, heard) = tls_server(&dir).await;
+        let ca = dir.join("mail_cert.pem").display().to_string();
+        let settings = settings.replace("DIR", &dir.display().to_string());
+        let yaml = format!(
+            "{{to: a@x.org, from: b@x.org, smarthost: '127.0.0.1:{port}', force_implicit_tls: true, \
+             tls_config: {{ca_file: '{ca}'{settings}}}}}"
+        );
+        let config: EmailConfig = serde_saphyr::from_str(&yaml).expect("YAML");
+        let email = config.build(&Global::default()).expect("complete");
+        let (notice, templates) = (notice(), default_templates());
+        let sent = email.send(&Render::new(&notice, &templates)).await;
+        assert_eq!(sent.is_ok(), expected, "{settings}: {sent:?}");
+        assert_eq!(heard.lock().iter().any(|line| line == "."), expected, "{settings}");
+    }
+
+    #[tokio::test]
+    async fn a_server_is_known_by_its_name_and_knows_us_by_our_certificate() {
+        let own = ", cert_file: 'DIR/mail_cert.pem', key_file: 'DIR/mail_key.pem'";
+        check_tls(&format!("{own}, server_name: mail.test"), true).await;
+        check_tls(&format!("{own}, server_name: mail.test, min_version: TLS13"), true).await;
+        check_tls(&format!("{own}, server_name: mail.test, min_version: TLS10"), true).await;
+        check_tls(own, false).await;
+        check_tls(&format!("{own}, server_name: other.test"), false).await;
+        check_tls(", server_name: mail.test", false).await;
     }
 }

@@ -70,7 +70,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn read(request: RequestBuilder) -> Result<Answer, NotifyError> {
+    pub async fn read(request: RequestBuilder) -> Result<Answer, NotifyError> {
         // The address may hold a secret: the error must not name it.
         let failed = |error: reqwest::Error| {
             let reason = match (error.is_timeout(), error.is_connect() || error.is_builder()) {
@@ -158,6 +158,11 @@ pub async fn within<T>(
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use ring::signature::{self, UnparsedPublicKey};
+    use service::http_config::JWT_BEARER;
+
     use super::*;
     use crate::notify::setting::parse_url;
     use crate::notify::tests::{Reply, Server};
@@ -219,6 +224,42 @@ mod tests {
         assert_eq!(heard[0].header("authorization"), "Basic Yzpz");
         assert_eq!(heard[0].body, "grant_type=client_credentials&scope=a+b");
         assert_eq!(heard[2].header("authorization"), "Bearer t");
+    }
+
+    /// RFC 7523: what is posted is signed with the key, and says who, to whom, and for what.
+    #[tokio::test]
+    async fn a_token_is_had_for_a_signed_assertion() {
+        let server = Server::start(&[Reply::json(200, r#"{"access_token":"t","expires_in":60}"#)]).await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("key.pem");
+        let pem = include_str!("testdata/oauth_key.pem");
+        std::fs::write(&file, pem).expect("written");
+        let http = http(&format!(
+            "{{oauth2: {{client_id: c, grant_type: '{JWT_BEARER}', client_certificate_key_file: {}, scopes: [a, b], \
+             client_certificate_key_id: k, signature_algorithm: RS384, claims: {{x: [1]}}, token_url: '{}'}}}}",
+            file.display(),
+            server.url("/token")
+        ));
+        http.post_json(server.url("/x"), &1).await.expect("sent");
+        let heard = server.heard();
+        assert_eq!((heard[0].header("authorization"), heard[1].header("authorization")), ("", "Bearer t"));
+        let form: Vec<(String, String)> =
+            server.url(&format!("/?{}", heard[0].body)).query_pairs().into_owned().collect();
+        assert_eq!(form[0], ("grant_type".to_owned(), JWT_BEARER.to_owned()));
+        assert_eq!(form[1].0, "assertion");
+        let parts: Vec<Vec<u8>> =
+            form[1].1.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64")).collect();
+        let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).expect("JSON");
+        assert_eq!(json(&parts[0]), serde_json::json!({"alg": "RS384", "typ": "JWT", "kid": "k"}));
+        let claims = json(&parts[1]);
+        assert_eq!((&claims["iss"], &claims["sub"], &claims["scope"]), (&"c".into(), &"c".into(), &"a b".into()));
+        assert_eq!((&claims["aud"], &claims["x"]), (&server.url("/token").as_str().into(), &serde_json::json!([1])));
+        assert_eq!(claims["exp"].as_i64().zip(claims["iat"].as_i64()).map(|(exp, iat)| exp - iat), Some(600));
+        let der: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let key = ring::rsa::KeyPair::from_pkcs8(&STANDARD.decode(der).expect("base64")).expect("a key");
+        let signed = form[1].1.rsplit_once('.').expect("a signature").0;
+        let public = UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA384, key.public().as_ref());
+        public.verify(signed.as_bytes(), &parts[2]).expect("signed by the key");
     }
 
     #[tokio::test]

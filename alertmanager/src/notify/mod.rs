@@ -30,6 +30,7 @@ macro_rules! over_http {
     };
 }
 
+mod aws_keys;
 mod data;
 mod discord;
 mod email;
@@ -49,6 +50,7 @@ mod rocketchat;
 mod setting;
 mod sigv4;
 mod slack;
+mod smtp;
 mod sns;
 mod telegram;
 #[cfg(test)]

@@ -1,9 +1,5 @@
-//! AWS requests: Signature Version 4, and where the keys for it come from.
-//!
-//! Keys: the settings, else the environment, else the shared credentials file, and a role assumed with them. Those that
-//! only a machine's or a container's metadata service hands out are not looked for.
-
-use std::path::PathBuf;
+//! AWS requests: Signature Version 4, with the settings' keys or those that are found ([`super::aws_keys`]), or a role's that
+//! is assumed with them.
 
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, RequestBuilder, Url};
@@ -11,6 +7,7 @@ use ring::{digest, hmac};
 use serde::Deserialize;
 
 use super::NotifyError;
+use super::aws_keys::{Keys, Search, role_keys};
 use super::http::{Answer, Http};
 use super::setting::HttpUrl;
 
@@ -28,13 +25,6 @@ pub struct Sigv4Config {
     external_id: String,
     use_fips_sts_endpoint: bool,
     service_name: String,
-}
-
-#[derive(Clone, PartialEq)]
-pub struct Keys {
-    access_key: String,
-    secret_key: String,
-    session_token: String,
 }
 
 impl Sigv4Config {
@@ -73,37 +63,27 @@ impl Sigv4Config {
                 secret_key: self.secret_key.clone(),
                 session_token: String::new(),
             },
-            true => self.found_keys()?,
+            true => self.found_keys(self.sts(sts)?).await?,
         };
-        if self.role_arn.is_empty() { Ok(own) } else { self.assume(http, own, sts).await }
+        if self.role_arn.is_empty() { Ok(own) } else { self.assume(http, own, self.sts(sts)?).await }
     }
 
-    fn found_keys(&self) -> Result<Keys, NotifyError> {
-        let from = |name: &str| std::env::var(name).unwrap_or_default();
-        let (access_key, secret_key) = (from("AWS_ACCESS_KEY_ID"), from("AWS_SECRET_ACCESS_KEY"));
-        if self.profile.is_empty() && !access_key.is_empty() && !secret_key.is_empty() {
-            return Ok(Keys { access_key, secret_key, session_token: from("AWS_SESSION_TOKEN") });
+    async fn found_keys(&self, sts: Url) -> Result<Keys, NotifyError> {
+        let env = |name: &str| std::env::var(name).unwrap_or_default();
+        Search { profile: &self.profile, sts, env: &env }.find().await
+    }
+
+    /// Where roles are assumed.
+    fn sts(&self, fixed: Option<&HttpUrl>) -> Result<Url, NotifyError> {
+        if let Some(url) = fixed {
+            return Ok(url.0.clone());
         }
-        let path = match from("AWS_SHARED_CREDENTIALS_FILE") {
-            path if path.is_empty() => PathBuf::from(from("HOME")).join(".aws/credentials"),
-            path => PathBuf::from(path),
-        };
-        let profile = [self.profile.clone(), from("AWS_PROFILE"), "default".to_owned()];
-        let profile = profile.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        profile_keys(&text, &profile).ok_or_else(|| {
-            let path = path.display();
-            NotifyError::for_now(format!("no AWS credentials in the settings, the environment or {path} ({profile:?})"))
-        })
+        let host = if self.use_fips_sts_endpoint { "sts-fips" } else { "sts" };
+        Url::parse(&format!("https://{host}.{}.amazonaws.com/", self.region()?)).map_err(NotifyError::for_good)
     }
 
-    async fn assume(&self, http: &Http, own: Keys, sts: Option<&HttpUrl>) -> Result<Keys, NotifyError> {
+    async fn assume(&self, http: &Http, own: Keys, url: Url) -> Result<Keys, NotifyError> {
         let region = self.region()?;
-        let host = if self.use_fips_sts_endpoint { "sts-fips" } else { "sts" };
-        let url = match sts {
-            Some(url) => url.0.clone(),
-            None => Url::parse(&format!("https://{host}.{region}.amazonaws.com/")).map_err(NotifyError::for_good)?,
-        };
         let mut form = vec![
             ("Action".to_owned(), "AssumeRole".to_owned()),
             ("Version".to_owned(), "2011-06-15".to_owned()),
@@ -114,31 +94,8 @@ impl Sigv4Config {
             form.push(("ExternalId".to_owned(), self.external_id.clone()));
         }
         let answer = post(http, url, &form, &Signer { keys: own, region, service: "sts".to_owned() }).await?;
-        let text = String::from_utf8_lossy(&answer.body).into_owned();
-        let part = |name: &str| element(&text, name).map(str::to_owned);
-        let keys = part("AccessKeyId").zip(part("SecretAccessKey")).zip(part("SessionToken"));
-        let keys = keys.map(|((access_key, secret_key), session_token)| Keys { access_key, secret_key, session_token });
-        keys.ok_or_else(|| NotifyError::for_now("the role's credentials are not in the answer"))
+        role_keys(&String::from_utf8_lossy(&answer.body))
     }
-}
-
-/// The keys of one profile in a shared credentials file.
-fn profile_keys(text: &str, profile: &str) -> Option<Keys> {
-    let mut is_here = false;
-    let (mut access_key, mut secret_key, mut session_token) = (None, None, String::new());
-    for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            is_here = name.trim() == profile;
-        }
-        let Some((name, value)) = line.split_once('=').filter(|_| is_here) else { continue };
-        match name.trim() {
-            "aws_access_key_id" => access_key = Some(value.trim().to_owned()),
-            "aws_secret_access_key" => secret_key = Some(value.trim().to_owned()),
-            "aws_session_token" => session_token = value.trim().to_owned(),
-            _ => {}
-        }
-    }
-    Some(Keys { access_key: access_key?, secret_key: secret_key?, session_token })
 }
 
 /// The text of an XML element without attributes.
@@ -263,21 +220,5 @@ mod tests {
                         Signature=5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7";
         assert_eq!(added[0], ("x-amz-date".to_owned(), "20150830T123600Z".to_owned()));
         assert_eq!(added[1], ("authorization".to_owned(), expected.to_owned()));
-    }
-
-    fn check(profile: &str, expected: Option<(&str, &str, &str)>) {
-        let text = "[default]\naws_access_key_id = A\naws_secret_access_key=B\n\n[ other ]\n# c\naws_access_key_id=C\n\
-                    aws_secret_access_key=D=\naws_session_token=E\n[half]\naws_access_key_id=F\n";
-        let keys = profile_keys(text, profile);
-        let keys = keys.as_ref().map(|keys| (&*keys.access_key, &*keys.secret_key, &*keys.session_token));
-        assert_eq!(keys, expected, "{profile}");
-    }
-
-    #[test]
-    fn keys_of_a_profile() {
-        check("default", Some(("A", "B", "")));
-        check("other", Some(("C", "D=", "E")));
-        check("half", None);
-        check("none", None);
     }
 }

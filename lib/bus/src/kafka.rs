@@ -8,8 +8,10 @@
 //! - **Reading.** Consumers are assigned one partition each, join no group and commit nothing: positions belong to the
 //!   stores. A position outside the log is [`BusError::OutOfRange`] (`auto.offset.reset=error`), never a silent jump.
 //! - Nothing is released: retention is the topic's own.
+//! - On the topic of alerts others may write too: what is no record there is handed on as plain text ([`plain`]).
 
 mod lines;
+mod plain;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::util::Timeout;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::record::{Packing, decode, encode_bounded};
 use crate::{Bus, BusError, Consumer, Delivery, MAX_RECORD_BYTES, Offset, Producer, Topic};
@@ -109,6 +111,8 @@ pub struct KafkaBus {
     queue_room: Semaphore,
     /// Asks for offsets only.
     lookup: Arc<BaseConsumer<Telemetry>>,
+    /// Whether the topic of dead letters is there, by `Topic as usize`.
+    has_dead: [OnceCell<()>; Topic::ALL.len()],
 }
 
 fn unavailable(error: impl std::fmt::Display) -> BusError {
@@ -183,7 +187,8 @@ impl KafkaBus {
         let cluster = cluster.ok_or_else(|| unavailable("the brokers do not say their cluster id"))?;
         let id = format!("kafka:{cluster}/{}", options.topic_prefix);
         let queue_room = Semaphore::new(QUEUE_BYTES);
-        Ok(KafkaBus { options, id, partitions, producer: Mutex::new(producer), queue_room, lookup })
+        let (producer, has_dead) = (Mutex::new(producer), Default::default());
+        Ok(KafkaBus { options, id, partitions, producer, queue_room, lookup, has_dead })
     }
 
     fn partition(&self, topic: Topic, partition: u32) -> i32 {
@@ -204,6 +209,27 @@ impl KafkaBus {
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
                 Err(BusError::TooLarge { bytes: record.len() })
             }
+            Err((error, _)) => {
+                self.replace_if_dead(&producer)?;
+                Err(unavailable(error))
+            }
+        }
+    }
+
+    async fn send_aside(&self, topic: Topic, letter: String) -> Result<(), BusError> {
+        let name = format!("{}.dead", self.options.topic_name(topic));
+        let created = self.has_dead[topic as usize].get_or_try_init(|| async {
+            let options = KafkaOptions { partitions: 1, ..self.options.clone() };
+            let admin: AdminClient<Telemetry> =
+                options.client(&[]).create_with_context(Telemetry).map_err(unavailable)?;
+            create_topics(&admin, &options, &[&name]).await;
+            Ok::<_, BusError>(())
+        });
+        created.await?;
+        let producer = self.producer.lock().clone();
+        let message: FutureRecord<'_, (), str> = FutureRecord::to(&name).payload(&letter);
+        match producer.send(message, Timeout::Never).await {
+            Ok(_) => Ok(()),
             Err((error, _)) => {
                 self.replace_if_dead(&producer)?;
                 Err(unavailable(error))
@@ -358,6 +384,10 @@ impl Bus for KafkaBus {
     }
 
     fn release(&self, _topic: Topic, _partition: u32, _upto: Offset) {}
+
+    fn put_aside(&self, topic: Topic, letter: String) -> BoxFuture<'_, Result<(), BusError>> {
+        self.send_aside(topic, letter).boxed()
+    }
 }
 
 struct KafkaConsumer {
@@ -379,12 +409,16 @@ impl KafkaConsumer {
                     if offset < self.next {
                         continue;
                     }
-                    let batch = decode(message.payload().unwrap_or_default()).map_err(|error| {
-                        BusError::Corrupt(format!(
-                            "{} partition {} offset {offset}: {error}",
-                            self.name, self.partition
-                        ))
-                    })?;
+                    let batch = match decode(message.payload().unwrap_or_default()) {
+                        Ok(batch) => batch,
+                        Err(_) if self.topic == Topic::Alerts => plain::event(&message),
+                        Err(error) => {
+                            let (name, partition) = (&self.name, self.partition);
+                            return Err(BusError::Corrupt(format!(
+                                "{name} partition {partition} offset {offset}: {error}"
+                            )));
+                        }
+                    };
                     self.next = offset + 1;
                     return Ok(Delivery { offset, batch: Arc::new(batch) });
                 }

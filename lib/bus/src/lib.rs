@@ -100,6 +100,13 @@ pub trait Bus: Producer {
     /// The store behind a partition has published everything below `upto`; the embedded log deletes whole segments
     /// below it, Kafka has its own retention.
     fn release(&self, topic: Topic, partition: u32, upto: Offset);
+
+    /// Puts what a reader of a topic cannot use where people find it: a dead letter. Durable when this returns. Kafka has
+    /// a topic for it, `<topic>.dead`; nobody but us writes to a log of our own, so there it is only said.
+    fn put_aside(&self, topic: Topic, letter: String) -> BoxFuture<'_, Result<(), BusError>> {
+        tracing::error!(topic = topic.name(), letter, "a message cannot be used");
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// An open reading position.

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use binnacle_bus::{
-    Bus, BusError, EmbeddedBus, EmbeddedOptions, KafkaBus, KafkaOptions, MAX_RECORD_BYTES, Offset, Topic,
+    Bus, BusError, EmbeddedBus, EmbeddedOptions, KafkaBus, KafkaLine, KafkaLines, KafkaOptions, MAX_RECORD_BYTES,
+    Offset, Topic,
 };
 use disk::RealDisk;
 use futures::FutureExt;
 use model::{AlertEvents, Batch};
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::mocking::MockCluster;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -152,6 +155,42 @@ async fn connect(brokers: &str, topic_prefix: &str, partitions: u32) -> Arc<dyn 
     Arc::new(KafkaBus::connect(options).await.expect("connected"))
 }
 
+/// Others write to the topic of alerts too, and what cannot be used is put where people find it.
+async fn messages_of_others_are_read_and_put_aside(brokers: &str, prefix: &str) {
+    let bus = connect(brokers, prefix, 1).await;
+    let topic = format!("{prefix}alerts");
+    let options = KafkaOptions { brokers: brokers.to_owned(), ..KafkaOptions::default() };
+    let lines = KafkaLines::new(&options).expect("a producer");
+    let line = KafkaLine { topic: &topic, key: "k", payload: "not ours".into(), t_ms: 5 };
+    lines.send([line].into_iter()).await.expect("durable");
+    // The mock cluster makes as many partitions as it likes.
+    let mut home = None;
+    for partition in 0..bus.partitions(Topic::Alerts) {
+        if bus.end_offset(Topic::Alerts, partition).await.expect("end") > 0 {
+            home = Some(partition);
+        }
+    }
+    let home = home.expect("the message is somewhere");
+    let mut consumer = bus.subscribe(Topic::Alerts, home, 0).await.expect("subscribed");
+    let delivery = tokio::time::timeout(DEADLINE, consumer.next()).await.expect("in time").expect("a record");
+    let event =
+        format!("{{\"plain\":{{\"at_ms\":5,\"key\":\"k\",\"place\":\"{topic}/{home}/0\",\"value\":\"not ours\"}}}}");
+    assert_eq!(text_of(&delivery.batch), event);
+    append(bus.as_ref(), Topic::Alerts, "ours").await;
+    bus.put_aside(Topic::Alerts, "a letter".into()).await.expect("durable");
+    let mut config = rdkafka::ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("group.id", "reader").set("auto.offset.reset", "earliest");
+    let reader: BaseConsumer = config.create().expect("a consumer");
+    let mut assignment = rdkafka::TopicPartitionList::new();
+    assignment.add_partition_offset(&format!("{topic}.dead"), 0, rdkafka::Offset::Beginning).expect("a place");
+    reader.assign(&assignment).expect("assigned");
+    let found = tokio::task::spawn_blocking(move || {
+        let message = reader.poll(DEADLINE).expect("in time").expect("a message");
+        message.payload().map(<[u8]>::to_vec)
+    });
+    assert_eq!(found.await.expect("no panic").as_deref(), Some(&b"a letter"[..]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_log_conforms() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -170,6 +209,7 @@ async fn the_mock_cluster_conforms() {
     let cluster = MockCluster::new(3).expect("a mock cluster");
     let brokers = cluster.bootstrap_servers();
     check(|| connect(&brokers, "binnacle.", 4)).await;
+    messages_of_others_are_read_and_put_aside(&brokers, "others.").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,4 +220,5 @@ async fn apache_kafka_conforms() {
     };
     let prefix = format!("test-{}.", uuid::Uuid::new_v4());
     check(|| connect(&brokers, &prefix, 3)).await;
+    messages_of_others_are_read_and_put_aside(&brokers, &format!("others-{prefix}")).await;
 }

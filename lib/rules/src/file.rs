@@ -9,6 +9,8 @@ use regex::Regex;
 use serde::Deserialize;
 use template::{Functions, PrometheusContext, Templates, prometheus_functions};
 
+use crate::lines;
+
 /// The language of a group's expressions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 pub enum Kind {
@@ -148,7 +150,6 @@ fn expand(pattern: &Path) -> Result<Vec<PathBuf>, FileError> {
 /// Parses and checks one file's text.
 pub fn parse(file: &str, text: &str, interval_ms: i64, query_offset_ms: i64) -> Result<Vec<GroupSpec>, String> {
     let raw: RuleFile = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-    let functions = template_functions();
     let mut names = std::collections::HashSet::new();
     let mut groups = Vec::new();
     for group in raw.groups {
@@ -162,6 +163,7 @@ pub fn parse(file: &str, text: &str, interval_ms: i64, query_offset_ms: i64) -> 
         if interval_ms <= 0 {
             return Err(format!("group {:?}: interval must be above 0", group.name));
         }
+        let functions = template_functions(group.kind);
         let mut rules = Vec::new();
         for (i, rule) in group.rules.into_iter().enumerate() {
             let place = format!("group {:?}, rule {}", group.name, i + 1);
@@ -210,9 +212,13 @@ fn check_rule(
 }
 
 /// The functions that templates of rules may call; only their names matter here.
-fn template_functions() -> Functions {
+fn template_functions(kind: Kind) -> Functions {
     let query: template::Query = Arc::new(|_| Ok(Vec::new()));
-    prometheus_functions(&PrometheusContext { external_url: String::new(), now_ms: 0, query })
+    let mut functions = prometheus_functions(&PrometheusContext { external_url: String::new(), now_ms: 0, query });
+    if kind == Kind::Logql {
+        lines::add(&mut functions, |_| Ok(Vec::new()));
+    }
+    functions
 }
 
 fn check_expr(kind: Kind, expr: &str) -> Result<(), String> {
@@ -241,7 +247,8 @@ mod tests {
             "groups:\n- name: a\n  interval: 30s\n  limit: 5\n  labels: {team: x}\n  rules:\n\
              \x20 - record: job:up:sum\n    expr: sum by (job) (up)\n\
              \x20 - {alert: Down, expr: up == 0, for: 5m, keep_firing_for: 1m, annotations: {s: '{{ $value }}'}}\n\
-             - name: b\n  type: logs\n  rules: [{alert: E, expr: 'count_over_time({a=\"b\"} |= \"x\" [5m]) > 1'}]\n",
+             - name: b\n  type: logs\n  rules: [{alert: E, expr: 'count_over_time({a=\"b\"} |= \"x\" [5m]) > 1', \
+             annotations: {a: '{{ range lines 3 }}{{ .Line }}{{ end }}'}}]\n",
             Ok(3),
         );
     }
@@ -264,6 +271,10 @@ mod tests {
             Err("undefined variable"),
         );
         check("groups: [{name: a, type: logs, rules: [{alert: x, expr: 'up'}]}]", Err("parse error"));
+        check(
+            "groups: [{name: a, rules: [{alert: x, expr: up, annotations: {a: '{{ range lines }}{{ .Line }}{{ end }}'}}]}]",
+            Err("not defined"),
+        );
     }
 
     #[test]

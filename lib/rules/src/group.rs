@@ -10,8 +10,10 @@ use query::{Element, Point};
 use template::{Functions, Kv, Mode, PrometheusContext, Templates, Value, prometheus_functions};
 use tokio::runtime::Handle;
 
+use crate::Evaluator;
 use crate::alerting::{AlertingState, Candidate, State};
 use crate::file::{GroupSpec, Kind, PRELUDE, RuleSpec};
+use crate::lines;
 use crate::notify::AlertQueue;
 use crate::order::waves;
 use crate::seams::Seams;
@@ -258,6 +260,7 @@ async fn fill_in_templates(
         return Ok(Vec::new());
     }
     let (evaluator, tenant, runtime) = (seams.evaluator.clone(), seams.tenant.clone(), Handle::current());
+    let newest = Newest { evaluator: evaluator.clone(), tenant: tenant.clone(), runtime: runtime.clone(), t_ms };
     let query: template::Query = Arc::new(move |expr: &str| {
         let vector = runtime.block_on(evaluator.instant(&tenant, kind, expr, t_ms))?;
         Ok(query::float_samples(vector))
@@ -265,15 +268,37 @@ async fn fill_in_templates(
     let context = PrometheusContext { external_url: seams.external_url.clone(), now_ms: t_ms, query };
     let external = seams.external_labels.clone();
     let work = move || {
-        let functions = prometheus_functions(&context);
+        let mut functions = prometheus_functions(&context);
         // As in Prometheus, an alert about a histogram has the value 0.
         let fill = |element: Element| {
+            if kind == Kind::Logql {
+                newest.offer(&mut functions, rule.expr.clone(), element.labels.clone());
+            }
             let sample = Sample { t_ms: element.t_ms, value: element.point.float().unwrap_or(0.0) };
             candidate(&rule, &element.labels, sample, &external, &context.external_url, &functions)
         };
         vector.into_iter().map(fill).collect()
     };
     tokio::task::spawn_blocking(work).await.map_err(|error| format!("templates: {error}"))
+}
+
+/// Where the lines behind an alert come from.
+#[derive(Clone)]
+struct Newest {
+    evaluator: Arc<dyn Evaluator>,
+    tenant: String,
+    runtime: Handle,
+    t_ms: i64,
+}
+
+impl Newest {
+    /// Gives templates the lines of one element of an expression.
+    fn offer(&self, functions: &mut Functions, expr: String, labels: Labels) {
+        let this = self.clone();
+        lines::add(functions, move |limit| {
+            this.runtime.block_on(this.evaluator.lines(&this.tenant, &expr, &labels, this.t_ms, limit))
+        });
+    }
 }
 
 fn candidate(

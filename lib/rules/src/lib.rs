@@ -11,6 +11,7 @@
 mod alerting;
 mod file;
 mod group;
+mod lines;
 mod manager;
 mod notify;
 mod order;
@@ -19,12 +20,14 @@ mod seams;
 mod status;
 mod unit;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::{Alert, SeriesSamples};
+use model::{Alert, Labels, SeriesSamples};
 use query::Element;
 
 pub use alerting::State;
 pub use file::{FileError, GroupSpec, Kind, RuleSpec, files, load_files, parse};
+pub use lines::LogLine;
 pub use manager::{Manager, Options};
 pub use status::{AlertStatus, GroupStatus, RuleStatus, Stats};
 pub use unit::{UnitOptions, UnitOutcome, run_unit_tests};
@@ -38,6 +41,19 @@ pub trait Evaluator: Send + Sync {
         expr: &'a str,
         t_ms: i64,
     ) -> BoxFuture<'a, Result<Vec<Element>, String>>;
+
+    /// The newest lines that a LogQL expression counts at an instant, of those that have an element's labels; at most
+    /// `limit`, the newest first.
+    fn lines<'a>(
+        &'a self,
+        _tenant: &'a str,
+        _expr: &'a str,
+        _labels: &'a Labels,
+        _t_ms: i64,
+        _limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LogLine>, String>> {
+        futures::future::ready(Err("there is no log store in this process".to_owned())).boxed()
+    }
 }
 
 /// Takes recorded samples; they are durable when it returns.

@@ -6,14 +6,18 @@ use std::time::{Duration, Instant};
 use reqwest::header::HeaderValue;
 use reqwest::{Client, ClientBuilder, RequestBuilder};
 use serde::Deserialize;
+use serde_json::json;
 use tokio::sync::Mutex;
 
-use crate::http_config::{HttpConfig, HttpConfigError, OAuth2, read, read_secret};
+use crate::http_config::{HttpConfig, HttpConfigError, JWT_BEARER, OAuth2, read, read_secret};
+use crate::jwt;
 
 /// A token is renewed this long before it ends.
 const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 /// A token without an end is asked for again after an hour.
 const TOKEN_LIFETIME_SECONDS: u64 = 3_600;
+/// How long a signed assertion may be used.
+const ASSERTION_LIFETIME_S: i64 = 600;
 /// Asking for a token may take so long.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// More of a refusal is not read, nor repeated in an error.
@@ -76,15 +80,14 @@ impl HttpClient {
             return Ok(request.basic_auth(read(&auth.username, &auth.username_file)?, Some(password)));
         }
         if let Some(oauth2) = &self.config.oauth2 {
-            let secret = read(&oauth2.client_secret, &oauth2.client_secret_file)?;
-            let token = self.token(oauth2, secret).await?;
+            let token = self.token(oauth2).await?;
             return Ok(with_secret(request, &format!("Bearer {token}")));
         }
         Ok(request)
     }
 
     /// An access token, asked for once and then kept until shortly before it ends.
-    async fn token(&self, oauth2: &OAuth2, secret: String) -> Result<String, ClientError> {
+    async fn token(&self, oauth2: &OAuth2) -> Result<String, ClientError> {
         let mut known = self.token.lock().await;
         if let Some((token, ends)) = &*known
             && Instant::now() < *ends
@@ -93,12 +96,8 @@ impl HttpClient {
         }
         let failed = |error: reqwest::Error| ClientError::Token(chain(&error.without_url()));
         let client = oauth2.apply(crate::http::client().timeout(TOKEN_TIMEOUT))?.build().map_err(failed)?;
-        let mut form = vec![("grant_type", "client_credentials".to_owned())];
-        if !oauth2.scopes.is_empty() {
-            form.push(("scope", oauth2.scopes.join(" ")));
-        }
-        form.extend(oauth2.endpoint_params.iter().map(|(name, value)| (name.as_str(), value.clone())));
-        let request = client.post(&oauth2.token_url).basic_auth(&oauth2.client_id, Some(secret)).form(&form);
+        let request = client.post(&oauth2.token_url);
+        let request = if oauth2.is_signed() { with_assertion(request, oauth2)? } else { with_client(request, oauth2)? };
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status();
         let mut body = Vec::new();
@@ -122,6 +121,36 @@ impl HttpClient {
         *known = Some((granted.access_token.clone(), Instant::now() + lifetime.saturating_sub(TOKEN_MARGIN)));
         Ok(granted.access_token)
     }
+}
+
+/// The grant `client_credentials`.
+fn with_client(request: RequestBuilder, oauth2: &OAuth2) -> Result<RequestBuilder, HttpConfigError> {
+    let secret = read(&oauth2.client_secret, &oauth2.client_secret_file)?;
+    let mut form = vec![("grant_type", "client_credentials".to_owned())];
+    if !oauth2.scopes.is_empty() {
+        form.push(("scope", oauth2.scopes.join(" ")));
+    }
+    form.extend(oauth2.endpoint_params.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    Ok(request.basic_auth(&oauth2.client_id, Some(secret)).form(&form))
+}
+
+/// The grant `jwt-bearer`; the claims are those of Prometheus' `common`.
+fn with_assertion(request: RequestBuilder, oauth2: &OAuth2) -> Result<RequestBuilder, HttpConfigError> {
+    let key = read(&oauth2.client_certificate_key, &oauth2.client_certificate_key_file)?;
+    let or = |own: &str, other: &str| if own.is_empty() { other.to_owned() } else { own.to_owned() };
+    let now_s = model::now_ms() / 1000;
+    let mut claims = json!({
+        "iss": or(&oauth2.iss, &oauth2.client_id), "sub": oauth2.client_id, "aud": or(&oauth2.audience, &oauth2.token_url),
+        "jti": uuid::Uuid::new_v4().to_string(), "iat": now_s, "exp": now_s + ASSERTION_LIFETIME_S,
+    });
+    if !oauth2.scopes.is_empty() {
+        claims["scope"] = oauth2.scopes.join(" ").into();
+    }
+    for (name, value) in &oauth2.claims {
+        claims[name] = value.clone();
+    }
+    let assertion = jwt::sign(&claims, &key, &oauth2.client_certificate_key_id, oauth2.signature_algorithm)?;
+    Ok(request.form(&[("grant_type", JWT_BEARER), ("assertion", &assertion)]))
 }
 
 /// An `Authorization` header that no log shows.

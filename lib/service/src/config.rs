@@ -405,7 +405,8 @@ pub fn matching_files(pattern: &Path) -> Vec<PathBuf> {
 }
 
 /// Ends of the keys whose values nobody should see.
-const SECRETS: [&str; 12] = [
+const SECRETS: [&str; 13] = [
+    "client_certificate_key",
     "password",
     "token",
     "credentials",
@@ -420,8 +421,8 @@ const SECRETS: [&str; 12] = [
     "webhook_url",
 ];
 /// Addresses that let whoever knows them send, by what they are within.
-const SECRET_ADDRESSES: [(&str, &str); 3] =
-    [("global", "slack_api_url"), ("slack_configs", "api_url"), ("webhook_configs", "url")];
+const SECRET_ADDRESSES: [(&str, &str); 4] =
+    [("global", "slack_api_url"), ("slack_configs", "api_url"), ("webhook_configs", "url"), ("tls_config", "key")];
 /// Maps of whose values none should be seen.
 const SECRET_MAPS: [&str; 3] = ["headers", "http_headers", "proxy_connect_header"];
 const MASK: &str = "<secret>";
@@ -497,7 +498,7 @@ mod tests {
         assert_eq!(mask_secrets("a: ["), "");
         let text = "global: {smtp_auth_password: hunter2, slack_api_url: 'http://hunter2', opsgenie_api_url: 'http://shown'}\n\
                     receivers:\n- name: x\n  webhook_configs: [{url: 'http://hunter2', max_alerts: 3}]\n  \
-                    pagerduty_configs: [{routing_key: hunter2, url: 'http://shown'}]\n";
+                    pagerduty_configs: [{routing_key: hunter2, url: 'http://shown', http_config: {tls_config: {key: hunter2}}}]\n";
         let masked = mask_secrets(text);
         assert_eq!((masked.matches("hunter2").count(), masked.matches("http://shown").count()), (0, 2), "{masked}");
     }

@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde::Deserialize;
 
 use crate::config::BasicAuth;
+use crate::jwt::Algorithm;
 use crate::named_server::NamedServer;
 
 /// Why a client cannot be made, or a secret not be read.
@@ -113,13 +114,23 @@ impl Authorization {
     }
 }
 
-/// The grant `client_credentials`.
+/// The grants `client_credentials` (a secret) and `jwt-bearer` (an assertion signed with a key).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OAuth2 {
     pub client_id: String,
     pub client_secret: String,
     pub client_secret_file: Option<PathBuf>,
+    pub client_certificate_key: String,
+    pub client_certificate_key_file: Option<PathBuf>,
+    pub client_certificate_key_id: String,
+    pub signature_algorithm: Algorithm,
+    /// The client's id if empty.
+    pub iss: String,
+    /// The token's address if empty.
+    pub audience: String,
+    /// Claims beside those that every assertion has.
+    pub claims: BTreeMap<String, serde_json::Value>,
     grant_type: String,
     pub scopes: Vec<String>,
     pub token_url: String,
@@ -165,6 +176,9 @@ pub struct Header {
     pub secrets: Vec<String>,
     pub files: Vec<PathBuf>,
 }
+
+/// The grant whose client signs.
+pub const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// Whether a value and its `_file` are both there.
 fn both(value: &str, file: &Option<PathBuf>) -> bool {
@@ -254,10 +268,13 @@ impl HttpConfig {
         let mut paths: Vec<&mut Option<PathBuf>> = auth.into_iter().flatten().chain(authorization).collect();
         let tls = [Some(&mut self.tls_config), None];
         let (oauth_tls, secret) = match &mut self.oauth2 {
-            Some(oauth2) => (Some(&mut oauth2.tls_config), Some(&mut oauth2.client_secret_file)),
+            Some(oauth2) => {
+                let secrets = [&mut oauth2.client_secret_file, &mut oauth2.client_certificate_key_file];
+                (Some(&mut oauth2.tls_config), Some(secrets))
+            }
             None => (None, None),
         };
-        paths.extend(secret);
+        paths.extend(secret.into_iter().flatten());
         for tls in tls.into_iter().flatten().chain(oauth_tls) {
             paths.extend([&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file]);
         }
@@ -304,12 +321,29 @@ impl OAuth2 {
         } else if both(&self.client_secret, &self.client_secret_file) {
             "at most one of oauth2 client_secret, client_secret_file & client_secret_ref must be configured using \
              grant-type=client_credentials"
-        } else if !matches!(self.grant_type.as_str(), "" | "client_credentials") {
-            return Err(format!("oauth2 grant_type {:?} is not supported, only client_credentials", self.grant_type));
+        } else if both(&self.client_certificate_key, &self.client_certificate_key_file) {
+            "at most one of oauth2 client_certificate_key & client_certificate_key_file must be configured using \
+             grant-type=urn:ietf:params:oauth:grant-type:jwt-bearer"
+        } else if self.is_signed()
+            && self.client_certificate_key.is_empty()
+            && self.client_certificate_key_file.is_none()
+        {
+            "one of oauth2 client_certificate_key or client_certificate_key_file must be configured using \
+             grant-type=urn:ietf:params:oauth:grant-type:jwt-bearer"
+        } else if !self.is_signed() && !matches!(self.grant_type.as_str(), "" | "client_credentials") {
+            return Err(format!(
+                "oauth2 grant_type {:?} is neither client_credentials nor {JWT_BEARER}",
+                self.grant_type
+            ));
         } else {
             return self.tls_config.check();
         };
         Err(fault.to_owned())
+    }
+
+    /// Whether the client is known by what it signs, not by a secret.
+    pub fn is_signed(&self) -> bool {
+        self.grant_type == JWT_BEARER
     }
 
     pub fn apply(&self, builder: ClientBuilder) -> Result<ClientBuilder, HttpConfigError> {
@@ -379,6 +413,19 @@ impl TlsConfig {
         !self.key.is_empty() || self.key_file.is_some()
     }
 
+    /// The client's own certificate and its key, in PEM.
+    pub fn read_identity(&self) -> Result<Option<(String, String)>, HttpConfigError> {
+        if !self.has_cert() {
+            return Ok(None);
+        }
+        Ok(Some((read(&self.cert, &self.cert_file)?, read(&self.key, &self.key_file)?)))
+    }
+
+    /// Whether TLS 1.3 is the least. What is asked for below 1.2 is a minimum that 1.2 is above.
+    pub fn wants_tls_1_3(&self) -> bool {
+        self.min_version == Some(TlsVersion::Tls13)
+    }
+
     /// The certificates to trust, in PEM; empty for those of the system.
     pub fn read_ca(&self) -> Result<String, HttpConfigError> {
         read(&self.ca, &self.ca_file)
@@ -398,11 +445,11 @@ impl TlsConfig {
             let certificates = Certificate::from_pem_bundle(ca.as_bytes()).map_err(wrong)?;
             builder = builder.tls_certs_only(certificates);
         }
-        if self.has_cert() {
-            let pem = format!("{}\n{}", read(&self.cert, &self.cert_file)?, read(&self.key, &self.key_file)?);
+        if let Some((certificate, key)) = self.read_identity()? {
+            let pem = format!("{certificate}\n{key}");
             builder = builder.identity(Identity::from_pem(pem.as_bytes()).map_err(wrong)?);
         }
-        if self.min_version == Some(TlsVersion::Tls13) {
+        if self.wants_tls_1_3() {
             builder = builder.tls_version_min(tls::Version::TLS_1_3);
         }
         if self.max_version == Some(TlsVersion::Tls12) {
@@ -431,12 +478,9 @@ impl TlsConfig {
         let builder = rustls::ClientConfig::builder_with_protocol_versions(versions)
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        if !self.has_cert() {
-            return Ok(builder.with_no_client_auth());
-        }
-        let certificates: Result<Vec<_>, _> =
-            CertificateDer::pem_slice_iter(read(&self.cert, &self.cert_file)?.as_bytes()).collect();
-        let key = PrivateKeyDer::from_pem_slice(read(&self.key, &self.key_file)?.as_bytes()).map_err(wrong)?;
+        let Some((certificate, key)) = self.read_identity()? else { return Ok(builder.with_no_client_auth()) };
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(wrong)?;
         builder.with_client_auth_cert(certificates.map_err(wrong)?, key).map_err(wrong)
     }
 }
@@ -466,7 +510,19 @@ mod tests {
         check("{basic_auth: {password: a, password_file: b}}", Err("basic_auth password, password_file"));
         check("{oauth2: {token_url: 'http://x'}}", Err("oauth2 client_id must be configured"));
         check("{oauth2: {client_id: c}}", Err("oauth2 token_url must be configured"));
-        check("{oauth2: {client_id: c, token_url: u, grant_type: jwt}}", Err("only client_credentials"));
+        check(
+            "{oauth2: {client_id: c, token_url: u, grant_type: jwt}}",
+            Err("neither client_credentials nor urn:ietf:"),
+        );
+        let signed = format!("client_id: c, token_url: u, grant_type: '{JWT_BEARER}'");
+        check(&format!("{{oauth2: {{{signed}}}}}"), Err("one of oauth2 client_certificate_key or"));
+        check(&format!("{{oauth2: {{{signed}, client_certificate_key_file: k, claims: {{a: [1]}}}}}}"), Ok(()));
+        check(
+            &format!("{{oauth2: {{{signed}, client_certificate_key_file: k, signature_algorithm: ES256}}}}"),
+            Err("ES256"),
+        );
+        check("{tls_config: {min_version: TLS10}}", Ok(()));
+        check("{tls_config: {max_version: TLS11}}", Err("only TLS12 and TLS13"));
         check("{no_proxy: x}", Err("if no_proxy is configured, proxy_url must also be configured"));
         check("{proxy_url: 'http://p', proxy_from_environment: true}", Err("proxy_url must not be configured"));
         check("{http_headers: {User-Agent: {values: [x]}}}", Err("setting header \"User-Agent\" is not allowed"));

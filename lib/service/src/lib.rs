@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod http;
 pub mod http_config;
+mod jwt;
 pub mod logging;
 pub mod metrics;
 mod named_server;

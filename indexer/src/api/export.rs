@@ -136,10 +136,11 @@ pub async fn export(
     let permit = api.query_slots.clone().try_acquire_owned();
     let permit = permit.map_err(|_| LokiError::unavailable("too many queries at once"))?;
     let (sender, mut receiver) = mpsc::channel::<String>(WAITING_PIECES);
-    let (store, deadline) = (api.store.clone(), Instant::now() + api.options.query_timeout * EXPORT_TIMEOUTS);
+    let deadline = Instant::now() + api.query_timeout(&export.tenant) * EXPORT_TIMEOUTS;
+    let source = api.source(&export.tenant);
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        export.run(store.as_ref(), deadline, &mut |piece| sender.blocking_send(piece).is_ok());
+        export.run(&source, deadline, &mut |piece| sender.blocking_send(piece).is_ok());
     });
     // May be polled after its end, which compression does.
     let pieces =

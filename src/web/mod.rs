@@ -50,7 +50,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
     ];
     let merged = parts.into_iter().flatten().fold(own, Router::merge);
     let greets = shared.indexer.is_some();
-    let merged = merged.layer(middleware::from_fn(move |request, next| greet(greets, request, next)));
+    let merged = merged.layer(middleware::from_fn(move |request: Request, next: Next| greet(greets, request, next)));
     let prefix = shared.settings.cli.route_prefix.trim_matches('/').to_owned();
     let merged = if prefix.is_empty() { merged } else { Router::new().nest(&format!("/{prefix}"), merged) };
     merged
@@ -64,7 +64,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
 async fn greet(is_on: bool, request: Request, next: Next) -> Response {
     if is_on
         && request.uri().path() == "/"
-        && let Some(greeting) = indexer::elasticsearch_greeting(&request).await
+        && let Some(greeting) = indexer::elasticsearch_greeting(request.method(), request.headers())
     {
         return greeting;
     }

@@ -98,7 +98,7 @@ fn within(tag: u8, message: &[u8]) -> Vec<u8> {
 }
 
 /// Calls methods of a service; answers the status in the headers and the body.
-fn grpc(binnacle: &Binnacle, service: &str) -> impl Fn(&str, &[u8]) -> (Option<String>, Vec<u8>) {
+fn grpc(binnacle: &Binnacle, service: &str) -> impl Fn(&str, &[u8]) -> (Option<String>, Vec<u8>) + use<> {
     let line = binnacle.wait_for_line("listening for OTLP over gRPC");
     let (_, address) = line.rsplit_once("at=").expect("an address");
     let base = format!("http://{}/opentelemetry.proto.collector.{service}", address.trim());

@@ -7,7 +7,7 @@
 
 use ::service::http::{Params, Tenant};
 use axum::body::Bytes;
-use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -91,9 +91,8 @@ fn is_client(headers: &HeaderMap) -> bool {
 }
 
 /// What a request for `/` is answered, if it is one of Elasticsearch's clients that asks.
-pub async fn greeting(request: &Request) -> Option<Response> {
-    let asks = matches!(*request.method(), Method::GET | Method::HEAD) && is_client(request.headers());
-    if asks { Some(about().await) } else { None }
+pub fn greeting(method: &Method, headers: &HeaderMap) -> Option<Response> {
+    (matches!(*method, Method::GET | Method::HEAD) && is_client(headers)).then(answer_about)
 }
 
 /// With the header without which Elastic's own clients go away.
@@ -103,6 +102,10 @@ fn answer(status: StatusCode, body: Json) -> Response {
 }
 
 async fn about() -> Response {
+    answer_about()
+}
+
+fn answer_about() -> Response {
     let body = json!({
         "name": "binnacle",
         "cluster_name": "binnacle",

@@ -14,6 +14,7 @@ mod patterns;
 mod proto;
 pub(crate) mod push;
 mod query;
+mod sheet;
 mod streams;
 mod tail;
 #[cfg(test)]

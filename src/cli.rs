@@ -63,7 +63,7 @@ pub struct Cli {
     /// Address for Graphite's plaintext lines over TCP; none when left out.
     #[arg(long = "graphite.listen-address")]
     pub graphite_address: Option<String>,
-    /// Address for OpenTelemetry's metrics over gRPC (without TLS); none when left out.
+    /// Address for OpenTelemetry's metrics and logs over gRPC (without TLS); none when left out.
     #[arg(long = "otlp.grpc.listen-address")]
     pub otlp_grpc_address: Option<String>,
 

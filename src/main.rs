@@ -2,6 +2,7 @@
 //!
 //! The only crate that knows every part; here they meet, and nowhere else.
 
+mod admitted;
 mod cli;
 mod process;
 mod push;

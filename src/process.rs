@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tsdb::Tsdb;
 
+use crate::admitted::Admitted;
 use crate::cli::Role;
 use crate::settings::Settings;
 use crate::shared::{LoadedConfig, RunningAgent, Shared};
@@ -135,10 +136,14 @@ impl Process {
             });
         }
         if let Some(wanted) = &cli.otlp_grpc_address {
-            let tsdb = shared.tsdb.clone().context("--otlp.grpc.listen-address needs the store of metrics")?;
+            let metrics = shared.tsdb.clone().map(|tsdb| tsdb.otlp_grpc_router());
+            let logs = shared.indexer.clone().map(|indexer| indexer.otlp_grpc_router());
+            if metrics.is_none() && logs.is_none() {
+                bail!("--otlp.grpc.listen-address needs a store of metrics or logs");
+            }
             let listener = bind("otlp.grpc.listen-address", wanted).await?;
             tracing::info!(at = %listener.local_addr()?, "listening for OTLP over gRPC");
-            let router = tsdb.otlp_grpc_router();
+            let router = service::grpc::router(metrics.into_iter().chain(logs));
             self.spawn("otlp-grpc", move |stop| async move {
                 service::http::serve(listener, router, stop).await.map_err(|error| error.to_string())
             });
@@ -317,7 +322,7 @@ fn remote_writer(
 
 fn producer(shared: &Shared) -> anyhow::Result<Arc<dyn Producer>> {
     if let Some(bus) = shared.bus.clone() {
-        return Ok(bus);
+        return Ok(Arc::new(Admitted::new(bus, shared.indexer.clone(), &shared.settings.config)));
     }
     match shared.settings.cli.push_url.as_deref() {
         Some(url) => Ok(Arc::new(HttpProducer::new(url, HttpOptions::default())?)),
@@ -391,6 +396,7 @@ fn indexer_options(settings: &Settings, works: &Works) -> IndexerOptions {
     options.query_timeout = settings.cli.query_timeout.as_std();
     options.accept_loss = settings.cli.accept_loss;
     options.works = works.clone();
+    options.limits = settings.config.log_limits();
     options
 }
 

@@ -51,7 +51,9 @@ fn admit(shared: &Shared, topic: Topic, batch: Batch) -> Result<(Option<Batch>, 
         }
         (Batch::Logs(batch), Topic::Logs) => {
             check_tenant(&batch.tenant)?;
-            let (admitted, refused) = shared.indexer.as_ref().ok_or_else(absent)?.admit_batch(batch);
+            let admitted = shared.indexer.as_ref().ok_or_else(absent)?.admit_batch(batch);
+            let too_fast = |reason| ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", reason);
+            let (admitted, refused) = admitted.map_err(too_fast)?;
             Ok((admitted.map(Batch::Logs), refused))
         }
         (Batch::ForgetFiles(batch), Topic::Logs) => Ok((Some(Batch::ForgetFiles(batch)), Vec::new())),

@@ -104,6 +104,9 @@ impl Shared {
         if let Some(tsdb) = &self.tsdb {
             tsdb.set_otlp(config.otlp.clone());
         }
+        if let Some(indexer) = &self.indexer {
+            indexer.set_log_limits(&config.log_limits());
+        }
         if let Some(agent) = self.agent.lock().as_ref().filter(|_| self.settings.cli.config_file.is_some()) {
             agent.handle.set_logs(logs);
             agent.handle.set_scrape(&config.global, &config.scrape_configs);

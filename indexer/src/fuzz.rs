@@ -4,11 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::query::{LineSelect, Lines, Visit};
+use ::service::config::ByTenant;
 use ::service::http::Params;
+use ::service::metrics::Metrics;
 use bus::{MAX_RECORD_BYTES, decode, encode, split};
 use disk::FakeDisk;
 use model::Batch;
 
+use crate::admission::Admission;
 use crate::api::bulk::items_of;
 use crate::api::documents::Reading;
 use crate::api::intake::{self, Entry, Intake};
@@ -25,13 +28,17 @@ fn open() -> LogStore {
     LogStore::open(disk, Path::new("/logs"), "bus", options, Arc::new(|| NOW_NS)).expect("an empty store opens")
 }
 
+fn admission() -> Admission {
+    Admission::new(&ByTenant::default(), &Metrics::default())
+}
+
 /// A push, in every way that it may be wrapped. What is admitted must pass the bus, the head and a segment. Answers how
 /// many lines did.
 pub fn push(body: &[u8]) -> usize {
     let mut stored = 0;
     for (is_json, encoding) in [(true, ""), (false, "snappy")] {
-        let store = open();
-        let mut intake = Intake::over(&store, TENANT);
+        let (store, admission) = (open(), admission());
+        let mut intake = Intake::over(&store, &admission, TENANT);
         for (labels, entries) in push::read_push(is_json, encoding, body).into_iter().flatten() {
             intake.stream(labels, entries);
         }
@@ -48,8 +55,8 @@ pub fn otlp(body: &[u8]) -> usize {
     let mut stored = 0;
     for is_json in [false, true] {
         let Ok(request) = otlp::read(is_json, "", body) else { continue };
-        let store = open();
-        let mut intake = Intake::over(&store, TENANT);
+        let (store, admission) = (open(), admission());
+        let mut intake = Intake::over(&store, &admission, TENANT);
         for (labels, entry) in otlp::entries(request, NOW_NS) {
             let _ = intake.line(&labels, entry);
         }
@@ -62,8 +69,8 @@ pub fn otlp(body: &[u8]) -> usize {
 pub fn bulk(body: &[u8]) -> usize {
     let Ok(items) = items_of(body, "i") else { return 0 };
     let reading = Reading::of(&Params::default(), |_| None).expect("nothing is wrong with no parameters");
-    let store = open();
-    let mut intake = Intake::over(&store, TENANT);
+    let (store, admission) = (open(), admission());
+    let mut intake = Intake::over(&store, &admission, TENANT);
     for document in items.into_iter().filter_map(|item| item.document.ok()) {
         let (labels, entry): (_, Entry) = reading.line(document, ("index", "i"), NOW_NS);
         let _ = intake.line(&labels, entry);
@@ -97,6 +104,7 @@ fn everything(store: &LogStore) -> Vec<String> {
         end_ns: i64::MAX,
         backward: false,
         contains: &[],
+        told_by: None,
         deadline: None,
     };
     let mut lines = Vec::new();

@@ -10,6 +10,8 @@ pub mod fuzz;
 mod service;
 pub mod store;
 
+pub use crate::admission::Discovery as LineDiscovery;
+pub use crate::api::bulk::greeting as elasticsearch_greeting;
 pub use crate::service::{Indexer, IndexerOptions};
 pub use crate::store::retention::{Retention as LogRetention, StreamRetention};
 pub use crate::store::{TenantStats, Verified, verify};

@@ -17,16 +17,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::service::metrics::{Counter, Gauge, Metrics};
+use ::service::config::{ByTenant, LogLimits};
+use ::service::metrics::{Counter, CounterBy, Gauge, Metrics};
 use ::service::work::{Work, Works};
 use bus::{Bus, BusError, Consumer, Topic};
 use disk::Disk;
 use parking_lot::Mutex;
-use query::Lines;
+use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, TalliedLines, Visit};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{LogStore, StoreError, StoreOptions, TenantStats};
+use crate::admission::Admission;
+use crate::store::{LogStore, Snapshot, StoreError, StoreOptions, TenantStats};
 
 const MAINTENANCE_PERIOD: Duration = Duration::from_secs(1);
 const FULL_HEAD_CHECK: Duration = Duration::from_millis(50);
@@ -41,6 +43,7 @@ pub struct IndexerOptions {
     pub strong_read_timeout: Duration,
     pub query_timeout: Duration,
     pub max_concurrent_queries: usize,
+    pub limits: ByTenant<LogLimits>,
     /// Where the bus does not hold the records that the manifest asks for: go on without them instead of not being ready.
     pub accept_loss: bool,
     /// Where long work is shown.
@@ -58,6 +61,7 @@ impl IndexerOptions {
             strong_read_timeout: Duration::from_secs(10),
             query_timeout: Duration::from_secs(30),
             max_concurrent_queries: 8,
+            limits: ByTenant::default(),
             accept_loss: false,
             works: Works::default(),
             retry_delay: Duration::from_secs(5),
@@ -76,6 +80,8 @@ struct SelfMetrics {
     unreadable_segments: Gauge,
     read_failures: Gauge,
     due_erasures: Gauge,
+    active_streams: Gauge,
+    queries_refused: CounterBy,
 }
 
 /// What keeps a strong read or readiness from being true for ever.
@@ -117,6 +123,7 @@ pub struct Indexer {
     pub(crate) options: IndexerOptions,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) store: Arc<LogStore>,
+    pub(crate) admission: Admission,
     pub(crate) query_slots: Arc<Semaphore>,
     progress: watch::Sender<Progress>,
     /// Wakes maintenance when the head is full.
@@ -148,9 +155,14 @@ impl Indexer {
             registry.register("indexer_read_failures", "Reads of damaged blocks of open segments", failures);
             let due = own.due_erasures.clone();
             registry.register("indexer_due_erasures", "Deletes of lines that are not carried out yet", due);
+            let active = own.active_streams.clone();
+            registry.register("indexer_active_streams", "Streams with a line within the hour", active);
+            let refused = own.queries_refused.clone();
+            registry.register("indexer_queries_refused", "Queries over a limit of their tenant", refused);
             registry.register("indexer_publish_failures", "Failed publications", own.publish_failures.clone());
         });
         Ok(Arc::new(Indexer {
+            admission: Admission::new(&options.limits, metrics),
             query_slots: Arc::new(Semaphore::new(options.max_concurrent_queries.max(1))),
             options,
             bus,
@@ -162,9 +174,19 @@ impl Indexer {
         }))
     }
 
-    /// The store as a source of queries.
-    pub fn lines(&self) -> Arc<dyn Lines> {
-        self.store.clone()
+    /// The store as a source of queries, within the limits of the tenants that they are for.
+    pub fn lines(self: &Arc<Self>) -> Arc<dyn Lines> {
+        Arc::new(Bounded(self.clone()))
+    }
+
+    /// The store at this moment, of which a query of this tenant reads.
+    pub(crate) fn source(&self, tenant: &str) -> Snapshot {
+        self.store.snapshot(tenant).within(self.admission.rules(tenant).limits.max_query_bytes_read.0)
+    }
+
+    /// Counts a query that was over a limit.
+    pub(crate) fn count_refused(&self, limit: &str) {
+        self.metrics.queries_refused.get_or_create(&vec![("limit", limit.to_owned())]).inc();
     }
 
     pub fn store(&self) -> &Arc<LogStore> {
@@ -365,6 +387,7 @@ impl Indexer {
         self.metrics.unreadable_segments.set(stats.unreadable_segments as i64);
         self.metrics.read_failures.set(stats.read_failures as i64);
         self.metrics.due_erasures.set(stats.due_erasures as i64);
+        self.metrics.active_streams.set(self.admission.active_streams() as i64);
     }
 
     /// Publishes everything that was applied before the call.
@@ -448,6 +471,32 @@ impl Indexer {
             ends.insert(partition, self.bus.end_offset(Topic::Logs, partition).await?);
         }
         Ok(ends)
+    }
+}
+
+/// Lines of the store, as much as each tenant may read at once.
+struct Bounded(Arc<Indexer>);
+
+impl Lines for Bounded {
+    fn select(
+        &self,
+        request: &LineSelect<'_>,
+        visit: &mut dyn FnMut(SelectedLine<'_>) -> Visit,
+    ) -> Result<(), QueryError> {
+        self.0.source(request.tenant).select(request, visit)
+    }
+
+    fn tally(
+        &self,
+        request: &LineSelect<'_>,
+        with_bytes: bool,
+        visit: &mut (dyn FnMut(TalliedLines<'_>) -> Visit + Send),
+    ) -> Result<(), QueryError> {
+        self.0.source(request.tenant).tally(request, with_bytes, visit)
+    }
+
+    fn scan(&self, request: &LineSelect<'_>, visitors: &mut [LineVisitor<'_>]) -> Result<(), QueryError> {
+        self.0.source(request.tenant).scan(request, visitors)
     }
 }
 

@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use futures::StreamExt;
 use model::{Labels, NS_PER_MS, format_rfc3339_ms, now_ns};
 use query::logql::parse_duration_ns;
 use serde_json::{Value, json};
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:9090";
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Lines that one request asks for.
 const BATCH: usize = 1000;
-/// Between two requests of a tail.
+/// Before a tail that broke off is begun again, and between two requests where there is none.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
 const NS_PER_S: i64 = 1_000_000_000;
 
@@ -215,16 +219,31 @@ impl Span {
     }
 }
 
+/// A variable of the environment that says something.
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl Server {
+    /// The address of a path under `/loki/api/v1`.
+    fn url(&self, path: &str) -> String {
+        let addr = self.addr.clone().or_else(|| env("LOKI_ADDR")).unwrap_or_else(|| DEFAULT_SERVER.to_owned());
+        let addr = if addr.contains("://") { addr } else { format!("http://{addr}") };
+        format!("{}/loki/api/v1/{path}", addr.trim_end_matches('/'))
+    }
+
+    fn tenant(&self) -> Option<String> {
+        self.org_id.clone().or_else(|| env("LOKI_ORG_ID"))
+    }
+}
+
 /// GETs a path under `/loki/api/v1`.
 fn get(server: &Server, path: &str, params: &[(&str, String)]) -> anyhow::Result<Value> {
     service::http::install_tls_provider();
-    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let addr = server.addr.clone().or_else(|| env("LOKI_ADDR")).unwrap_or_else(|| DEFAULT_SERVER.to_owned());
-    let addr = if addr.contains("://") { addr } else { format!("http://{addr}") };
-    let url = format!("{}/loki/api/v1/{path}", addr.trim_end_matches('/'));
+    let url = server.url(path);
     let client = reqwest::blocking::Client::builder().timeout(TIMEOUT).build()?;
     let mut request = client.get(&url).query(params);
-    if let Some(tenant) = server.org_id.clone().or_else(|| env("LOKI_ORG_ID")) {
+    if let Some(tenant) = server.tenant() {
         request = request.header("X-Scope-OrgID", tenant);
     }
     let response = request.send().with_context(|| format!("cannot ask {url}"))?;
@@ -248,10 +267,10 @@ fn labels_of(labels: &Value) -> Labels {
     Labels::from_pairs(pairs.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or(""))))
 }
 
-/// The lines of an answer in its direction.
-fn lines_of(answer: &Value, forward: bool) -> Vec<Line> {
+/// The lines of streams in a direction.
+fn lines_of(streams: &Value, forward: bool) -> Vec<Line> {
     let mut lines = Vec::new();
-    for stream in answer["data"]["result"].as_array().into_iter().flatten() {
+    for stream in streams.as_array().into_iter().flatten() {
         let labels = labels_of(&stream["stream"]);
         for value in stream["values"].as_array().into_iter().flatten() {
             let t_ns = value[0].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -285,6 +304,7 @@ fn query(what: &LogsQuery) -> anyhow::Result<()> {
         pages.show(&newest)?;
         return pages.follow();
     }
+    let mut progress = Progress::of(what);
     while left > 0 {
         let page = pages.next(left.min(BATCH), forward)?;
         if page.is_empty() {
@@ -292,13 +312,47 @@ fn query(what: &LogsQuery) -> anyhow::Result<()> {
         }
         left -= page.len().min(left);
         pages.show(&page)?;
+        progress.add(&page);
         match (forward, page.last()) {
             (true, Some(last)) => pages.from = last.t_ns,
             (false, Some(last)) => pages.to = last.t_ns + 1,
             (_, None) => {}
         }
     }
+    progress.end();
     Ok(())
+}
+
+/// A server that will not answer differently however often it is asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+/// How far a long answer is, told to a person whose lines go elsewhere.
+struct Progress {
+    is_shown: bool,
+    lines: usize,
+}
+
+impl Progress {
+    fn of(what: &LogsQuery) -> Progress {
+        let is_watched = std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
+        Progress { is_shown: is_watched && !what.quiet, lines: 0 }
+    }
+
+    fn add(&mut self, page: &[Line]) {
+        self.lines += page.len();
+        if let (true, Some(last)) = (self.is_shown, page.last()) {
+            let time = format_rfc3339_ms(last.t_ns.div_euclid(NS_PER_MS));
+            eprint!("\r{} lines, at {time} ", self.lines);
+        }
+    }
+
+    fn end(&self) {
+        if self.is_shown {
+            eprintln!();
+        }
+    }
 }
 
 /// Requests one after the other; lines of the time at which two meet come once.
@@ -322,7 +376,13 @@ impl Pages<'_> {
             ("limit", (limit + self.seen.len()).to_string()),
             ("direction", direction.to_owned()),
         ];
-        let mut lines = lines_of(&get(&self.what.server, "query_range", &params)?, forward);
+        let mut lines = lines_of(&get(&self.what.server, "query_range", &params)?["data"]["result"], forward);
+        self.unseen(&mut lines, limit);
+        Ok(lines)
+    }
+
+    /// Drops lines that were there before, and remembers those that may come again.
+    fn unseen(&mut self, lines: &mut Vec<Line>, limit: usize) {
         lines.retain(|line| !self.seen.contains(&(line.t_ns, line.text.clone(), line.labels.clone())));
         lines.truncate(limit);
         if let Some(last) = lines.last() {
@@ -333,10 +393,65 @@ impl Pages<'_> {
             let at_edge = lines.iter().filter(|line| line.t_ns == last.t_ns);
             self.seen.extend(at_edge.map(|line| (line.t_ns, line.text.clone(), line.labels.clone())));
         }
-        Ok(lines)
     }
 
+    /// Lines as they come: by websocket, or where that would need TLS by asking again and again.
     fn follow(&mut self) -> anyhow::Result<()> {
+        let Some(address) = self.what.server.url("tail").strip_prefix("http://").map(str::to_owned) else {
+            return self.poll();
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        loop {
+            match runtime.block_on(self.tail(&address)) {
+                // What was not sent, because this was too slow, is asked for from the last line on.
+                Ok(()) => {}
+                Err(error) if error.is::<Refused>() => return Err(error),
+                Err(error) => {
+                    self.say(&format!("{error:#}; trying again"));
+                    std::thread::sleep(FOLLOW_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Shows what a tail sends, until it breaks off or something was left out.
+    async fn tail(&mut self, address: &str) -> anyhow::Result<()> {
+        let (start, limit) = (self.from.to_string(), BATCH.to_string());
+        let params = [("query", self.query.as_str()), ("start", &start), ("limit", &limit)];
+        let url = reqwest::Url::parse_with_params(&format!("ws://{address}"), params)?;
+        let mut request = url.as_str().into_client_request()?;
+        if let Some(tenant) = self.what.server.tenant() {
+            request.headers_mut().insert("X-Scope-OrgID", tenant.parse()?);
+        }
+        let mut socket = match connect_async(request).await {
+            Err(WebSocketError::Http(answer)) => {
+                let reason = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                bail!(Refused(format!("{url} answered {}: {}", answer.status(), reason.trim())));
+            }
+            connected => connected.context("the tail cannot be followed")?.0,
+        };
+        while let Some(message) = socket.next().await {
+            let Message::Text(text) = message.context("the tail broke off")? else { continue };
+            let message: Value = serde_json::from_str(&text).context("the tail sent no JSON")?;
+            let mut lines = lines_of(&message["streams"], true);
+            self.unseen(&mut lines, usize::MAX);
+            self.from = lines.last().map_or(self.from, |last| self.from.max(last.t_ns));
+            self.show(&lines)?;
+            if message["dropped_entries"].as_array().is_some_and(|dropped| !dropped.is_empty()) {
+                return Ok(());
+            }
+        }
+        bail!("the tail ended")
+    }
+
+    /// Tells a person something beside the lines.
+    fn say(&self, text: &str) {
+        if !self.what.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    fn poll(&mut self) -> anyhow::Result<()> {
         loop {
             self.to = now_ns() + NS_PER_S;
             let lines = self.next(BATCH, true)?;

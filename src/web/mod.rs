@@ -9,8 +9,9 @@ mod targets;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -48,6 +49,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
         Some(dashboards::api::router()),
     ];
     let merged = parts.into_iter().flatten().fold(own, Router::merge);
+    let greets = shared.indexer.is_some();
+    let merged = merged.layer(middleware::from_fn(move |request: Request, next: Next| greet(greets, request, next)));
     let prefix = shared.settings.cli.route_prefix.trim_matches('/').to_owned();
     let merged = if prefix.is_empty() { merged } else { Router::new().nest(&format!("/{prefix}"), merged) };
     merged
@@ -55,6 +58,17 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .layer(cors())
         .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
+}
+
+/// At `/` there is the page; clients of Elasticsearch find there what they ask for before they send.
+async fn greet(is_on: bool, request: Request, next: Next) -> Response {
+    if is_on
+        && request.uri().path() == "/"
+        && let Some(greeting) = indexer::elasticsearch_greeting(request.method(), request.headers())
+    {
+        return greeting;
+    }
+    next.run(request).await
 }
 
 /// Pages of any origin may ask, as they may of Prometheus.

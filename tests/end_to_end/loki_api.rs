@@ -1,6 +1,7 @@
 //! Lines in by every way, out by the command line; what was acknowledged survives `kill -9`.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
@@ -43,9 +44,9 @@ fn the_command_line_shows_every_line_once() {
         assert!(numbers.into_iter().eq(0..LINES));
     }
     assert_eq!(logs(&server, &[query, "--limit", "3", "-o", "json"]).lines().count(), 3);
-    assert_eq!(logs(&server, &["labels"]), "app\nenv\n");
+    assert_eq!(logs(&server, &["labels"]), "app\nenv\nservice_name\n");
     assert_eq!(logs(&server, &["labels", "app"]), "a\n");
-    assert_eq!(logs(&server, &["series", query]), "{app=\"a\", env=\"test\"}\n");
+    assert_eq!(logs(&server, &["series", query]), "{app=\"a\", env=\"test\", service_name=\"a\"}\n");
     assert!(logs(&server, &["stats", query]).contains(&format!("entries: {LINES}")));
     assert!(logs(&server, &["patterns", query]).contains("line <_>"));
     assert!(logs(&server, &["sum(count_over_time({app=\"a\"}[1h]))", "--step", "1h"]).contains("values"));
@@ -70,16 +71,57 @@ fn what_came_in_by_any_way_survives_a_kill() {
     assert_eq!(post("/otlp/v1/logs", "application/json", otlp.to_string()), "{}");
     let bulk = "{\"create\":{\"_index\":\"logs\"}}\n{\"message\":\"by bulk\"}\n".to_owned();
     assert!(post("/elasticsearch/_bulk", "application/x-ndjson", bulk).contains("\"errors\":false"));
+    // Shippers that are pointed at the root find the same there, and browsers the page.
+    let root = |name: &str, value: &str| {
+        let answer = server.client().get(server.url("/")).header(name, value).send().expect("an answer");
+        let is_product = answer.headers().get("x-elastic-product").is_some_and(|product| product == "Elasticsearch");
+        (is_product, answer.text().expect("text"))
+    };
+    let (is_product, about) = root("user-agent", "Elastic-filebeat/8.15.0");
+    assert!(is_product && about.contains("You Know, for Search"), "{about}");
+    let (is_product, page) = root("accept", "text/html,*/*");
+    assert!(!is_product && page.contains("<html"), "{page}");
     post("/insert/jsonline?_stream_fields=app", "application/json", "{\"msg\":\"by line\",\"app\":\"x\"}\n".to_owned());
     server.kill();
     let server = Binnacle::start(dir.path(), &["--agent.disabled"]);
     server.wait_ready();
     for (selector, line) in [
-        (r#"{service_name="unknown_service"}"#, "by OTLP\n"),
+        (r#"{service_name="unknown_service", index=""}"#, "by OTLP\n"),
         (r#"{index="logs"}"#, "by bulk\n"),
         (r#"{app="x", source="jsonline"}"#, "by line\n"),
     ] {
         assert_eq!(logs(&server, &[selector, "-o", "raw"]), line);
     }
+    server.stop();
+}
+
+/// A tail that asked again and again saw lines late, and those between two of its questions that were older never.
+#[test]
+fn the_command_line_follows_lines_as_they_come() {
+    let dir = temp_dir();
+    let server = Binnacle::start(dir.path(), &["--agent.disabled"]);
+    let push = |line: &str, t_ns: i64| {
+        let body = json!({"streams": [{"stream": {"app": "f"}, "values": [[t_ns.to_string(), line]]}]});
+        let pushed = server.client().post(server.url("/loki/api/v1/push")).json(&body).send().expect("an answer");
+        assert_eq!(pushed.status().as_u16(), 204);
+    };
+    let base_ns = now_ns() - 10_000_000_000;
+    push("before", base_ns);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_binnacle"));
+    command.args(["logs", r#"{app="f"}"#, "-f", "-o", "raw", "--addr", &server.url("")]).stdout(Stdio::piped());
+    let mut following = command.spawn().expect("the tool runs");
+    let mut shown = BufReader::new(following.stdout.take().expect("piped")).lines();
+    let mut next = || shown.next().expect("a line").expect("text");
+    assert_eq!(next(), "before");
+    for n in 0..5 {
+        push(&format!("line {n}"), base_ns + 1_000_000 * (n + 1));
+        assert_eq!(next(), format!("line {n}"));
+    }
+    following.kill().expect("it was running");
+    following.wait().expect("it ended");
+    // What the server does not understand is said once.
+    let refused =
+        Command::new(env!("CARGO_BIN_EXE_binnacle")).args(["logs", "{", "-f", "--addr", &server.url("")]).output();
+    assert!(!refused.expect("the tool runs").status.success());
     server.stop();
 }

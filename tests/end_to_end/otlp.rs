@@ -97,21 +97,26 @@ fn within(tag: u8, message: &[u8]) -> Vec<u8> {
     [&[tag << 3 | 2, length], message].concat()
 }
 
+/// Calls methods of a service; answers the status in the headers and the body.
+fn grpc(binnacle: &Binnacle, service: &str) -> impl Fn(&str, &[u8]) -> (Option<String>, Vec<u8>) + use<> {
+    let line = binnacle.wait_for_line("listening for OTLP over gRPC");
+    let (_, address) = line.rsplit_once("at=").expect("an address");
+    let base = format!("http://{}/opentelemetry.proto.collector.{service}", address.trim());
+    let client = reqwest::blocking::Client::builder().http2_prior_knowledge().build().expect("a client");
+    move |method, message| {
+        let framed = [&[0], &(message.len() as u32).to_be_bytes()[..], message].concat();
+        let request = client.post(format!("{base}/{method}")).header("content-type", "application/grpc");
+        let answer = request.header("te", "trailers").body(framed).send().expect("an answer");
+        let status = answer.headers().get("grpc-status").and_then(|code| code.to_str().ok()).map(str::to_owned);
+        (status, answer.bytes().expect("a body").to_vec())
+    }
+}
+
 #[test]
 fn metrics_arrive_over_grpc() {
     let dir = temp_dir();
     let binnacle = quiet(dir.path(), &["--otlp.grpc.listen-address=127.0.0.1:0"]);
-    let line = binnacle.wait_for_line("listening for OTLP over gRPC");
-    let (_, address) = line.rsplit_once("at=").expect("an address");
-    let client = reqwest::blocking::Client::builder().http2_prior_knowledge().build().expect("a client");
-    let call = |method: &str, message: &[u8]| {
-        let url = format!("http://{}/opentelemetry.proto.collector.metrics.v1.MetricsService/{method}", address.trim());
-        let framed = [&[0], &(message.len() as u32).to_be_bytes()[..], message].concat();
-        let request = client.post(url).header("content-type", "application/grpc").header("te", "trailers").body(framed);
-        let answer = request.send().expect("an answer");
-        let status = answer.headers().get("grpc-status").and_then(|code| code.to_str().ok()).map(str::to_owned);
-        (status, answer.bytes().expect("a body").to_vec())
-    };
+    let call = grpc(&binnacle, "metrics.v1.MetricsService");
     let point = Point { t_ns: model::now_ns() as u64, value: 2.5 };
     let gauge = within(5, &within(1, &prost::Message::encode_to_vec(&point)));
     let metric = [within(1, b"over.grpc"), gauge].concat();
@@ -120,5 +125,40 @@ fn metrics_arrive_over_grpc() {
     assert_eq!(call("Export", b"\xff").0.as_deref(), Some("3"));
     assert_eq!(call("Import", b"").0.as_deref(), Some("12"));
     assert_eq!(binnacle.value("over_grpc"), Some(2.5));
+    binnacle.stop();
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Record {
+    #[prost(fixed64, tag = "1")]
+    t_ns: u64,
+    #[prost(bytes, tag = "5")]
+    body: Vec<u8>,
+}
+
+#[test]
+fn logs_arrive_over_grpc_at_the_same_address() {
+    let dir = temp_dir();
+    let config = "limits: {logs: {ingestion_rate: 1B, ingestion_burst: 100B}}";
+    std::fs::write(dir.path().join("b.yml"), config).expect("written");
+    let config = format!("--config.file={}", dir.path().join("b.yml").display());
+    let binnacle = quiet(dir.path(), &["--otlp.grpc.listen-address=127.0.0.1:0", &config]);
+    let call = grpc(&binnacle, "logs.v1.LogsService");
+    let record = |t_ns: i64, text: &str| {
+        let record = Record { t_ns: t_ns as u64, body: within(1, text.as_bytes()) };
+        within(2, &prost::Message::encode_to_vec(&record))
+    };
+    let request = |records: &[Vec<u8>]| within(1, &within(2, &records.concat()));
+    let now_ns = model::now_ns();
+    assert_eq!(call("Export", &request(&[record(now_ns, "a fatal line")])), (None, vec![0; 5]));
+    let (status, answer) = call("Export", &request(&[record(7, "old"), record(now_ns, "new")]));
+    assert!(status.is_none() && String::from_utf8_lossy(&answer).contains("timestamp too old"), "{answer:?}");
+    assert_eq!(call("Export", b"\xff").0.as_deref(), Some("3"));
+    // What comes too fast may be sent again.
+    assert_eq!(call("Export", &request(&[record(now_ns, &"x".repeat(90))])).0.as_deref(), Some("14"));
+    let lines = binnacle.lines(r#"{service_name="unknown_service"} | detected_level="fatal""#, 0);
+    assert_eq!(lines.into_iter().map(|(_, line)| line).collect::<Vec<_>>(), ["a fatal line"]);
+    let lines = binnacle.lines(r#"{service_name="unknown_service"}"#, 0);
+    assert_eq!(lines.len(), 2);
     binnacle.stop();
 }

@@ -2,13 +2,14 @@
 //!
 //! `index` and `create` add a line; what else an action may be is refused, item by item. An item's status 201 means that its
 //! line is durable; 429 for all means that none is. Around it stand the answers that shippers ask for before they send
-//! (Filebeat, Fluent Bit, Fluentd, Logstash, Vector): who is there, licences, templates, pipelines, policies.
+//! (Filebeat, Fluent Bit, Fluentd, Logstash, Vector): who is there, licences, templates, pipelines, policies. At the root they
+//! get the same ([`greeting`]), where browsers get the page.
 
 use ::service::http::{Params, Tenant};
 use axum::body::Bytes;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json as Body, Router};
@@ -17,9 +18,12 @@ use serde_json::{Map, Value as Json, json};
 use super::documents::Reading;
 use super::intake::{Intake, decode};
 use super::{Api, LokiError};
+use crate::admission::Refusal;
 
 /// What clients take this for.
 const VERSION: &str = "8.15.0";
+/// The reason of what is no document.
+const MALFORMED: &str = "malformed";
 /// Documents of one request.
 const MAX_ITEMS: usize = 1_000_000;
 
@@ -34,7 +38,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
     }
 }
 
-/// At the root, as shippers write it, and under `/elasticsearch`, where `/` is free for who is there.
+/// At the root, as shippers write it, and under `/elasticsearch` and `/insert/elasticsearch`.
 pub fn router() -> Router<Api> {
     let mut router = Router::new()
         .route("/insert/jsonline", post(json_lines))
@@ -46,16 +50,20 @@ pub fn router() -> Router<Api> {
             router.route(&at("/_bulk"), post(bulk).put(bulk)).route(&at("/{index}/_bulk"), post(bulk_of).put(bulk_of));
         for path in [
             "/_license",
-            "/_cluster/health",
+            "/_cluster/{*rest}",
+            "/_cat/{*rest}",
             "/_nodes",
             "/_nodes/{*rest}",
-            "/_ilm/policy/{*rest}",
+            "/_ilm/{*rest}",
+            "/_template",
             "/_template/{*rest}",
+            "/_index_template",
             "/_index_template/{*rest}",
             "/_component_template/{*rest}",
             "/_ingest/{*rest}",
             "/_data_stream/{*rest}",
             "/_alias/{*rest}",
+            "/_aliases",
             "/_logstash",
             "/_logstash/{*rest}",
             "/_xpack",
@@ -66,6 +74,27 @@ pub fn router() -> Router<Api> {
     router.route("/insert/elasticsearch/", get(about).head(about))
 }
 
+/// Parts of the names by which Elasticsearch's clients call themselves.
+const CLIENTS: [&str; 6] = ["elastic", "beat", "logstash", "fluent", "vector", "opensearch"];
+
+/// Whether `/` is asked for by a shipper that wants to know which Elasticsearch this is, and not by somebody who wants the
+/// page: it says so by its name or its headers, or takes nothing but JSON.
+fn is_client(headers: &HeaderMap) -> bool {
+    let values = |name: HeaderName| headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    let accepts = |kind: &str| values(header::ACCEPT).any(|value| value.contains(kind));
+    if accepts("text/html") {
+        return false;
+    }
+    let agent = values(header::USER_AGENT).collect::<String>().to_ascii_lowercase();
+    let is_named = CLIENTS.iter().any(|client| agent.contains(client));
+    is_named || accepts("json") || headers.keys().any(|name| name.as_str().starts_with("x-elastic-"))
+}
+
+/// What a request for `/` is answered, if it is one of Elasticsearch's clients that asks.
+pub fn greeting(method: &Method, headers: &HeaderMap) -> Option<Response> {
+    (matches!(*method, Method::GET | Method::HEAD) && is_client(headers)).then(answer_about)
+}
+
 /// With the header without which Elastic's own clients go away.
 fn answer(status: StatusCode, body: Json) -> Response {
     let product = (HeaderName::from_static("x-elastic-product"), HeaderValue::from_static("Elasticsearch"));
@@ -73,6 +102,10 @@ fn answer(status: StatusCode, body: Json) -> Response {
 }
 
 async fn about() -> Response {
+    answer_about()
+}
+
+fn answer_about() -> Response {
     let body = json!({
         "name": "binnacle",
         "cluster_name": "binnacle",
@@ -163,8 +196,9 @@ async fn take(
                 intake.line(&labels, entry)
             }
             Err(reason) => {
-                intake.refuse(1, reason.clone());
-                Err(reason)
+                let refusal = Refusal::new(MALFORMED, reason);
+                intake.refuse(1, 0, refusal.clone());
+                Err(refusal)
             }
         };
         items.push(outcome(&item.action, &item.index, taken));
@@ -174,12 +208,16 @@ async fn take(
     Ok(answer(StatusCode::OK, json!({"took": took_ms, "errors": outcome.refused > 0, "items": items})))
 }
 
-fn outcome(action: &str, index: &str, taken: Result<(), String>) -> Json {
+fn outcome(action: &str, index: &str, taken: Result<(), Refusal>) -> Json {
     let body = match taken {
         Ok(()) => json!({"_index": index, "_id": "", "_version": 1, "result": "created", "status": 201}),
-        Err(reason) => {
-            let error = json!({"type": "document_parsing_exception", "reason": reason});
-            json!({"_index": index, "_id": "", "status": 400, "error": error})
+        Err(refusal) => {
+            let (kind, status) = match refusal.passes() {
+                true => ("es_rejected_execution_exception", 429),
+                false => ("document_parsing_exception", 400),
+            };
+            let error = json!({"type": kind, "reason": refusal.message});
+            json!({"_index": index, "_id": "", "status": status, "error": error})
         }
     };
     json!({action: body})
@@ -246,16 +284,39 @@ async fn json_lines(
                 // Why a line is refused is in the outcome.
                 let _ = intake.line(&labels, entry);
             }
-            Err(error) => intake.refuse(1, format!("not a JSON object: {error}")),
+            Err(error) => {
+                intake.refuse(1, line.len(), Refusal::new(MALFORMED, format!("not a JSON object: {error}")));
+            }
         }
     }
     let outcome = intake.append(&api).await?;
-    if outcome.refused > 0 { Err(LokiError::bad(outcome.reasons)) } else { Ok(StatusCode::NO_CONTENT) }
+    outcome.refusal().map_or(Ok(StatusCode::NO_CONTENT), Err)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_are_told_from_browsers() {
+        let check = |headers: &[(&'static str, &'static str)], expected: bool| {
+            let headers =
+                headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            assert_eq!(is_client(&headers.clone().collect()), expected, "{:?}", headers.collect::<Vec<_>>());
+        };
+        check(&[("user-agent", "Elastic-filebeat/8.15.0 (linux; amd64)"), ("accept", "application/json")], true);
+        check(&[("user-agent", "filebeat/7.17.0")], true);
+        check(&[("user-agent", "logstash/8.15.0 (OS=Linux; JVM=OpenJDK) logstash-output-elasticsearch/11.22")], true);
+        check(&[("user-agent", "elasticsearch-ruby/8.15.0 (RUBY_VERSION: 3.3.0; linux x86_64; Faraday v2.9.0)")], true);
+        check(&[("user-agent", "Vector/0.50.0 (x86_64-unknown-linux-gnu)")], true);
+        check(&[("user-agent", "Fluent-Bit")], true);
+        check(&[("x-elastic-client-meta", "es=8.15.0")], true);
+        check(&[("accept", "application/vnd.elasticsearch+json;compatible-with=8")], true);
+        check(&[("user-agent", "Mozilla/5.0"), ("accept", "text/html,application/xhtml+xml,*/*;q=0.8")], false);
+        check(&[("user-agent", "Mozilla/5.0 Vector/1"), ("accept", "text/html,application/json")], false);
+        check(&[("user-agent", "curl/8.5.0"), ("accept", "*/*")], false);
+        check(&[], false);
+    }
 
     #[test]
     fn items() {

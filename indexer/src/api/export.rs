@@ -1,10 +1,10 @@
-//! An export that streams: one JSON object per line, as many as there are, in the order of time.
+//! An export that streams: one JSON object per line, as many as there are, in the order of time; or Parquet ([`super::sheet`])
+//! where `format=parquet` or `Accept: application/vnd.apache.parquet` asks for it.
 //!
 //! Each object holds `timestamp` (nanoseconds, as text), `line` and `labels`. Where a `limit` ends the answer, the last
 //! object holds `cursor`: the same request with it goes on where this one stopped. Nothing is held in memory but what is
 //! on its way; a client that reads slowly slows the reading, and one that goes away ends it.
 
-use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -12,17 +12,17 @@ use ::query::logql::{LogEngine, LogQuery, LogSelector, describe};
 use ::service::http::{Params, StrongRead, Tenant};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
-use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::params::{HOUR_NS, is_backward, log_selector, required, time_range};
+use super::sheet::{Ending, JsonLines, Parquet, Sheet};
 use super::{Api, LokiError};
 
-/// Bytes of lines that are sent together, and how many such pieces may wait.
-const PIECE_BYTES: usize = 64 * 1024;
+const PARQUET: &str = "application/vnd.apache.parquet";
+/// Pieces of an answer that may wait for the client.
 const WAITING_PIECES: usize = 4;
 /// How much longer an export may take than a query.
 const EXPORT_TIMEOUTS: u32 = 60;
@@ -71,7 +71,7 @@ impl Export {
     }
 
     /// Sends what there is, piece by piece.
-    fn run(&self, source: &dyn ::query::Lines, deadline: Instant, send: &mut dyn FnMut(String) -> bool) {
+    fn run(&self, source: &dyn ::query::Lines, deadline: Instant, mut sheet: Box<dyn Sheet + '_>) {
         let (mut start_ns, mut end_ns) = (self.start_ns, self.end_ns);
         if let Some(cursor) = self.cursor {
             match self.backward {
@@ -88,7 +88,6 @@ impl Export {
         };
         let mut skipped = 0;
         let (mut at, mut sent, mut is_cut, mut is_gone) = (self.cursor, 0, false, false);
-        let mut piece = String::new();
         let outcome = LogEngine::default().visit(source, &query, &mut |line, processed| {
             if self.cursor.is_some_and(|cursor| cursor.t_ns == line.t_ns && skipped < cursor.skip) {
                 skipped += 1;
@@ -101,27 +100,17 @@ impl Export {
             let skip = at.filter(|cursor| cursor.t_ns == line.t_ns).map_or(1, |cursor| cursor.skip + 1);
             at = Some(Cursor { t_ns: line.t_ns, skip });
             sent += 1;
-            let object =
-                json!({"timestamp": line.t_ns.to_string(), "line": processed.line, "labels": processed.labels});
-            piece.push_str(&object.to_string());
-            piece.push('\n');
-            if piece.len() >= PIECE_BYTES && !send(std::mem::take(&mut piece)) {
-                is_gone = true;
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
+            is_gone = !sheet.add(line.t_ns, &processed.line, &processed.labels);
+            if is_gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         if is_gone {
             return;
         }
-        match (outcome, at) {
-            (Err(error), _) => piece.push_str(&format!("{}\n", json!({"error": describe(&error)}))),
-            (Ok(()), Some(at)) if is_cut => piece.push_str(&format!("{}\n", json!({"cursor": at.to_string()}))),
-            _ => {}
-        }
-        if !piece.is_empty() {
-            send(piece);
-        }
+        sheet.end(match (outcome, at) {
+            (Err(error), _) => Ending::Failed(describe(&error)),
+            (Ok(()), Some(at)) if is_cut => Ending::Cut(at.to_string()),
+            _ => Ending::Complete,
+        });
     }
 }
 
@@ -129,22 +118,43 @@ pub async fn export(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     strong: StrongRead,
+    headers: HeaderMap,
     params: Params,
 ) -> Result<Response, LokiError> {
     let export = Export::read(tenant, &params)?;
+    let is_parquet = wants_parquet(&headers, &params)?;
     api.strong(strong).await?;
     let permit = api.query_slots.clone().try_acquire_owned();
     let permit = permit.map_err(|_| LokiError::unavailable("too many queries at once"))?;
-    let (sender, mut receiver) = mpsc::channel::<String>(WAITING_PIECES);
-    let (store, deadline) = (api.store.clone(), Instant::now() + api.options.query_timeout * EXPORT_TIMEOUTS);
+    let (sender, mut receiver) = mpsc::channel::<std::io::Result<Vec<u8>>>(WAITING_PIECES);
+    let deadline = Instant::now() + api.query_timeout(&export.tenant) * EXPORT_TIMEOUTS;
+    let source = api.source(&export.tenant);
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        export.run(store.as_ref(), deadline, &mut |piece| sender.blocking_send(piece).is_ok());
+        let send = Box::new(move |piece| sender.blocking_send(piece).is_ok());
+        let sheet: Box<dyn Sheet> = match is_parquet {
+            false => Box::new(JsonLines::new(send)),
+            true => match Parquet::new(send) {
+                Ok(sheet) => Box::new(sheet),
+                Err(error) => return tracing::error!(%error, "an export cannot begin"),
+            },
+        };
+        export.run(&source, deadline, sheet);
     });
     // May be polled after its end, which compression does.
-    let pieces =
-        stream::poll_fn(move |context| receiver.poll_recv(context).map(|piece| piece.map(Ok::<_, Infallible>)));
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(pieces)).into_response())
+    let pieces = stream::poll_fn(move |context| receiver.poll_recv(context));
+    let kind = if is_parquet { PARQUET } else { "application/x-ndjson" };
+    Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(pieces)).into_response())
+}
+
+fn wants_parquet(headers: &HeaderMap, params: &Params) -> Result<bool, LokiError> {
+    let accepted = || headers.get(header::ACCEPT).is_some_and(|kind| kind == PARQUET);
+    match params.get("format") {
+        None => Ok(accepted()),
+        Some("parquet") => Ok(true),
+        Some("ndjson" | "json") => Ok(false),
+        Some(other) => Err(LokiError::bad(format!("invalid format {other:?}: ndjson or parquet"))),
+    }
 }
 
 #[cfg(test)]
@@ -169,11 +179,13 @@ mod tests {
                 "query=%7Ba%3D%22b%22%7D&start=0&end=0000000000100&limit={limit}&direction={direction}{cursor}"
             );
             let export = Export::read("t".into(), &Params::parse(&query)).expect("a request");
-            let mut answer = String::new();
-            export.run(&store, Instant::now() + Duration::from_secs(60), &mut |piece| {
-                answer.push_str(&piece);
+            let mut answer = Vec::new();
+            let send = Box::new(|piece: std::io::Result<Vec<u8>>| {
+                answer.extend(piece.expect("it does not fail"));
                 true
             });
+            export.run(&store, Instant::now() + Duration::from_secs(60), Box::new(JsonLines::new(send)));
+            let answer = String::from_utf8(answer).expect("text");
             cursor.clear();
             for object in answer.lines() {
                 let object: serde_json::Value = serde_json::from_str(object).expect("JSON");

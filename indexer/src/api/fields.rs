@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use ::query::logql::{LogEngine, LogExpr, LogQuery, LogSelector, Runner, parse, parse_duration_ns};
+use ::query::logql::{LogExpr, LogQuery, LogSelector, Runner, parse, parse_duration_ns};
 use ::query::{QueryError, SelectedLine};
 use ::service::http::{Params, StrongRead, Tenant};
 use axum::Json;
@@ -13,7 +13,7 @@ use model::Labels;
 use serde_json::{Map, Value as Json_, json};
 
 use super::params::{HOUR_NS, log_selector, required, time_range};
-use super::query::Answer;
+use super::query::{Answer, Reading};
 use super::{Api, LokiError};
 
 /// Lines that are looked at.
@@ -129,8 +129,8 @@ async fn find(api: &Api, tenant: String, strong: StrongRead, params: &Params) ->
     let (start_ns, end_ns) = time_range(params, HOUR_NS)?;
     let lines = number(params, "line_limit", DEFAULT_LINES)?.min(MAX_LINES);
     api.strong(strong).await?;
-    let store = api.store.clone();
-    let look = move |deadline| -> Result<Found, QueryError> {
+    let of_tenant = tenant.clone();
+    let look = move |reading: &Reading| -> Result<Found, QueryError> {
         let (json, logfmt) = (parser("json"), parser("logfmt --strict"));
         let (mut as_json, mut as_logfmt) = (json.pipeline.runner(), logfmt.pipeline.runner());
         let parsers = selector.pipeline.parsers();
@@ -140,10 +140,10 @@ async fn find(api: &Api, tenant: String, strong: StrongRead, params: &Params) ->
             end_ns,
             backward: true,
             limit: lines,
-            deadline: Some(deadline),
-            ..LogQuery::new(&tenant, &selector)
+            deadline: Some(reading.deadline),
+            ..LogQuery::new(&of_tenant, &selector)
         };
-        LogEngine::default().visit(store.as_ref(), &query, &mut |line, processed| {
+        reading.engine.visit(&reading.source, &query, &mut |line, processed| {
             let categories = processed.categories(line);
             found.add(&categories.metadata, &[]);
             found.add(&categories.parsed, &parsers);
@@ -161,7 +161,7 @@ async fn find(api: &Api, tenant: String, strong: StrongRead, params: &Params) ->
         })?;
         Ok(found)
     };
-    api.evaluate(look).await
+    api.evaluate(&tenant, look).await
 }
 
 fn number(params: &Params, name: &str, default: usize) -> Result<usize, LokiError> {

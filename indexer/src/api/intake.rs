@@ -7,10 +7,13 @@ use ::service::body::decompress_as;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use bus::{BusError, Topic};
-use model::{Batch, Labels, LogBatch, MAX_LINE_BYTES, NS_PER_MS, Origin, format_rfc3339_ms};
+#[cfg(any(test, feature = "fuzz"))]
+use model::LogBatch;
+use model::{Batch, Labels, LineRef, Origin};
 
 use super::{Api, LokiError};
-use crate::admission::{Refusals, Times, check_labels, check_metadata};
+use crate::Indexer;
+use crate::admission::{Admission, Admitted, Collected, Gate, Refusal, Refusals};
 use crate::store::LogStore;
 
 /// A line on its way in.
@@ -22,13 +25,14 @@ pub struct Entry {
 }
 
 /// The good lines of a request and what is wrong with the others.
-pub struct Intake {
+pub struct Intake<'a> {
+    admission: &'a Admission,
     tenant: String,
-    batch: LogBatch,
-    streams: BTreeMap<Labels, u32>,
-    metadata: BTreeMap<Labels, u32>,
-    times: Times,
-    oldest_ns: i64,
+    gate: Gate,
+    lines: Collected,
+    /// Streams by their labels: their number, or why they cannot be one.
+    streams: BTreeMap<Labels, Result<u32, Refusal>>,
+    bytes: usize,
     refusals: Refusals,
     total: usize,
 }
@@ -38,46 +42,55 @@ pub struct Intake {
 pub struct Outcome {
     pub refused: usize,
     pub reasons: String,
+    /// Nothing was taken, and all of it would be later.
+    pub is_for_later: bool,
 }
 
-impl Intake {
-    pub fn new(api: &Api, tenant: &str) -> Intake {
-        Intake::over(&api.store, tenant)
+impl Outcome {
+    /// What the lines that were not taken are answered with.
+    pub fn refusal(&self) -> Option<LokiError> {
+        (self.refused > 0).then(|| match self.is_for_later {
+            true => LokiError::too_much(&self.reasons),
+            false => LokiError::bad(&self.reasons),
+        })
+    }
+}
+
+impl<'a> Intake<'a> {
+    pub fn new(api: &'a Indexer, tenant: &str) -> Intake<'a> {
+        Intake::over(&api.store, &api.admission, tenant)
     }
 
-    pub fn over(store: &LogStore, tenant: &str) -> Intake {
-        let batch = LogBatch::new(tenant, Origin::Pushed);
-        let metadata = BTreeMap::from([(Labels::default(), 0)]);
-        let oldest_ns = store.now_ns().saturating_sub(store.options().retention.longest_ns(tenant));
+    pub fn over(store: &LogStore, admission: &'a Admission, tenant: &str) -> Intake<'a> {
+        let gate = Gate::new(store, admission, tenant);
         Intake {
+            admission,
             tenant: tenant.to_owned(),
-            batch,
+            lines: Collected::new(gate.rules.discovery.clone(), tenant, Origin::Pushed),
+            gate,
             streams: BTreeMap::new(),
-            metadata,
-            times: Times::now(store, tenant),
-            oldest_ns,
+            bytes: 0,
             refusals: Refusals::default(),
             total: 0,
         }
     }
 
     /// The number of a stream; `Err` says why it cannot be one.
-    fn place(&mut self, labels: &Labels) -> Result<u32, String> {
+    fn place(&mut self, labels: &Labels) -> Result<u32, Refusal> {
         if let Some(place) = self.streams.get(labels) {
-            return Ok(*place);
+            return place.clone();
         }
-        check_labels(labels)?;
-        let place = self.batch.streams.len() as u32;
-        self.batch.streams.push(labels.clone());
-        self.streams.insert(labels.clone(), place);
-        Ok(place)
+        let checked = self.admission.check_stream(&self.gate.rules, &self.tenant, labels, self.gate.now_ns);
+        let place = checked.map(|()| self.lines.stream(labels));
+        self.streams.insert(labels.clone(), place.clone());
+        place
     }
 
     pub fn stream(&mut self, labels: Result<Labels, String>, entries: Vec<Entry>) {
-        let (labels, count) =
-            (labels.and_then(|labels| self.place(&labels).map(|place| (labels, place))), entries.len());
-        match labels {
-            Err(reason) => self.refuse(count.max(1), reason),
+        let (count, bytes) = (entries.len().max(1), entries.iter().map(|entry| entry.line.len()).sum());
+        let placed = labels.map_err(|reason| Refusal::new("invalid_labels", reason));
+        match placed.and_then(|labels| self.place(&labels).map(|place| (labels, place))) {
+            Err(refusal) => self.refuse(count, bytes, refusal),
             Ok((labels, place)) => {
                 for entry in entries {
                     // What is refused is in the reasons.
@@ -88,86 +101,78 @@ impl Intake {
     }
 
     /// One line; why it was refused is also the answer's.
-    pub fn line(&mut self, labels: &Labels, entry: Entry) -> Result<(), String> {
+    pub fn line(&mut self, labels: &Labels, entry: Entry) -> Result<(), Refusal> {
         match self.place(labels) {
             Ok(place) => self.checked(place, labels, entry),
-            Err(reason) => {
-                self.refuse(1, reason.clone());
-                Err(reason)
+            Err(refusal) => {
+                self.refuse(1, entry.line.len(), refusal.clone());
+                Err(refusal)
             }
         }
     }
 
     /// Lines that could not even be read.
-    pub fn refuse(&mut self, lines: usize, reason: String) {
+    pub fn refuse(&mut self, lines: usize, bytes: usize, refusal: Refusal) {
         self.total += lines;
-        self.refusals.refuse(lines, reason);
+        self.refusals.refuse(lines, bytes, refusal);
     }
 
-    fn checked(&mut self, stream: u32, labels: &Labels, entry: Entry) -> Result<(), String> {
+    fn checked(&mut self, stream: u32, labels: &Labels, entry: Entry) -> Result<(), Refusal> {
         self.total += 1;
+        let bytes = entry.line.len();
         let taken = self.entry(stream, labels, entry);
-        if let Err(reason) = &taken {
-            self.refusals.refuse(1, reason.clone());
+        if let Err(refusal) = &taken {
+            self.refusals.refuse(1, bytes, refusal.clone());
         }
         taken
     }
 
-    fn entry(&mut self, stream: u32, labels: &Labels, entry: Entry) -> Result<(), String> {
-        let t_ns =
-            entry.t_ns.ok_or_else(|| format!("entry for stream '{labels}' is without a timestamp in nanoseconds"))?;
-        self.times.check(t_ns).map_err(|_| self.untimely(labels, t_ns))?;
+    fn entry(&mut self, stream: u32, labels: &Labels, entry: Entry) -> Result<(), Refusal> {
+        let untimed = || format!("entry for stream '{labels}' is without a timestamp in nanoseconds");
+        let t_ns = entry.t_ns.ok_or_else(|| Refusal::new("invalid_timestamp", untimed()))?;
         let pairs = entry.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        check_metadata(pairs).map_err(|reason| format!("stream '{labels}' has {reason}"))?;
-        let mut metadata = Labels::from_pairs(entry.metadata);
-        let mut line = entry.line.as_str();
-        if line.len() > MAX_LINE_BYTES {
-            line = &line[..line.floor_char_boundary(MAX_LINE_BYTES)];
-            metadata = metadata.with("truncated", "true");
-        }
-        let sets = &mut self.batch.metadata;
-        let set = *self.metadata.entry(metadata).or_insert_with_key(|metadata| {
-            sets.push(metadata.clone());
-            sets.len() as u32 - 1
-        });
-        self.batch.push(stream, t_ns, line, set, 0);
+        let Admitted { text, is_cut } = self.gate.admit(labels, t_ns, &entry.line, pairs)?;
+        self.bytes += text.len() + entry.metadata.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let set = match entry.metadata.is_empty() && !is_cut {
+            true => 0,
+            false => {
+                let metadata = Labels::from_pairs(entry.metadata);
+                self.lines.set(&if is_cut { self.admission.marked_cut(&metadata) } else { metadata })
+            }
+        };
+        self.lines.push(stream, set, &LineRef { stream, t_ns, text, metadata: set, source: (0, 0) });
         Ok(())
-    }
-
-    /// In Loki's words.
-    fn untimely(&self, labels: &Labels, t_ns: i64) -> String {
-        let shown = |ns: i64| format_rfc3339_ms(ns.div_euclid(NS_PER_MS));
-        match t_ns < self.oldest_ns {
-            true => format!(
-                "entry for stream '{labels}' has timestamp too old: {}, oldest acceptable timestamp is: {}",
-                shown(t_ns),
-                shown(self.oldest_ns)
-            ),
-            false => format!("entry for stream '{labels}' has timestamp too new: {}", shown(t_ns)),
-        }
     }
 
     /// The good lines.
     #[cfg(any(test, feature = "fuzz"))]
     pub fn into_batch(self) -> LogBatch {
-        self.batch
+        self.lines.into_batch()
     }
 
     /// Makes the good lines durable. An error means that none is, and whether it is worth trying again.
-    pub async fn append(self, api: &Api) -> Result<Outcome, LokiError> {
-        if !self.batch.is_empty() {
-            match bus::append_all(api.bus.as_ref(), Topic::Logs, Batch::Logs(self.batch)).await {
+    pub async fn append(mut self, api: &Api) -> Result<Outcome, LokiError> {
+        let taken = self.lines.len();
+        if let Err(refusal) = self.admission.take(&self.tenant, taken, self.bytes, self.gate.now_ns) {
+            let answer = LokiError::too_much(&refusal.message);
+            self.refusals.refuse(taken, self.bytes, refusal);
+            self.admission.count(&self.refusals);
+            return Err(answer);
+        }
+        self.admission.count(&self.refusals);
+        if taken > 0 {
+            match bus::append_all(api.bus.as_ref(), Topic::Logs, Batch::Logs(self.lines.into_batch())).await {
                 Ok(_) => {}
                 Err(error @ BusError::TooLarge { .. }) => return Err(LokiError::bad(error.to_string())),
                 Err(error) => return Err(LokiError::unavailable(error.to_string())),
             }
         }
         let refused = self.refusals.lines();
-        let mut reasons = self.refusals.reasons().join("\n");
+        let mut reasons = self.refusals.messages().join("\n");
         if refused > 0 {
             reasons += &format!("\nuser '{}', total ignored: {refused} out of {}", self.tenant, self.total);
         }
-        Ok(Outcome { refused, reasons })
+        Ok(Outcome { refused, reasons, is_for_later: taken == 0 && self.refusals.all_pass() })
     }
 }
 

@@ -14,6 +14,7 @@ mod patterns;
 mod proto;
 pub(crate) mod push;
 mod query;
+mod sheet;
 mod streams;
 mod tail;
 #[cfg(test)]
@@ -93,6 +94,11 @@ impl LokiError {
         LokiError { status: StatusCode::BAD_REQUEST, message: message.into() }
     }
 
+    /// 429: nothing was taken, and all of it may be sent again.
+    fn too_much(message: impl Into<String>) -> LokiError {
+        LokiError { status: StatusCode::TOO_MANY_REQUESTS, message: message.into() }
+    }
+
     fn unavailable(message: impl Into<String>) -> LokiError {
         LokiError { status: StatusCode::SERVICE_UNAVAILABLE, message: message.into() }
     }
@@ -105,9 +111,11 @@ impl LokiError {
 impl From<QueryError> for LokiError {
     fn from(error: QueryError) -> LokiError {
         let status = match error {
-            QueryError::Parse { .. } | QueryError::BadData(_) | QueryError::Execution(_) | QueryError::Limit(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            QueryError::Parse { .. }
+            | QueryError::BadData(_)
+            | QueryError::Execution(_)
+            | QueryError::Limit(_)
+            | QueryError::Refused { .. } => StatusCode::BAD_REQUEST,
             QueryError::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             QueryError::Canceled(_) => StatusCode::SERVICE_UNAVAILABLE,
             QueryError::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,

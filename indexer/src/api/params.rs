@@ -12,8 +12,6 @@ pub const HOUR_NS: i64 = 3_600_000_000_000;
 pub const DEFAULT_LIMIT: usize = 100;
 /// Series of a volume unless a request says otherwise.
 pub const VOLUME_SERIES: usize = 100;
-/// Lines of one answer; what is beyond is fetched from the last line's time on.
-pub const MAX_LIMIT: usize = 100_000;
 
 /// Nanoseconds (more than ten digits), seconds (with or without a fraction), or RFC 3339.
 pub fn parse_time_ns(name: &str, text: &str) -> Result<i64, LokiError> {
@@ -63,12 +61,13 @@ pub fn step_ms(params: &Params, start_ns: i64, end_ns: i64) -> Result<i64, LokiE
     }
 }
 
-pub fn limit(params: &Params) -> Result<usize, LokiError> {
-    let Some(text) = params.get("limit") else { return Ok(DEFAULT_LIMIT) };
+/// Lines of one answer; what is beyond `max` is fetched from the last line's time on.
+pub fn limit(params: &Params, max: usize) -> Result<usize, LokiError> {
+    let Some(text) = params.get("limit") else { return Ok(DEFAULT_LIMIT.min(max)) };
     match text.parse::<usize>() {
         Ok(0) | Err(_) => Err(LokiError::bad(format!("limit must be a positive value, not {text:?}"))),
-        Ok(limit) if limit > MAX_LIMIT => Err(LokiError::bad(format!(
-            "max entries limit per query exceeded, limit > max_entries_limit ({limit} > {MAX_LIMIT})"
+        Ok(limit) if limit > max => Err(LokiError::bad(format!(
+            "max entries limit per query exceeded, limit > max_entries_limit ({limit} > {max})"
         ))),
         Ok(limit) => Ok(limit),
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use ::query::QueryError;
-use ::query::logql::{LogEngine, LogQuery};
+use ::query::logql::LogQuery;
 use ::service::http::{Params, StrongRead, Tenant};
 use axum::Json;
 use axum::extract::State;
@@ -15,7 +15,7 @@ use serde_json::{Value as Json_, json};
 
 use super::Api;
 use super::params::{HOUR_NS, log_selector, required, step_ms, time_range};
-use super::query::Answer;
+use super::query::{Answer, Reading};
 
 const MAX_LINES: usize = 50_000;
 /// Patterns of one number of words, and of an answer.
@@ -97,18 +97,18 @@ pub async fn patterns(State(api): State<Api>, Tenant(tenant): Tenant, strong: St
     let (start_ns, end_ns) = time_range(&params, HOUR_NS)?;
     let step_s = (step_ms(&params, start_ns, end_ns)? / 1000).max(10);
     api.strong(strong).await?;
-    let store = api.store.clone();
-    let look = move |deadline| -> Result<Clusters, QueryError> {
+    let of_tenant = tenant.clone();
+    let look = move |reading: &Reading| -> Result<Clusters, QueryError> {
         let mut clusters = Clusters::default();
         let query = LogQuery {
             start_ns,
             end_ns,
             backward: true,
             limit: MAX_LINES,
-            deadline: Some(deadline),
-            ..LogQuery::new(&tenant, &selector)
+            deadline: Some(reading.deadline),
+            ..LogQuery::new(&of_tenant, &selector)
         };
-        LogEngine::default().visit(store.as_ref(), &query, &mut |line, processed| {
+        reading.engine.visit(&reading.source, &query, &mut |line, processed| {
             let level = ["detected_level", "level"].into_iter().find_map(|name| processed.labels.get(name));
             let at_s = (line.t_ns / 1_000_000_000).div_euclid(step_s) * step_s;
             clusters.add(&processed.line, level.unwrap_or("unknown"), at_s);
@@ -116,7 +116,7 @@ pub async fn patterns(State(api): State<Api>, Tenant(tenant): Tenant, strong: St
         })?;
         Ok(clusters)
     };
-    Ok(Json(json!({"status": "success", "data": api.evaluate(look).await?.answer()})))
+    Ok(Json(json!({"status": "success", "data": api.evaluate(&tenant, look).await?.answer()})))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Loki's push. Everything is validated before the bus; 204 means that every line is durable there.
 //!
-//! What is partly bad is answered 400 with the reasons after the good lines were taken; 503 means that the sender should send
+//! What is partly bad is answered 400 with the reasons after the good lines were taken; 429 and 503 mean that the sender should send
 //! all again, which is harmless, because pushed lines collapse.
 
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ pub async fn push(
     let mut intake = Intake::new(&api, &tenant);
     pushed.into_iter().for_each(|(labels, entries)| intake.stream(labels, entries));
     let outcome = intake.append(&api).await?;
-    if outcome.refused > 0 { Err(LokiError::bad(outcome.reasons)) } else { Ok(StatusCode::NO_CONTENT) }
+    outcome.refusal().map_or(Ok(StatusCode::NO_CONTENT), Err)
 }
 
 fn read(headers: &HeaderMap, body: &[u8]) -> Result<Pushed, LokiError> {

@@ -11,7 +11,7 @@ use model::{Labels, Matcher};
 use serde_json::json;
 
 use super::params::{HOUR_NS, optional_matchers, stream_matchers, time_range};
-use super::query::Answer;
+use super::query::{Answer, Reading};
 use super::{Api, LokiError, answer};
 
 /// Selectors of one request for series.
@@ -25,16 +25,21 @@ async fn streams_of(
     selectors: Vec<Vec<Matcher>>,
 ) -> Result<BTreeSet<Labels>, LokiError> {
     let (start_ns, end_ns) = time_range(params, 6 * HOUR_NS)?;
-    let store = api.store.clone();
-    let find = move |deadline| {
-        let snapshot = store.snapshot(&tenant);
+    let of_tenant = tenant.clone();
+    let find = move |reading: &Reading| {
         let mut found = BTreeSet::new();
         for matchers in selectors {
-            found.append(&mut snapshot.streams(&select(&tenant, &matchers, start_ns, end_ns, deadline))?);
+            found.append(&mut reading.source.streams(&select(
+                &of_tenant,
+                &matchers,
+                start_ns,
+                end_ns,
+                reading.deadline,
+            ))?);
         }
         Ok(found)
     };
-    api.evaluate(find).await
+    api.evaluate(&tenant, find).await
 }
 
 pub fn select<'a>(
@@ -45,7 +50,8 @@ pub fn select<'a>(
     deadline: Instant,
 ) -> LineSelect<'a> {
     let end_ns = end_ns.saturating_add(1);
-    LineSelect { tenant, matchers, start_ns, end_ns, backward: false, contains: &[], deadline: Some(deadline) }
+    let (contains, told_by, deadline) = (&[], None, Some(deadline));
+    LineSelect { tenant, matchers, start_ns, end_ns, backward: false, contains, told_by, deadline }
 }
 
 pub async fn labels(State(api): State<Api>, Tenant(tenant): Tenant, strong: StrongRead, params: Params) -> Answer {
@@ -112,10 +118,11 @@ pub async fn index_stats(State(api): State<Api>, Tenant(tenant): Tenant, strong:
     let (start_ns, end_ns) = time_range(&params, HOUR_NS)?;
     let matchers = optional_matchers(&params)?;
     api.strong(strong).await?;
-    let store = api.store.clone();
-    let volume =
-        move |deadline| store.snapshot(&tenant).volume(&select(&tenant, &matchers, start_ns, end_ns, deadline));
-    let volume = api.evaluate(volume).await?;
+    let of_tenant = tenant.clone();
+    let volume = move |reading: &Reading| {
+        reading.source.volume(&select(&of_tenant, &matchers, start_ns, end_ns, reading.deadline))
+    };
+    let volume = api.evaluate(&tenant, volume).await?;
     let (streams, chunks, entries, bytes) = (volume.streams, volume.chunks, volume.entries, volume.bytes);
     Ok(Json(json!({"streams": streams, "chunks": chunks, "entries": entries, "bytes": bytes})))
 }

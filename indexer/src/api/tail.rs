@@ -52,7 +52,8 @@ pub async fn tail(
         return Err(LokiError::bad(format!("delay_for can't be greater than {MAX_DELAY_S}")));
     }
     let delay = Duration::from_secs(delay);
-    let tail = Tail { tenant, selector, start_ns, limit: limit(&params)?, delay, categorize };
+    let limit = limit(&params, api.admission.rules(&tenant).limits.max_entries_per_query)?;
+    let tail = Tail { tenant, selector, start_ns, limit, delay, categorize };
     Ok(upgrade.on_upgrade(move |socket| async move {
         // The client is gone, or will see why the socket closes.
         let _ = follow(&api, Arc::new(tail), socket).await;
@@ -61,7 +62,7 @@ pub async fn tail(
 
 async fn follow(api: &Api, tail: Arc<Tail>, mut socket: WebSocket) -> Result<(), axum::Error> {
     let (snapshot, mut receiver) = api.store.tail(&tail.tenant);
-    let (applied, deadline) = (snapshot.applied, Instant::now() + api.options.query_timeout);
+    let (applied, deadline) = (snapshot.applied, Instant::now() + api.query_timeout(&tail.tenant));
     let of_past = tail.clone();
     let past = tokio::task::spawn_blocking(move || {
         let Tail { tenant, selector, start_ns, limit, categorize, .. } = of_past.as_ref();

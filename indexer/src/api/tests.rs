@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::service::config::{ByTenant, Config, LogLimits, parse};
 use ::service::metrics::Metrics;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -19,6 +20,7 @@ use super::proto::{Entry, Pair, PushRequest, Stream, Timestamp};
 use crate::{Indexer, IndexerOptions};
 
 mod arrivals;
+mod limits;
 mod reads;
 mod scripts;
 
@@ -26,18 +28,32 @@ struct Server {
     indexer: Arc<Indexer>,
     bus: Arc<dyn Bus>,
     disk: Arc<FakeDisk>,
+    metrics: Metrics,
     stop: CancellationToken,
 }
 
+/// What is found of lines is a matter of tests of its own.
+const PLAIN: &str = "limits: {logs: {discover_service_name: [], discover_log_levels: false}}";
+
+fn limits(config: &str) -> ByTenant<LogLimits> {
+    parse::<Config>("test.yml".as_ref(), config).expect("a configuration").log_limits()
+}
+
 fn server(disk: FakeDisk) -> Server {
+    server_with(disk, PLAIN)
+}
+
+fn server_with(disk: FakeDisk, config: &str) -> Server {
     let disk = Arc::new(disk);
     let bus = EmbeddedBus::open(disk.clone(), "/bus", EmbeddedOptions::default()).expect("a bus");
     let bus: Arc<dyn Bus> = Arc::new(bus);
-    let options = IndexerOptions { strong_reads_always: true, ..IndexerOptions::new("/logs") };
-    let indexer = Indexer::open(options, bus.clone(), disk.clone(), &Metrics::default()).expect("opens");
+    let limits = limits(config);
+    let options = IndexerOptions { strong_reads_always: true, limits, ..IndexerOptions::new("/logs") };
+    let metrics = Metrics::default();
+    let indexer = Indexer::open(options, bus.clone(), disk.clone(), &metrics).expect("opens");
     let stop = CancellationToken::new();
     tokio::spawn(indexer.clone().run(stop.clone()));
-    Server { indexer, bus, disk, stop }
+    Server { indexer, bus, disk, metrics, stop }
 }
 
 impl Drop for Server {

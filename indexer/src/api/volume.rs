@@ -11,7 +11,7 @@ use model::{Label, Labels, Matcher};
 use serde_json::{Value as Json_, json};
 
 use super::params::{HOUR_NS, VOLUME_SERIES, required, step_ms, stream_matchers, time_range};
-use super::query::Answer;
+use super::query::{Answer, Reading};
 use super::streams::select;
 use super::{Api, LokiError, answer::success};
 
@@ -71,12 +71,12 @@ async fn counts(
 ) -> Result<Counts, LokiError> {
     let (start_ns, end_ns) = time_range(params, HOUR_NS)?;
     let aggregation = Aggregation::of(params, &matchers)?;
-    let store = api.store.clone();
-    let count = move |deadline| -> Result<Counts, QueryError> {
+    let of_tenant = tenant.clone();
+    let count = move |reading: &Reading| -> Result<Counts, QueryError> {
         let mut counts = Counts::new();
         let mut known: Option<(Labels, Vec<Labels>)> = None;
-        let request = select(&tenant, &matchers, start_ns, end_ns, deadline);
-        store.snapshot(&tenant).tally(&request, true, &mut |lines| {
+        let request = select(&of_tenant, &matchers, start_ns, end_ns, reading.deadline);
+        reading.source.tally(&request, true, &mut |lines| {
             if known.as_ref().is_none_or(|(labels, _)| labels != lines.labels) {
                 known = Some((lines.labels.clone(), aggregation.groups(lines.labels)));
             }
@@ -95,7 +95,7 @@ async fn counts(
         })?;
         Ok(counts)
     };
-    api.evaluate(count).await
+    api.evaluate(&tenant, count).await
 }
 
 /// The largest groups first.

@@ -170,6 +170,11 @@ impl Block {
         self.metadata_sets.len() > 1
     }
 
+    /// All that lines have, the empty one too.
+    pub fn metadata_sets(&self) -> &[Labels] {
+        &self.metadata_sets
+    }
+
     pub fn put_metadata_sets(&self, out: &mut Vec<u8>) {
         varint::put(out, self.metadata_sets.len() as u64);
         for set in &self.metadata_sets {

@@ -1,6 +1,7 @@
 //! Blocks that a query may need.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use model::Labels;
@@ -26,9 +27,43 @@ pub struct Candidate {
     pub oldest_ns: i64,
     /// What is not to be seen of it.
     pub erasures: Vec<Arc<Erasure>>,
+    pub budget: Arc<Budget>,
+}
+
+/// How much text the blocks may have that one query reads, and how much they had.
+#[derive(Debug, Default)]
+pub struct Budget {
+    /// 0: no limit.
+    limit_bytes: u64,
+    read_bytes: AtomicU64,
+}
+
+impl Budget {
+    pub fn new(limit_bytes: u64) -> Budget {
+        Budget { limit_bytes, ..Budget::default() }
+    }
+
+    fn spend(&self, bytes: u64) -> Result<(), QueryError> {
+        let read = self.read_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if self.limit_bytes == 0 || read <= self.limit_bytes {
+            return Ok(());
+        }
+        let message = format!(
+            "the query would read too many bytes (query: {read} B, limit: {} B); consider adding more specific stream \
+             selectors or reduce the time range of the query",
+            self.limit_bytes
+        );
+        Err(QueryError::Refused { limit: "bytes_read", message })
+    }
 }
 
 impl Candidate {
+    /// Asked before it is opened: whether there is time for it, and its text may be read.
+    pub fn check(&self, request: &LineSelect<'_>) -> Result<(), QueryError> {
+        check_deadline(request.deadline)?;
+        self.budget.spend(self.text_bytes)
+    }
+
     /// The block, opened; `None` where it cannot be read, which is reported.
     pub fn open(&self, request: &LineSelect<'_>, sought: &Sought) -> Option<OpenBlock> {
         let start_ns = request.start_ns.max(self.oldest_ns);

@@ -317,6 +317,7 @@ impl LogStore {
             head: Vec::new(),
             segments: state.segments.iter().filter(of_tenant).cloned().collect(),
             erasures: erasures.cloned().collect(),
+            budget: Arc::default(),
         };
         let frozen = state.frozen.as_ref().map(|frozen| (&frozen.head, u64::MAX - 1, frozen.next_erasure));
         let heads = frozen.into_iter().chain([(&state.head, u64::MAX, state.next_erasure)]);

@@ -150,11 +150,11 @@ impl OpenBlock {
         }
     }
 
-    /// Whether a line has structured metadata.
-    pub fn has_metadata(&self) -> Result<bool, StoreError> {
+    /// The sets of structured metadata that its lines have.
+    pub fn metadata_sets(&self) -> Result<&[Labels], StoreError> {
         match self.body() {
-            Body::Whole(block) => Ok(block.has_metadata()),
-            Body::Stored(body) => body.block.has_metadata().map_err(|reason| body.error(reason.into())),
+            Body::Whole(block) => Ok(block.metadata_sets()),
+            Body::Stored(body) => body.block.metadata_sets().map_err(|reason| body.error(reason.into())),
         }
     }
 

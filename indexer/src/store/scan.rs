@@ -14,7 +14,7 @@ use model::{Labels, matches_all};
 use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, TalliedLines, Visit};
 
 use super::block::BlockLine;
-use super::candidate::{Candidate, check_deadline};
+use super::candidate::{Budget, Candidate, check_deadline};
 use super::erasure::{Erasure, reaching};
 use super::head::{HeadBlock, line_hash};
 use super::opened::{OpenBlock, Place, Sought};
@@ -39,6 +39,7 @@ pub struct Snapshot {
     pub kept: Kept,
     /// Of the tenant, by their numbers.
     pub erasures: Vec<Arc<Erasure>>,
+    pub budget: Arc<Budget>,
 }
 
 /// The head blocks of one stream.
@@ -82,6 +83,11 @@ pub struct Volume {
 }
 
 impl Snapshot {
+    /// The same, of which no more text may be read; 0 for no limit.
+    pub fn within(self, limit_bytes: u64) -> Snapshot {
+        Snapshot { budget: Arc::new(Budget::new(limit_bytes)), ..self }
+    }
+
     /// The blocks that a request may need, in no order.
     pub fn candidates(&self, request: &LineSelect<'_>) -> Result<Vec<Candidate>, QueryError> {
         let overlaps = |min_ns: i64, max_ns: i64| min_ns < request.end_ns && max_ns >= request.start_ns;
@@ -119,6 +125,7 @@ impl Snapshot {
                     place: Place::Segment(segment.clone(), number),
                     oldest_ns,
                     erasures,
+                    budget: self.budget.clone(),
                 });
             }
         }
@@ -140,6 +147,7 @@ impl Snapshot {
                 lines: head.block.len() as u64,
                 text_bytes: head.block.text().len() as u64,
                 place: Place::Head(head.clone()),
+                budget: self.budget.clone(),
             }));
         }
         Ok(found)
@@ -260,8 +268,8 @@ impl Merge<'_> {
 
     /// Opens the next ones, side by side.
     fn open_some(&mut self) -> Result<(), QueryError> {
-        check_deadline(self.request.deadline)?;
         let some = self.waiting.split_off(self.waiting.len().saturating_sub(OPENED_AT_ONCE));
+        some.iter().try_for_each(|candidate| candidate.check(self.request))?;
         for (candidate, opened) in unordered::open_all(some, self.request, &self.sought) {
             let Some(opened) = opened.filter(|opened| !opened.lines.is_empty()) else { continue };
             self.take(candidate, opened)?;

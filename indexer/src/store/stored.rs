@@ -114,18 +114,29 @@ fn metadata(block: &Block) -> Vec<u8> {
 struct Metadata {
     /// Entry 0 is the empty set.
     sets: Vec<Labels>,
-    /// For each line, or none where no line has any.
-    of_line: Vec<u32>,
+    /// For each line, or none where no line has any; read where it is asked for.
+    of_line: OnceCell<Vec<u32>>,
+    of_line_bytes: Vec<u8>,
 }
 
-fn read_metadata(bytes: &[u8], lines: usize) -> Result<Metadata, Malformed> {
+fn read_metadata(bytes: &[u8]) -> Result<Metadata, Malformed> {
     let mut reader = Reader { rest: bytes };
     let sets = reader.metadata_sets()?;
-    let of_line = if sets.len() > 1 { reader.metadata(lines, sets.len())? } else { Vec::new() };
     if sets.is_empty() {
         return Err("no metadata set, not even the empty one");
     }
-    Ok(Metadata { sets, of_line })
+    Ok(Metadata { sets, of_line: OnceCell::new(), of_line_bytes: reader.rest.to_vec() })
+}
+
+impl Metadata {
+    fn of_line(&self, lines: usize) -> Result<&[u32], Malformed> {
+        if let Some(of_line) = self.of_line.get() {
+            return Ok(of_line);
+        }
+        let mut reader = Reader { rest: &self.of_line_bytes };
+        let read = if self.sets.len() > 1 { reader.metadata(lines, self.sets.len())? } else { Vec::new() };
+        Ok(self.of_line.get_or_init(|| read))
+    }
 }
 
 #[derive(Debug)]
@@ -213,17 +224,19 @@ impl StoredBlock {
         if let Some(metadata) = self.metadata.get() {
             return Ok(metadata);
         }
-        let read = read_metadata(&self.section(&self.bytes, Section::Metadata, 0)?, self.len())?;
+        let read = read_metadata(&self.section(&self.bytes, Section::Metadata, 0)?)?;
         Ok(self.metadata.get_or_init(|| read))
     }
 
-    pub fn has_metadata(&self) -> Result<bool, Malformed> {
-        Ok(self.all_metadata()?.sets.len() > 1)
+    /// All sets that lines have, the empty one too.
+    pub fn metadata_sets(&self) -> Result<&[Labels], Malformed> {
+        Ok(&self.all_metadata()?.sets)
     }
 
     pub fn metadata(&self, line: usize) -> Result<&Labels, Malformed> {
-        let Metadata { sets, of_line } = self.all_metadata()?;
-        Ok(&sets[of_line.get(line).map_or(0, |set| *set as usize)])
+        let metadata = self.all_metadata()?;
+        let of_line = metadata.of_line(self.len())?;
+        Ok(&metadata.sets[of_line.get(line).map_or(0, |set| *set as usize)])
     }
 
     pub fn texts(&self) -> Result<&Texts, Malformed> {

@@ -63,6 +63,7 @@ fn select(store: &dyn Lines, matcher: &str, backward: bool, contains: &[&str], l
         end_ns: i64::MAX,
         backward,
         contains: &contains,
+        told_by: None,
         deadline: None,
     };
     let mut found = Vec::new();

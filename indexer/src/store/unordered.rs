@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use query::{LineSelect, LineVisitor, QueryError, SelectedLine, TalliedLines, Visit};
 
 use super::block::BlockLine;
-use super::candidate::{Candidate, check_deadline};
+use super::candidate::Candidate;
 use super::error::StoreError;
 use super::head::line_hash;
 use super::opened::{OpenBlock, Sought};
@@ -129,7 +129,7 @@ fn each_block(
 ) -> Result<Visit, QueryError> {
     let (mut seen, mut buffer) = (HashSet::new(), String::new());
     for candidate in job {
-        check_deadline(request.deadline)?;
+        candidate.check(request)?;
         let Some(mut opened) = candidate.open(request, sought) else { continue };
         if job.len() > 1 {
             let mut lines = std::mem::take(&mut opened.lines);
@@ -187,8 +187,9 @@ struct Counted {
     bytes: Vec<u32>,
 }
 
-fn count(opened: &OpenBlock, with_bytes: bool) -> Result<Vec<Counted>, StoreError> {
-    if !opened.has_metadata()? {
+/// Counts a block's lines by as much of their metadata as the request tells them apart by.
+fn count(opened: &OpenBlock, request: &LineSelect<'_>, with_bytes: bool) -> Result<Vec<Counted>, StoreError> {
+    if !opened.metadata_sets()?.iter().flatten().any(|label| request.may_be_told_by(&label.name)) {
         let t_ns = opened.lines.iter().map(|line| opened.times()[*line as usize]).collect();
         let bytes = opened.lines.iter().filter(|_| with_bytes).map(|line| opened.text_bytes(*line));
         return Ok(vec![Counted { metadata: Labels::default(), t_ns, bytes: bytes.collect::<Result<_, _>>()? }]);
@@ -224,7 +225,7 @@ pub fn tally(
     let visit = Mutex::new((visit, ControlFlow::Continue(())));
     on_threads(&jobs, &mut vec![(); threads_for(jobs.len())], |(), job| {
         each_block(job, request, &sought, |candidate, opened| {
-            let counted = count(opened, with_bytes).unwrap_or_else(|error| {
+            let counted = count(opened, request, with_bytes).unwrap_or_else(|error| {
                 candidate.report(&error);
                 Vec::new()
             });

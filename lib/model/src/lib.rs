@@ -10,6 +10,7 @@ pub mod exposition;
 mod histogram;
 mod identity;
 mod labels;
+mod level;
 mod matcher;
 mod relabel;
 mod sample;
@@ -29,6 +30,7 @@ pub use histogram::{
 };
 pub use identity::{IdHasher, IdMap};
 pub use labels::{Label, Labels, LabelsBuilder, METRIC_NAME, hash_pairs, is_label_name, is_metric_name, unescape_name};
+pub use level::{LEVEL_FIELDS, LevelFinder, UNKNOWN_LEVEL, known_level, level_of_severity};
 pub use matcher::{MatchOp, Matcher, MatcherError, matches_all};
 pub use relabel::{RelabelAction, RelabelConfig, relabel};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_marker};

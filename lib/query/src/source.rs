@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use model::{Histogram, Labels, Matcher};
 
+use crate::logql::EXTRACTED;
+
 /// Why a query got no answer. The HTTP edge maps these to Prometheus' error types.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum QueryError {
@@ -21,6 +23,9 @@ pub enum QueryError {
     /// A limit on samples, series, lines or memory was passed (`execution`, 422).
     #[error("query processing would {0}")]
     Limit(String),
+    /// A limit of the tenant's was passed, by its name (`execution`, 422; 400 in Loki's API).
+    #[error("{message}")]
+    Refused { limit: &'static str, message: String },
     /// `timeout`, 503.
     #[error("query timed out in {0}")]
     Timeout(&'static str),
@@ -147,7 +152,18 @@ pub struct LineSelect<'a> {
     pub backward: bool,
     /// A wanted line holds a text of each; the store hands out no others.
     pub contains: &'a [AnyOf],
+    /// The labels by which what is counted is told apart, if they are known: others may be left out of [`Lines::tally`].
+    pub told_by: Option<&'a [String]>,
     pub deadline: Option<Instant>,
+}
+
+impl LineSelect<'_> {
+    /// Whether what is counted may be told apart by a label of a line's own: by its name, or by that which it has where the
+    /// stream has one of its name.
+    pub fn may_be_told_by(&self, label: &str) -> bool {
+        let is_its = |name: &String| name == label || name.strip_suffix(EXTRACTED) == Some(label);
+        self.told_by.is_none_or(|names| names.iter().any(is_its))
+    }
 }
 
 /// Texts of which a line holds at least one.

@@ -1,4 +1,5 @@
-//! The configuration file: Prometheus' schema, with `logs`, `bus`, `storage.logs`, `limits` of our own beside it.
+//! The configuration file: Prometheus' schema, with `logs`, `bus`, `storage.logs`, `limits`, `tenants` of our own beside
+//! it.
 //!
 //! Raw text → [`Config`] (every field known, every regex compiled) → what each part takes from it. Unknown fields are
 //! refused with line and column. Fields of Prometheus' that are accepted but do nothing here yet are listed by
@@ -24,6 +25,7 @@ macro_rules! unsupported {
 
 mod discovery;
 mod http_fields;
+mod limits;
 mod logs;
 mod otlp;
 mod remote;
@@ -36,6 +38,7 @@ pub use discovery::{
     DnsSd, FileSd, HttpSd, KubernetesNamespaces, KubernetesRole, KubernetesSd, KubernetesSelector, RecordType,
     SdConfigs,
 };
+pub use limits::{ByTenant, GivenLogLimits, Limits, LogLimits, TenantConfig, TenantLimits};
 pub use logs::{
     KubernetesMetadata, LinePattern, LogLineFormat, LogSink, LogSource, Logs, Multiline, MultilineRule, RateLimit,
     RateLimitBy, Redact, RedactPreset, SinkEncoding, SinkKind, SyslogListener, SyslogProtocol, Timestamp, Traces,
@@ -91,8 +94,9 @@ pub struct Config {
     pub remote_write: Vec<RemoteWrite>,
     runtime: Unsupported,
     remote_read: Unsupported,
+    /// What is different for some, by name.
+    pub tenants: BTreeMap<String, TenantConfig>,
     tracing: Unsupported,
-    tenants: Unsupported,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -234,32 +238,6 @@ pub struct Embedded {
     pub reserve_bytes: Option<u64>,
 }
 
-/// Refusals at the edge; what is over a limit is refused alone, with its reason.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    pub max_active_series: usize,
-    /// Series of one metric name; 0 for no limit.
-    pub max_series_per_metric: usize,
-    pub max_streams: usize,
-    pub max_labels: usize,
-    pub max_label_name_bytes: usize,
-    pub max_label_value_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            max_active_series: 10_000_000,
-            max_series_per_metric: 0,
-            max_streams: 1_000_000,
-            max_labels: 128,
-            max_label_name_bytes: 1024,
-            max_label_value_bytes: 16 * 1024,
-        }
-    }
-}
-
 unsupported!(
     /// Fields of where alerts go that are understood but do nothing yet.
     UnsupportedAlertmanager:
@@ -301,7 +279,6 @@ impl Config {
             ("runtime", &self.runtime),
             ("remote_read", &self.remote_read),
             ("tracing", &self.tracing),
-            ("tenants", &self.tenants),
             ("storage.exemplars", &self.storage.exemplars),
             ("storage.tsdb.retention.percentage", &self.storage.tsdb.retention.percentage),
         ];
@@ -314,6 +291,11 @@ impl Config {
             names.extend(job.unsupported().iter().map(|field| format!("scrape_configs[{}].{field}", job.job_name)));
         }
         names
+    }
+
+    /// What each tenant may send and ask of lines.
+    pub fn log_limits(&self) -> ByTenant<LogLimits> {
+        ByTenant::new(&self.limits, &self.tenants)
     }
 
     /// Checks what the types cannot say. Returns every fault, each naming its field.

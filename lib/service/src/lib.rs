@@ -5,6 +5,7 @@
 pub mod body;
 pub mod client;
 pub mod config;
+pub mod grpc;
 pub mod http;
 pub mod http_config;
 mod jwt;

@@ -122,7 +122,7 @@ fn query_error(error: QueryError) -> ApiError {
     };
     match error {
         QueryError::Parse { .. } | QueryError::BadData(_) => ApiError::bad_data(message),
-        QueryError::Execution(_) | QueryError::Limit(_) => ApiError::execution(message),
+        QueryError::Execution(_) | QueryError::Limit(_) | QueryError::Refused { .. } => ApiError::execution(message),
         QueryError::Timeout(_) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", message),
         QueryError::Canceled(_) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "canceled", message),
         QueryError::Storage(_) => ApiError::internal(message),

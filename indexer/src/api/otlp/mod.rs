@@ -1,9 +1,10 @@
-//! OpenTelemetry's logs over HTTP, protobuf or JSON, at `/otlp/v1/logs`.
+//! OpenTelemetry's logs over HTTP, protobuf or JSON, at `/otlp/v1/logs`, and over gRPC.
 //!
 //! As Loki maps them: the resource attributes that say where a thing runs are the stream's labels; all other attributes, of
 //! resource, scope and record, are the line's structured metadata, and so are severity, trace and span. The body is the
 //! line. 200 means that all records but those counted in `partialSuccess` are durable.
 
+mod grpc;
 pub(super) mod proto;
 
 use ::query::format_number;
@@ -63,7 +64,9 @@ async fn take(api: &Api, tenant: &str, is_json: bool, encoding: &str, body: &[u8
         // Why a record is refused is in the outcome.
         let _ = intake.line(&labels, entry);
     }
-    intake.append(api).await
+    let outcome = intake.append(api).await?;
+    // Senders of OpenTelemetry send again what is refused as a whole, and never what is in a partial success.
+    if outcome.is_for_later { Err(LokiError::too_much(outcome.reasons)) } else { Ok(outcome) }
 }
 
 /// A request as it comes over the wire.
@@ -83,19 +86,28 @@ fn answer(is_json: bool, outcome: &Outcome) -> Response {
         let body = if rejected > 0 { json!({"partialSuccess": partial}) } else { json!({}) };
         return axum::Json(body).into_response();
     }
+    ([(header::CONTENT_TYPE, "application/x-protobuf")], partial(outcome).encode_to_vec()).into_response()
+}
+
+fn partial(outcome: &Outcome) -> proto::Response {
+    let rejected = outcome.refused as i64;
     let partial = PartialSuccess { rejected_log_records: rejected, error_message: outcome.reasons.clone() };
-    let body = proto::Response { partial_success: (rejected > 0).then_some(partial) };
-    ([(header::CONTENT_TYPE, "application/x-protobuf")], body.encode_to_vec()).into_response()
+    proto::Response { partial_success: (rejected > 0).then_some(partial) }
 }
 
 fn refusal(is_json: bool, error: &LokiError) -> Response {
     // The codes of gRPC: unavailable is worth another try.
-    let code = if error.status == StatusCode::SERVICE_UNAVAILABLE { 14 } else { 3 };
+    let code = if is_for_later(error) { 14 } else { 3 };
     if is_json {
         return (error.status, axum::Json(json!({"code": code, "message": error.message}))).into_response();
     }
     let body = proto::Status { code, message: error.message.clone() }.encode_to_vec();
     (error.status, [(header::CONTENT_TYPE, "application/x-protobuf")], body).into_response()
+}
+
+/// Whether the same request may be taken later.
+fn is_for_later(error: &LokiError) -> bool {
+    matches!(error.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// The records of a request as lines of streams.

@@ -174,11 +174,12 @@ impl<'a> Collected<'a> {
         }
         let limit = self.limits.max_series;
         if self.series.len() >= limit {
-            return Err(QueryError::BadData(format!(
+            let message = format!(
                 "maximum number of series ({limit}) reached for a single query; consider reducing query cardinality by \
                  adding more specific stream selectors, reducing the time range, or aggregating results with functions \
                  like sum(), count() or topk()"
-            )));
+            );
+            return Err(QueryError::Refused { limit: "series", message });
         }
         self.places.insert(labels.clone(), self.series.len());
         self.series.push((labels, Points::default()));

@@ -25,11 +25,13 @@ pub struct LogEngine {
     pub max_series: usize,
     /// Lines that a range aggregation may count at once.
     pub max_samples: usize,
+    /// Bytes of lines that an answer may have.
+    pub max_bytes: usize,
 }
 
 impl Default for LogEngine {
     fn default() -> LogEngine {
-        LogEngine { max_series: 100_000, max_samples: 50_000_000 }
+        LogEngine { max_series: 100_000, max_samples: 50_000_000, max_bytes: 1 << 30 }
     }
 }
 
@@ -126,7 +128,8 @@ impl LogEngine {
         }
         let contains = selector.pipeline.literals();
         let matchers = &selector.matchers;
-        let request = LineSelect { tenant, matchers, start_ns, end_ns, backward, contains: &contains, deadline };
+        let request =
+            LineSelect { tenant, matchers, start_ns, end_ns, backward, contains: &contains, told_by: None, deadline };
         let (mut runner, mut taken, mut last_ns) = (selector.pipeline.runner(), 0, None);
         source.select(&request, &mut |line| {
             let Some(processed) = runner.run(&line) else { return ControlFlow::Continue(()) };
@@ -143,12 +146,19 @@ impl LogEngine {
 
     /// The lines of a query; streams are in the order of their first line.
     pub fn log(&self, source: &dyn Lines, query: &LogQuery<'_>) -> Result<Vec<LogStream>, QueryError> {
-        let mut grouped = Grouped::default();
+        let (mut grouped, mut bytes) = (Grouped::default(), 0);
         self.visit(source, query, &mut |line, processed| {
+            bytes += size_of::<LogEntry>() + processed.line.len();
             grouped.push(line, processed, query.categorize);
-            ControlFlow::Continue(())
+            if bytes <= self.max_bytes { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        Ok(grouped.streams)
+        match bytes > self.max_bytes {
+            true => Err(QueryError::Limit(format!(
+                "hold more than {} bytes of lines in memory: lower the limit or narrow the selector",
+                self.max_bytes
+            ))),
+            false => Ok(grouped.streams),
+        }
     }
 
     /// Evaluates at one instant: a scalar or a vector.

@@ -34,6 +34,7 @@ pub use lexer::parse_duration_ns;
 pub use metric::MetricExpr;
 pub use pipeline::{Categories, Pipeline, Processed, Runner};
 pub use range::RangeAggregation;
+pub(crate) use row::EXTRACTED;
 pub use selector::LogSelector;
 
 use model::Matcher;

@@ -215,6 +215,7 @@ impl RangeAggregation {
             end_ns: last_ns.saturating_add(1),
             backward: false,
             contains: &contains,
+            told_by: self.told_by(),
             deadline: limits.deadline,
         };
         let mut collected = Collected::new(self, limits, grid);
@@ -233,6 +234,12 @@ impl RangeAggregation {
             others.into_iter().try_for_each(|other| collected.join(other))?;
         }
         self.over_steps(collected.finish()?, grid)
+    }
+
+    /// The labels that its series have at most, where it names them.
+    fn told_by(&self) -> Option<&[String]> {
+        let grouping = self.grouping.as_ref().or(self.summed.as_ref()).filter(|grouping| !grouping.without)?;
+        Some(&grouping.labels)
     }
 
     /// Whether faulty lines are wanted.

@@ -12,7 +12,7 @@ pub const ERROR_DETAILS: &str = "__error_details__";
 pub const PRESERVE_ERROR: &str = "__preserve_error__";
 
 /// What a parser's label is called when its own name is taken.
-const EXTRACTED: &str = "_extracted";
+pub const EXTRACTED: &str = "_extracted";
 
 /// Where a line has a label from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use model::now_ms;
 use prost::Message;
 use serde::Serialize;
 use service::body::decompress;
+use service::grpc::{INVALID_ARGUMENT, UNAVAILABLE};
 use service::http::{ApiError, Tenant};
 
 use super::App;
@@ -35,9 +36,6 @@ pub(crate) use translate::{has_delta, translate};
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
-/// `google.rpc.Code`.
-const INVALID_ARGUMENT: i32 = 3;
-const UNAVAILABLE: i32 = 14;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures::future::BoxFuture;
 use lettre::Message;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp::client::{Certificate, Identity, TlsParameters, TlsVersion};
+use lettre::transport::smtp::client::{Certificate, CertificateStore, Identity, TlsParameters, TlsVersion};
 use serde::Deserialize;
 
 use super::http::Http;
@@ -123,7 +125,10 @@ impl EmailConfig {
         let mut builder = TlsParameters::builder(name.to_owned());
         if let Some(config) = &self.tls_config {
             if let Some((certificate, key)) = config.read_identity()? {
-                let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes());
+                // lettre 0.11 takes the certificate's bytes as they are, which must be DER, and no chain.
+                let certificate = first_certificate(&certificate)
+                    .ok_or_else(|| NotifyError::for_good("tls_config.cert is no certificate in PEM"))?;
+                let identity = Identity::from_pem(&certificate, key.as_bytes());
                 builder = builder.identify_with(identity.map_err(NotifyError::for_good)?);
             }
             if config.wants_tls_1_3() {
@@ -131,13 +136,21 @@ impl EmailConfig {
             }
             let ca = config.read_ca()?;
             if !ca.is_empty() {
-                builder =
-                    builder.add_root_certificate(Certificate::from_pem(ca.as_bytes()).map_err(NotifyError::for_good)?);
+                // Instead of the system's, as everywhere.
+                let root = Certificate::from_pem(ca.as_bytes()).map_err(NotifyError::for_good)?;
+                builder = builder.certificate_store(CertificateStore::None).add_root_certificate(root);
             }
             builder = builder.dangerous_accept_invalid_certs(config.insecure_skip_verify);
         }
         builder.build().map_err(NotifyError::for_good)
     }
+}
+
+/// The first certificate of a text in PEM, as DER.
+fn first_certificate(pem: &str) -> Option<Vec<u8>> {
+    let (_, rest) = pem.split_once("-----BEGIN CERTIFICATE-----")?;
+    let (inside, _) = rest.split_once("-----END CERTIFICATE-----")?;
+    STANDARD.decode(inside.split_whitespace().collect::<String>()).ok()
 }
 
 /// A header's name as it is usually written: `X-Group`.

@@ -55,7 +55,7 @@ enum Item {
     Ack(Ack),
     Told {
         line: Line,
-        told: Told,
+        told: Box<Told>,
     },
     /// A router that shares the topic, and its last beat.
     Member {
@@ -77,7 +77,7 @@ impl Image {
         let alerts = state.alerts.iter().map(|(fingerprint, alert)| (alert.clone(), open.contains(fingerprint)));
         let silences = state.silences.iter().map(|silence| Item::Silence(silence.silence.clone()));
         let acks = state.acks.values().cloned().map(Item::Ack);
-        let told = state.log.iter().map(|(line, told)| Item::Told { line: line.clone(), told: told.clone() });
+        let told = state.log.iter().map(|(line, told)| Item::Told { line: line.clone(), told: Box::new(told.clone()) });
         let members = state.members.iter().map(|(router, beat)| Item::Member { router: router.to_owned(), beat });
         Image { header, alerts: alerts.collect(), rest: silences.chain(acks).chain(told).chain(members).collect() }
     }
@@ -131,7 +131,7 @@ pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<(Header, State)>>
             }
             Item::Silence(silence) => state.silences.put(silence),
             Item::Ack(ack) => drop(state.acks.insert(ack.fingerprint, ack)),
-            Item::Told { line, told } => drop(state.log.insert(line, told)),
+            Item::Told { line, told } => drop(state.log.insert(line, *told)),
             Item::Member { router, beat } => state.members.alive(router, beat),
         }
     }

@@ -79,11 +79,11 @@ impl Admission {
     /// Does something with what a tenant uses.
     fn with_usage<T>(&self, tenant: &str, now_ns: i64, with: impl FnOnce(&mut Usage) -> T) -> T {
         let mut all = self.usage.lock();
-        if !all.contains_key(tenant) {
-            if all.len() >= MANY_TENANTS {
-                all.retain(|_, usage| !usage.is_idle(now_ns));
-            }
-            all.insert(tenant.to_owned(), Usage::default());
+        if let Some(usage) = all.get_mut(tenant) {
+            return with(usage);
+        }
+        if all.len() >= MANY_TENANTS {
+            all.retain(|_, usage| !usage.is_idle(now_ns));
         }
         with(all.entry(tenant.to_owned()).or_default())
     }

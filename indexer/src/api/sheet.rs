@@ -203,8 +203,11 @@ mod tests {
 
     use super::*;
 
+    /// A time, a text, and labels.
+    type Row = (i64, &'static str, &'static [(&'static str, &'static str)]);
+
     /// What a file says that these lines were written to.
-    fn check(lines: &[(i64, &str, &[(&str, &str)])], ending: Ending, expected: &[&str], cursor: Option<&str>) {
+    fn check(lines: &[Row], ending: Ending, expected: &[&str], cursor: Option<&str>) {
         let mut bytes = Vec::new();
         let send = Box::new(|piece: std::io::Result<Vec<u8>>| {
             bytes.extend(piece.expect("it does not fail"));
@@ -227,8 +230,7 @@ mod tests {
     #[test]
     fn rows_come_back() {
         check(&[], Ending::Complete, &[], None);
-        let lines: [(i64, &str, &[(&str, &str)]); 3] =
-            [(1, "a \"é\"", &[("a", "b"), ("c", "d")]), (2, "", &[]), (3, "x", &[("a", "z")])];
+        let lines: [Row; 3] = [(1, "a \"é\"", &[("a", "b"), ("c", "d")]), (2, "", &[]), (3, "x", &[("a", "z")])];
         let expected = [
             r#"{timestamp: 1, line: "a "é"", labels: {"a" -> "b", "c" -> "d"}}"#,
             r#"{timestamp: 2, line: "", labels: {}}"#,

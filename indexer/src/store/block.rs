@@ -17,6 +17,8 @@ const FULL_LINES: usize = 512;
 /// The same of blocks in segments.
 const LARGE_TEXT_BYTES: usize = 256 * 1024;
 const LARGE_LINES: usize = 8192;
+/// Sets of metadata that are compared one by one.
+const FEW_SETS: usize = 8;
 /// What a label takes in memory besides its name and value.
 const LABEL_BYTES: usize = 64;
 /// No block's content is longer (a full block and one more line stay far below); decoding refuses what claims to be.
@@ -86,14 +88,19 @@ impl Block {
         self.text.len() + self.metadata_bytes - before_bytes
     }
 
-    /// Neighbouring lines mostly share their set.
+    /// Neighbouring lines mostly share their set, and most blocks have few: their levels.
     fn metadata_set(&mut self, labels: &Labels) -> u32 {
-        let same = |set: &u32| self.metadata_sets[*set as usize] == *labels;
-        if let Some(last) = self.metadata.last().copied().filter(same) {
+        let same = |set: &Labels| set.address() == labels.address() || *set == *labels;
+        if let Some(last) = self.metadata.last().copied().filter(|last| same(&self.metadata_sets[*last as usize])) {
             return last;
         }
         if labels.is_empty() {
             return 0;
+        }
+        if self.metadata_sets.len() <= FEW_SETS
+            && let Some(set) = self.metadata_sets.iter().position(same)
+        {
+            return set as u32;
         }
         if let Some(set) = self.places.get(labels) {
             return *set;

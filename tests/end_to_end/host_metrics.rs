@@ -11,8 +11,16 @@ use crate::end_to_end::peer::Peer;
 /// Newer than Debian's node_exporter 1.5 are: RAM disks left out, `adminstate` in the info of a network.
 const OLDER_THERE: [&str; 2] = ["zram", "node_network_info"];
 /// Gauges that every process changes, also the two that are compared.
-const RESTLESS: [&str; 10] = [
+const RESTLESS: [&str; 19] = [
+    "node_arp_entries",
+    "node_cpu_scaling_",
+    "node_load",
     "node_memory_",
+    "node_nf_conntrack_",
+    "node_thermal_",
+    "node_timex_estimated_error",
+    "node_timex_maxerror",
+    "node_timex_offset",
     "node_sockstat_",
     "node_netstat_Tcp_CurrEstab",
     "node_procs_",

@@ -53,14 +53,17 @@ printf '%s\n' '2026-11-20T06:25:00Z stdout P a' '{"log":"a\n","stream":"stderr",
     'ts=2026-11-20T06:25:00Z level=warn msg="a b"' '::1 - - [20/Nov/2026:07:25:00 +0100] "GET / HTTP/1.1" 404 12 "-" "curl/8"' \
     'Traceback (most recent call last):' | each_line log_lines
 printf '%s\n' '5 <1>a6 <2>bc<3>d' '<11>1 2026-11-20T06:25:00Z h a 7 - - x' | each_line syslog_frames
-mkdir -p "$work/seeds/log_checkpoint"
+mkdir -p "$work/seeds"/{log_checkpoint,exposition_protobuf}
+# A counter `a` of 1, behind its length.
+printf '\022\012\001a\030\0\042\013\032\011\011\0\0\0\0\0\0\360?' >"$work/seeds/exposition_protobuf/counter"
+echo '[{"targets":["a:1","b"],"labels":{"c":"d"}}]' | each_line discovery
 cp agent/testdata/checkpoint-v1.json "$work/seeds/log_checkpoint"
 
 cp Cargo.lock fuzz/Cargo.lock
 [ $# -gt 0 ] || set -- $(cargo fuzz list --fuzz-dir fuzz)
 for target in "$@"; do
     corpus=$work/corpus/$target artifacts=$work/artifacts/$target
-    mkdir -p "$corpus" "$artifacts"
+    mkdir -p "$corpus" "$artifacts" "$work/seeds/$target"
     words=()
     [ -f "fuzz/words/$target" ] && words=("-dict=fuzz/words/$target")
     # No address sanitizer: there is no unsafe code here to be caught, and memory is bounded by what the process takes.

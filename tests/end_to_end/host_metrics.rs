@@ -11,7 +11,7 @@ use crate::end_to_end::peer::Peer;
 /// Newer than Debian's node_exporter 1.5 are: RAM disks left out, `adminstate` in the info of a network.
 const OLDER_THERE: [&str; 2] = ["zram", "node_network_info"];
 /// Gauges that every process changes, also the two that are compared.
-const RESTLESS: [&str; 19] = [
+const RESTLESS: [&str; 18] = [
     "node_arp_entries",
     "node_cpu_scaling_",
     "node_load",

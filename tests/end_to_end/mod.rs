@@ -28,6 +28,7 @@ mod lose_nothing;
 mod otlp;
 mod page;
 mod peer;
+mod promtool;
 mod push;
 mod reload;
 mod remote_write;

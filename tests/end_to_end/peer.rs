@@ -1,9 +1,30 @@
 //! Other programs beside ours: Prometheus, Alertmanager.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::end_to_end::harness::wait_for;
+use crate::end_to_end::harness::{full, wait_for};
+
+/// A tool that comes with a peer which a variable names: it lies beside it, or below it where that is a wrapper.
+pub fn tool(variable: &str, name: &str) -> Option<PathBuf> {
+    let Some(peer) = std::env::var_os(variable).map(PathBuf::from) else {
+        assert!(!full(), "make test sets {variable}");
+        eprintln!("{variable} is not set: {name} is not tried (tests/setup/peers.sh)");
+        return None;
+    };
+    let dir = peer.parent().unwrap_or(Path::new("."));
+    let found = [dir.join(name), dir.join("usr/bin").join(name)].into_iter().find(|path| path.exists());
+    Some(found.unwrap_or_else(|| panic!("there is no {name} beside {}", peer.display())))
+}
+
+/// What a tool prints; it must end well.
+pub fn run(tool: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(tool).args(arguments).output().expect("a tool starts");
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{} {arguments:?}: {out}{error}", tool.display());
+    out.into_owned()
+}
 
 /// One that runs until it is dropped.
 pub struct Peer {

@@ -1,6 +1,9 @@
 //! Selectors: from the samples of a source to columns, series by series.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use model::{Histogram, Labels, ResetHint, is_stale};
 
@@ -15,8 +18,10 @@ use crate::{QueryError, Samples, SeriesSelect, SeriesSet, Wants};
 const MAX_THREADS: usize = 64;
 /// Values for which starting a thread pays.
 const MIN_SHARE: usize = if cfg!(test) { 10 } else { 100_000 };
-/// Values that are computed before they are handed on: 32 MiB.
-const BATCH_VALUES: usize = if cfg!(test) { 40 } else { 4 << 20 };
+/// Values that a thread computes before it hands them on: 256 KiB, so that they are still in the processor's cache then.
+const CHUNK_VALUES: usize = if cfg!(test) { 40 } else { 32 << 10 };
+/// Chunks of one thread that wait for their turn.
+const WAITING_CHUNKS: usize = 2;
 
 /// Where the window of each step lies.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +108,9 @@ fn only_totals(samples: &mut Samples) {
     }
 }
 
+/// Columns in the order of their series, and what was noted of them.
+type Chunk = Result<(Vec<Column>, Notes), QueryError>;
+
 /// Computes a column from the series of this number. Any thread may call it.
 pub(super) type Compute<'c> =
     &'c (dyn Fn(usize, &mut Samples, &mut Notes) -> Result<Option<Column>, QueryError> + Sync);
@@ -134,8 +142,8 @@ impl<'a> Eval<'a> {
         self.source.select(&request)
     }
 
-    /// Hands out the columns of the series `0..count`, in order. Threads share the work in batches; what comes out does
-    /// not depend on how many there are.
+    /// Hands out the columns of the series `0..count`, in order. Threads take turns with chunks of the series and go on while
+    /// the chunks before are taken in; what comes out does not depend on how many there are.
     pub fn columns_of(
         &mut self,
         count: usize,
@@ -149,46 +157,71 @@ impl<'a> Eval<'a> {
         }
         let threads = self.engine.threads.clamp(1, MAX_THREADS).min(count.saturating_mul(steps) / MIN_SHARE + 1);
         if threads == 1 {
-            let notes = self.share(0..count, compute, sink)?;
+            let notes = self.share(0..count, &mut Samples::default(), compute, sink)?;
             self.notes.append(notes);
             return Ok(());
         }
-        let batch = (BATCH_VALUES / steps.max(1)).clamp(threads, count.max(threads));
-        for first in (0..count).step_by(batch) {
-            let past = (first + batch).min(count);
-            let share = (past - first).div_ceil(threads);
-            let starts = (first..past).step_by(share);
-            let this = &*self;
-            let results: Vec<_> = std::thread::scope(|scope| {
-                let work = |start: usize| {
-                    scope.spawn(move || {
-                        let mut columns = Vec::new();
-                        let mut keep = |column| {
-                            columns.push(column);
-                            Ok(())
-                        };
-                        let notes = this.share(start..(start + share).min(past), compute, &mut keep)?;
-                        Ok((columns, notes))
-                    })
+        let chunk = (CHUNK_VALUES / steps.max(1)).clamp(1, count.div_ceil(threads));
+        let (this, mut notes) = (&*self, Notes::default());
+        let taken = std::thread::scope(|scope| {
+            let mut lanes: Vec<_> =
+                (0..threads).map(|lane| this.lane(scope, (lane, threads), chunk, count, compute)).collect();
+            for number in 0..count.div_ceil(chunk) {
+                let lane = number % threads;
+                let Ok(computed) = lanes[lane].0.recv() else {
+                    let panic = lanes.swap_remove(lane).1.join().expect_err("a lane ends early by a panic alone");
+                    std::panic::resume_unwind(panic)
                 };
-                let handles: Vec<_> = starts.map(work).collect();
-                handles.into_iter().map(|handle| handle.join()).collect()
-            });
-            for result in results {
-                let (columns, notes) = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-                self.notes.append(notes);
+                let (columns, of_chunk) = computed?;
+                notes.append(of_chunk);
                 columns.into_iter().try_for_each(&mut *sink)?;
             }
-        }
-        Ok(())
+            Ok(())
+        });
+        self.notes.append(notes);
+        taken
+    }
+
+    /// A thread that computes every so-many-th chunk, until one fails or nobody takes them any more.
+    fn lane<'scope, 'env: 'scope>(
+        &'env self,
+        scope: &'scope Scope<'scope, 'env>,
+        (lane, lanes): (usize, usize),
+        chunk: usize,
+        count: usize,
+        compute: Compute<'env>,
+    ) -> (Receiver<Chunk>, ScopedJoinHandle<'scope, ()>) {
+        let (sender, receiver) = mpsc::sync_channel(WAITING_CHUNKS);
+        let work = move || {
+            let mut samples = Samples::default();
+            for first in (lane * chunk..count).step_by(lanes * chunk) {
+                let mut columns = Vec::with_capacity(chunk);
+                let mut keep = |column| {
+                    columns.push(column);
+                    Ok(())
+                };
+                let notes = self.share(first..(first + chunk).min(count), &mut samples, compute, &mut keep);
+                let has_failed = notes.is_err();
+                if sender.send(notes.map(|notes| (columns, notes))).is_err() || has_failed {
+                    return;
+                }
+            }
+        };
+        (receiver, scope.spawn(work))
     }
 
     /// One thread's share of the work.
-    fn share(&self, series: std::ops::Range<usize>, compute: Compute<'_>, sink: Sink<'_>) -> Result<Notes, QueryError> {
-        let (mut samples, mut notes) = (Samples::default(), Notes::default());
+    fn share(
+        &self,
+        series: Range<usize>,
+        samples: &mut Samples,
+        compute: Compute<'_>,
+        sink: Sink<'_>,
+    ) -> Result<Notes, QueryError> {
+        let mut notes = Notes::default();
         for i in series {
             self.check_room(samples.len())?;
-            if let Some(column) = compute(i, &mut samples, &mut notes)? {
+            if let Some(column) = compute(i, samples, &mut notes)? {
                 sink(column)?;
             }
         }

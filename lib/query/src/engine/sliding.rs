@@ -3,6 +3,7 @@
 //! Results are those of [`super::rate`] and [`super::over_time`], the last bit of sums aside.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::column::{Grid, absent};
 use super::math;
@@ -67,8 +68,80 @@ pub(super) fn values(name: &str, params: &[Vec<f64>], samples: &Samples, grid: G
 }
 
 fn changes(samples: &Samples, grid: Grid, frame: Frame, kind: Kind) -> Vec<f64> {
-    let (times, values) = (&samples.timestamps_ms, &samples.values);
     let resets = if kind.is_counter { super::rate::resets(samples) } else { Vec::new() };
+    let steady = if resets.is_empty() { Steady::of(&samples.timestamps_ms, grid, frame) } else { None };
+    let Some(steady) = steady else { return sliding_changes(samples, grid, frame, kind, &resets) };
+    let part = |steps: Range<usize>| Grid { start_ms: grid.time(steps.start), steps: steps.len(), ..grid };
+    let mut values = sliding_changes(samples, part(0..steady.steps.start), frame, kind, &resets);
+    values.reserve(grid.steps);
+    steady.add_changes(samples, part(steady.steps.clone()), frame, kind, &mut values);
+    values.extend(sliding_changes(samples, part(steady.steps.end..grid.steps), frame, kind, &resets));
+    values
+}
+
+/// Steps whose windows are alike: samples come as often as steps are taken, so that each window is the one before, moved by
+/// one sample.
+struct Steady {
+    steps: Range<usize>,
+    /// Of the first of these windows.
+    first: usize,
+    past: usize,
+}
+
+impl Steady {
+    /// The steps whose windows are full, where they have three samples or more.
+    fn of(times: &[i64], grid: Grid, frame: Frame) -> Option<Steady> {
+        let end_ms = frame.end_ms(grid.start_ms);
+        let moves = grid.steps > 1 && frame.end_ms(grid.time(1)).wrapping_sub(end_ms) == grid.step_ms;
+        let differs = |pair: &[i64]| pair[1].wrapping_sub(pair[0]) ^ grid.step_ms;
+        if !moves || times.windows(2).fold(0, |any, pair| any | differs(pair)) != 0 {
+            return None;
+        }
+        // How many samples are not after an instant, if there had been some for ever.
+        let origin_ms = *times.first()?;
+        let until = |ms: i64| ms.saturating_sub(origin_ms).div_euclid(grid.step_ms).saturating_add(1);
+        let (first, past) = (until(end_ms.saturating_sub(frame.range_ms)), until(end_ms));
+        let begin = first.saturating_neg().max(0);
+        let end = (times.len() as i64 + 1).saturating_sub(past).min(grid.steps as i64);
+        if past.saturating_sub(first) < 3 || begin >= end {
+            return None;
+        }
+        let (first, past) = ((first + begin) as usize, (past + begin) as usize);
+        Some(Steady { steps: begin as usize..end as usize, first, past })
+    }
+
+    /// The change of each window; `grid` is that of its steps.
+    fn add_changes(&self, samples: &Samples, grid: Grid, frame: Frame, kind: Kind, out: &mut Vec<f64>) {
+        let Steady { first, past, .. } = *self;
+        let stretch = |step: usize| {
+            let end_ms = frame.end_ms(grid.time(step));
+            let times = &samples.timestamps_ms[first + step..past + step];
+            Stretch { kind, start_ms: end_ms.saturating_sub(frame.range_ms), end_ms, times, counts_from_ms: None }
+        };
+        let alike = stretch(0);
+        let factor = alike.factor(0.0, 0.0);
+        let firsts = &samples.values[first..first + grid.steps];
+        let lasts = &samples.values[past - 1..past - 1 + grid.steps];
+        let (begin, mut may_reach_zero) = (out.len(), false);
+        out.extend(firsts.iter().zip(lasts).map(|(first, last)| {
+            let change = last - first;
+            may_reach_zero |= alike.may_reach_zero(*first, change);
+            change * factor
+        }));
+        if !may_reach_zero {
+            return;
+        }
+        for (step, (first, last)) in firsts.iter().zip(lasts).enumerate() {
+            let change = last - first;
+            if alike.may_reach_zero(*first, change) {
+                out[begin + step] = change * stretch(step).factor(*first, change);
+            }
+        }
+    }
+}
+
+fn sliding_changes(samples: &Samples, grid: Grid, frame: Frame, kind: Kind, resets: &[usize]) -> Vec<f64> {
+    let (times, values) = (&samples.timestamps_ms, &samples.values);
     let (mut first_reset, mut past_reset) = (0, 0);
     let mut factors = Factors::default();
     slide(times, grid, frame, |Bounds { first, past, start_ms, end_ms }| {
@@ -258,6 +331,29 @@ mod tests {
             check(&samples, "quantile_over_time", |_, values, _, _| Some(math::quantile(0.3, &mut values.to_vec())));
             check(&samples, "count_over_time", |_, values, _, _| Some(values.len() as f64));
             check(&samples, "last_over_time", |_, values, _, _| values.last().copied());
+        }
+
+        #[test]
+        fn regular_samples_give_what_the_definition_gives(
+            begins_ms in -6000i64..3000,
+            values in prop::collection::vec(prop_oneof![6 => 0.0..1.0, 1 => -3.0..0.0, 1 => Just(f64::NAN)], 0..60),
+            rises: bool,
+        ) {
+            let mut samples = Samples::default();
+            let mut sum = 0.0;
+            for (i, value) in values.into_iter().enumerate() {
+                sum += value;
+                samples.timestamps_ms.push(begins_ms + i as i64 * GRID.step_ms);
+                samples.values.push(if rises { sum } else { value });
+            }
+            check(&samples, "rate", counter_rate);
+            let gauge = |times: &[i64], values: &[f64], start_ms, end_ms| {
+                let (first, last) = (*values.first()?, *values.last()?);
+                let kind = Kind { is_counter: false, is_rate: false };
+                let stretch = Stretch { kind, start_ms, end_ms, times, counts_from_ms: None };
+                (values.len() > 1).then(|| (last - first) * stretch.factor(first, last - first))
+            };
+            check(&samples, "delta", gauge);
         }
 
         #[test]

@@ -5,8 +5,8 @@ use std::fmt::{Display, Formatter, Result};
 use model::{METRIC_NAME, MatchOp};
 
 use super::ast::{
-    Aggregate, At, Binary, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, ExtendedRange, Grouping, Matching,
-    Shift, Subquery, VectorSelector,
+    Aggregate, At, Binary, BinaryOp, Cardinality, DurationExpr, DurationOp, Expr, ExprKind, ExtendedRange, Grouping,
+    Matching, Shift, Subquery, VectorSelector,
 };
 use super::parser::{is_plain_label, is_plain_metric};
 use crate::literal::{format_number, format_seconds, quote};
@@ -19,7 +19,10 @@ impl Display for Expr {
             ExprKind::Text(text) => f.write_str(&quote(text)),
             ExprKind::Paren(inner) => write!(f, "({inner})"),
             ExprKind::Unary { negative, operand } => write!(f, "{}{operand}", if *negative { '-' } else { '+' }),
-            ExprKind::Binary(binary) => write!(f, "{} {} {}", binary.left, matching(binary), binary.right),
+            ExprKind::Binary(binary) => match infinite_base(binary) {
+                Some(base) => write!(f, "{base} {} {}", matching(binary), binary.right),
+                None => write!(f, "{} {} {}", binary.left, matching(binary), binary.right),
+            },
             ExprKind::Aggregate(aggregate) => print_aggregate(aggregate, f),
             ExprKind::Call(call) => {
                 let args: Vec<String> = call.args.iter().map(Expr::to_string).collect();
@@ -30,6 +33,12 @@ impl Display for Expr {
             ExprKind::Subquery(subquery) => write!(f, "{}{}", subquery.operand, subquery_suffix(subquery)),
         }
     }
+}
+
+/// An infinity that is raised to a power has no sign: a sign would be one of the whole power.
+pub(super) fn infinite_base(binary: &Binary) -> Option<&'static str> {
+    let is_infinite = matches!(binary.left.kind, ExprKind::Number { value, .. } if value == f64::INFINITY);
+    (binary.op == BinaryOp::Pow && is_infinite).then_some("Inf")
 }
 
 /// An operator with all that says how its sides find each other.

@@ -2,7 +2,7 @@
 //! `format_query` and `promtool promql format`.
 
 use super::ast::{Aggregate, Expr, ExprKind};
-use super::display::{grouping, matching, subquery_suffix};
+use super::display::{grouping, infinite_base, matching, subquery_suffix};
 
 const MAX_LINE_CHARS: usize = 100;
 
@@ -28,7 +28,10 @@ fn write(expr: &Expr, level: usize, out: &mut String) {
     match &expr.kind {
         ExprKind::Aggregate(aggregate) => write_aggregate(aggregate, level, out),
         ExprKind::Binary(binary) => {
-            write(&binary.left, level + 1, out);
+            match infinite_base(binary) {
+                Some(base) => out.push_str(&format!("{}{base}", indent(level + 1))),
+                None => write(&binary.left, level + 1, out),
+            }
             out.push_str(&format!("\n{margin}{}\n", matching(binary)));
             write(&binary.right, level + 1, out);
         }

@@ -227,3 +227,15 @@ fn a_caret_stands_under_the_mistake() {
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!((lines[1], lines[2]), ("    / ä on(x", "      ^"));
 }
+
+/// Found by fuzzing: `+Inf ^ x` reads as a sign before the power `Inf ^ x`.
+#[test]
+fn an_infinite_base_is_printed_without_a_sign() {
+    for text in ["Inf ^ mn", "-Inf ^ mn", "+Inf + 1"] {
+        let expr = parse(text).expect("an expression");
+        assert_eq!(expr.to_string(), text);
+        let long = format!("{text} + {}", "a_metric_with_a_long_name + ".repeat(5) + "b");
+        let expr = parse(&long).expect("an expression");
+        assert_eq!(parse(&super::pretty(&expr)).ok(), Some(expr), "{long}");
+    }
+}

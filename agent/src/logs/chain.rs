@@ -382,13 +382,21 @@ impl Chain {
         if seen.is_base {
             return true;
         }
-        let is_copy_of_known = self.files.iter_mut().any(|tracked| {
-            if let Err(error) = tracked.refresh_fingerprint() {
-                tracing::debug!(%error, file = %tracked.id(), "its beginning cannot be read now");
+        let mut cut = None;
+        let is_copy_of_known = self.files.iter_mut().enumerate().any(|(index, tracked)| {
+            match tracked.refresh_fingerprint() {
+                Ok(true) => {}
+                Ok(false) => cut = Some(index),
+                Err(error) => tracing::debug!(%error, file = %tracked.id(), "its beginning cannot be read now"),
             }
             let print = tracked.entry.fingerprint;
             print.len >= COPY_PROOF_BYTES.min(seen.head.len() as u32).max(1) && print.matches(&seen.head)
         });
+        if let Some(index) = cut.filter(|_| !self.first_sight) {
+            // Truncated since the snapshot was taken, and this may be the copy: the next look can tell.
+            self.truncated(index);
+            return false;
+        }
         seen.is_rotation && (self.first_sight || !is_copy_of_known)
     }
 
@@ -552,4 +560,37 @@ fn spool_if_gzip(tracked: &mut Tracked, spool_dir: &Path) -> io::Result<()> {
         }
     };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use service::config::LogSource;
+
+    use super::*;
+
+    /// A short file was copied, a snapshot taken, and only then the file truncated: its beginning could not be compared any
+    /// more, the fingerprint was too short to prove the copy, and every line of it was read again.
+    #[test]
+    fn a_copy_is_known_though_its_file_is_truncated_behind_the_snapshot() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, copy) = (dir.path().join("a.log"), dir.path().join("a.log.1"));
+        fs::write(&path, "one\n").expect("written");
+        let naming = Naming { tenant: "t".to_owned(), streams: vec![Labels::default()] };
+        let source = Source::new(&LogSource::default()).expect("a source");
+        let mut chain = Chain::new(path.clone(), path.clone(), naming, &source);
+        let start = Instant::now();
+        chain.look(start, dir.path()).expect("seen");
+        let known = chain.files[0].id();
+        chain.files[0].entry.offset = 4;
+        fs::write(&path, "one\ntwo\n").expect("it grows");
+        fs::copy(&path, &copy).expect("copied");
+        let snapshot = snapshot::take(&path).expect("readable").expect("it stands still");
+        File::create(&path).expect("truncated");
+        chain.apply(snapshot, start, dir.path()).expect("applied");
+        chain.look(start + SCAN_INTERVAL, dir.path()).expect("seen again");
+        let key = FileKey::of(&fs::metadata(&copy).expect("there"));
+        let owners: Vec<FileId> =
+            chain.files.iter().filter(|tracked| tracked.entry.key == Some(key)).map(Tracked::id).collect();
+        assert_eq!(owners, [known], "the copy goes on where its file was");
+    }
 }

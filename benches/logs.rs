@@ -4,7 +4,8 @@
 //! lines over two connections; made as they are sent, by a process that is not measured. CPU is the server's, until it has
 //! worked off what it acknowledged, and once more after everything is written and merged. `BINNACLE_BENCH_VICTORIA_LOGS`
 //! names the peer's binary. Searches are the median of nine, after one that warms, bodies read and not parsed; and the first
-//! after the page cache was dropped, where that may be done.
+//! after the page cache was dropped, where that may be done. With `BINNACLE_BENCH_DATA` the loaded directories are kept there
+//! and searched again by the next run; `BINNACLE_BENCH_ONLY` names a server.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -73,16 +74,25 @@ fn main() {
     binaries.extend(peer.map(|binary| ("victoria-logs", PathBuf::from(binary))));
     let only = std::env::var("BINNACLE_BENCH_ONLY").unwrap_or_default();
     for (name, binary) in binaries.into_iter().filter(|(name, _)| name.contains(&only)) {
-        let base = temp_dir();
-        let mut server = servers::start(name, &binary, base.path());
+        let scratch = temp_dir();
+        let base = std::env::var_os("BINNACLE_BENCH_DATA").map_or_else(|| scratch.path().to_owned(), PathBuf::from);
+        let kept = base.join(name).join("loaded");
+        let mut server = servers::start(name, &binary, &base);
         let client = Client::builder().timeout(Duration::from_secs(600)).build().expect("a client");
         println!("{name}");
-        let load = Load { megabytes, start_ns };
-        let marked = ingest(&server, &client, &load);
-        if server.name == "binnacle" {
-            server = restarted(server, &binary, base.path());
-        }
-        search(&server, &client, start_ns, end_ns, &marked);
+        let before = std::fs::read_to_string(&kept).ok();
+        let (start_ns, marked) = match before.as_deref().and_then(|kept| kept.split_once(' ')) {
+            Some((start_ns, marked)) => (start_ns.parse().expect("as it was written"), marked.to_owned()),
+            None => {
+                let marked = ingest(&server, &client, &Load { megabytes, start_ns });
+                std::fs::write(&kept, format!("{start_ns} {marked}")).expect("written");
+                if server.name == "binnacle" {
+                    server = restarted(server, &binary, &base);
+                }
+                (start_ns, marked)
+            }
+        };
+        search(&server, &client, start_ns, start_ns + SPAN_NS as i64, &marked);
     }
 }
 

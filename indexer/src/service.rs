@@ -23,7 +23,7 @@ use ::service::work::{Work, Works};
 use bus::{Bus, BusError, Consumer, Topic};
 use disk::Disk;
 use parking_lot::Mutex;
-use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, TalliedLines, Visit};
+use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, Tally, Visit};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -489,10 +489,11 @@ impl Lines for Bounded {
     fn tally(
         &self,
         request: &LineSelect<'_>,
+        edges: &[i64],
         with_bytes: bool,
-        visit: &mut (dyn FnMut(TalliedLines<'_>) -> Visit + Send),
+        visit: &mut (dyn FnMut(Tally<'_>) -> Visit + Send),
     ) -> Result<(), QueryError> {
-        self.0.source(request.tenant).tally(request, with_bytes, visit)
+        self.0.source(request.tenant).tally(request, edges, with_bytes, visit)
     }
 
     fn scan(&self, request: &LineSelect<'_>, visitors: &mut [LineVisitor<'_>]) -> Result<(), QueryError> {

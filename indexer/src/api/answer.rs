@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ::query::logql::{LogEntry, LogStream};
-use ::query::{
-    LineSelect, LineVisitor, Lines, QueryError, Row, SelectedLine, TalliedLines, Value, Visit, format_number,
-};
+use ::query::{LineSelect, LineVisitor, Lines, QueryError, Row, SelectedLine, Tally, Value, Visit, format_number};
 use model::{Labels, Sample};
 use serde_json::{Map, Value as Json, json};
 
@@ -151,12 +149,13 @@ impl Lines for Counted<'_> {
     fn tally(
         &self,
         request: &LineSelect<'_>,
+        edges: &[i64],
         with_bytes: bool,
-        visit: &mut (dyn FnMut(TalliedLines<'_>) -> Visit + Send),
+        visit: &mut (dyn FnMut(Tally<'_>) -> Visit + Send),
     ) -> Result<(), QueryError> {
-        self.inner.tally(request, with_bytes, &mut |tallied| {
-            self.lines.fetch_add(tallied.t_ns.len() as u64, Ordering::Relaxed);
-            visit(tallied)
+        self.inner.tally(request, edges, with_bytes, &mut |tally| {
+            self.lines.fetch_add(tally.lines, Ordering::Relaxed);
+            visit(tally)
         })
     }
 

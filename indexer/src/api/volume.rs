@@ -57,7 +57,7 @@ impl Aggregation {
     }
 }
 
-/// Bytes by step.
+/// Bytes by the last instant of a step.
 type Steps = BTreeMap<i64, u64>;
 type Group = (Labels, Steps);
 type Counts = BTreeMap<Labels, Steps>;
@@ -67,7 +67,7 @@ async fn counts(
     tenant: String,
     params: &Params,
     matchers: Vec<Matcher>,
-    step_of: impl Fn(i64) -> i64 + Send + Sync + 'static,
+    edges: Vec<i64>,
 ) -> Result<Counts, LokiError> {
     let (start_ns, end_ns) = time_range(params, HOUR_NS)?;
     let aggregation = Aggregation::of(params, &matchers)?;
@@ -76,19 +76,17 @@ async fn counts(
         let mut counts = Counts::new();
         let mut known: Option<(Labels, Vec<Labels>)> = None;
         let request = select(&of_tenant, &matchers, start_ns, end_ns, reading.deadline);
-        reading.source.tally(&request, true, &mut |lines| {
-            if known.as_ref().is_none_or(|(labels, _)| labels != lines.labels) {
-                known = Some((lines.labels.clone(), aggregation.groups(lines.labels)));
+        reading.source.tally(&request, &edges, true, &mut |tally| {
+            if known.as_ref().is_none_or(|(labels, _)| labels != tally.labels) {
+                known = Some((tally.labels.clone(), aggregation.groups(tally.labels)));
             }
-            let metadata: usize = lines.metadata.iter().map(|label| label.name.len() + label.value.len()).sum();
+            let metadata: usize = tally.metadata.iter().map(|label| label.name.len() + label.value.len()).sum();
             for group in known.iter().flat_map(|(_, groups)| groups) {
                 if !counts.contains_key(group) {
                     counts.insert(group.clone(), BTreeMap::new());
                 }
                 if let Some(steps) = counts.get_mut(group) {
-                    for (t_ns, bytes) in lines.t_ns.iter().zip(lines.bytes) {
-                        *steps.entry(step_of(*t_ns)).or_default() += u64::from(*bytes) + metadata as u64;
-                    }
+                    *steps.entry(edges[tally.edge]).or_default() += tally.bytes + tally.lines * metadata as u64;
                 }
             }
             ControlFlow::Continue(())
@@ -118,7 +116,7 @@ pub async fn volume(State(api): State<Api>, Tenant(tenant): Tenant, strong: Stro
     let matchers = stream_matchers(required(&params, "query")?)?;
     let (_, end_ns) = time_range(&params, HOUR_NS)?;
     api.strong(strong).await?;
-    let counts = counts(api, tenant, &params, matchers, |_| 0).await?;
+    let counts = counts(api, tenant, &params, matchers, vec![end_ns]).await?;
     let at = end_ns as f64 / 1e9;
     let row = |(labels, steps): Group| {
         let bytes: u64 = steps.values().sum();
@@ -141,9 +139,11 @@ pub async fn volume_range(
         return Err(LokiError::bad(format!("exceeded maximum resolution of {MAX_STEPS} points per timeseries")));
     }
     api.strong(strong).await?;
-    let counts = counts(api, tenant, &params, matchers, move |t_ns| t_ns.div_euclid(step_ns) * step_ns).await?;
+    let (first, last) = (start_ns.div_euclid(step_ns), end_ns.div_euclid(step_ns));
+    let edges = (first..=last).map(|step| (step + 1).saturating_mul(step_ns) - 1).collect();
+    let counts = counts(api, tenant, &params, matchers, edges).await?;
     let row = |(labels, steps): Group| {
-        let point = |(t_ns, bytes): (i64, u64)| json!([t_ns as f64 / 1e9, bytes.to_string()]);
+        let point = |(last_ns, bytes): (i64, u64)| json!([(last_ns + 1 - step_ns) as f64 / 1e9, bytes.to_string()]);
         json!({"metric": labels, "values": steps.into_iter().map(point).collect::<Vec<_>>()})
     };
     Ok(answer("matrix", largest(counts, &params)?.into_iter().map(row).collect()))

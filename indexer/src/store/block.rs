@@ -182,15 +182,9 @@ impl Block {
         &self.metadata_sets
     }
 
-    pub fn put_metadata_sets(&self, out: &mut Vec<u8>) {
-        varint::put(out, self.metadata_sets.len() as u64);
-        for set in &self.metadata_sets {
-            varint::put(out, set.len() as u64);
-            for part in set.iter().flat_map(|label| [&label.name, &label.value]) {
-                varint::put(out, part.len() as u64);
-                out.extend_from_slice(part.as_bytes());
-            }
-        }
+    /// For each line the place of its set.
+    pub fn metadata(&self) -> &[u32] {
+        &self.metadata
     }
 
     pub fn put_metadata(&self, out: &mut Vec<u8>) {
@@ -212,6 +206,18 @@ impl Block {
             return Err("a block of another length than it says");
         }
         Reader { rest: &content }.block()
+    }
+}
+
+/// Writes sets for [`Reader::metadata_sets`].
+pub fn put_sets(sets: &[Labels], out: &mut Vec<u8>) {
+    varint::put(out, sets.len() as u64);
+    for set in sets {
+        varint::put(out, set.len() as u64);
+        for part in set.iter().flat_map(|label| [&label.name, &label.value]) {
+            varint::put(out, part.len() as u64);
+            out.extend_from_slice(part.as_bytes());
+        }
     }
 }
 

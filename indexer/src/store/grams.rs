@@ -182,13 +182,13 @@ impl Filter {
     pub fn open(reader: Arc<dyn DiskReader>) -> io::Result<Filter> {
         let malformed = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         let mut start = [0; size_of::<u32>()];
-        read_exact(reader.as_ref(), 0, &mut start)?;
+        reader.read_exact_at(0, &mut start)?;
         let rows_at = u32::from_le_bytes(start) as usize;
         if rows_at as u64 > reader.len()? || rows_at < start.len() {
             return Err(malformed("a filter whose rows begin outside it"));
         }
         let mut header = vec![0; rows_at - start.len()];
-        read_exact(reader.as_ref(), start.len() as u64, &mut header)?;
+        reader.read_exact_at(start.len() as u64, &mut header)?;
         let mut rest = header.as_slice();
         let mut number = |max: u64| {
             varint::take(&mut rest).filter(|number| *number <= max).ok_or_else(|| malformed("a filter's header"))
@@ -217,7 +217,7 @@ impl Filter {
         let mut row = vec![0; self.row_bytes];
         for hash in hashes {
             let at = (u64::from(*hash) & ((1 << self.row_bits) - 1)) * self.row_bytes as u64;
-            read_exact(self.reader.as_ref(), self.rows_at + at, &mut row)?;
+            self.reader.read_exact_at(self.rows_at + at, &mut row)?;
             blocks.retain(|block| {
                 self.blocks.get(*block as usize).is_none_or(|place| {
                     let (_, column) = place_of(*hash, self.row_bits, *place);
@@ -229,13 +229,6 @@ impl Filter {
             }
         }
         Ok(())
-    }
-}
-
-fn read_exact(reader: &dyn DiskReader, at: u64, into: &mut [u8]) -> io::Result<()> {
-    match reader.read_at(at, into)? {
-        read if read < into.len() => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-        _ => Ok(()),
     }
 }
 

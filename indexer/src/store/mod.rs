@@ -15,6 +15,7 @@
 
 pub mod block;
 mod candidate;
+mod counts;
 mod directory;
 pub mod erasure;
 mod error;
@@ -28,6 +29,7 @@ pub mod retention;
 mod scan;
 mod segment;
 mod stored;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -42,7 +44,7 @@ use std::sync::Arc;
 use disk::{Disk, DiskLock};
 use model::{Batch, LineDeletes, Origin};
 use parking_lot::{Mutex, RwLock};
-use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, TalliedLines, Visit};
+use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, Tally, Visit};
 use tokio::sync::broadcast;
 
 use erasure::Erasure;
@@ -396,10 +398,11 @@ impl Lines for LogStore {
     fn tally(
         &self,
         request: &LineSelect<'_>,
+        edges: &[i64],
         with_bytes: bool,
-        visit: &mut (dyn FnMut(TalliedLines<'_>) -> Visit + Send),
+        visit: &mut (dyn FnMut(Tally<'_>) -> Visit + Send),
     ) -> Result<(), QueryError> {
-        self.snapshot(request.tenant).tally(request, with_bytes, visit)
+        self.snapshot(request.tenant).tally(request, edges, with_bytes, visit)
     }
 
     fn scan(&self, request: &LineSelect<'_>, visitors: &mut [LineVisitor<'_>]) -> Result<(), QueryError> {

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashSet};
 use std::sync::Arc;
 
 use model::{Labels, matches_all};
-use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, TalliedLines, Visit};
+use query::{LineSelect, LineVisitor, Lines, QueryError, SelectedLine, Tally, Visit};
 
 use super::block::BlockLine;
 use super::candidate::{Budget, Candidate, check_deadline};
@@ -20,6 +20,7 @@ use super::head::{HeadBlock, line_hash};
 use super::opened::{OpenBlock, Place, Sought};
 use super::retention::Kept;
 use super::segment::{Segment, StreamKey};
+use super::tally::{Asked, tally};
 use super::unordered;
 
 /// Text that the open blocks of one query may stand for.
@@ -228,10 +229,11 @@ impl Lines for Snapshot {
     fn tally(
         &self,
         request: &LineSelect<'_>,
+        edges: &[i64],
         with_bytes: bool,
-        visit: &mut (dyn FnMut(TalliedLines<'_>) -> Visit + Send),
+        visit: &mut (dyn FnMut(Tally<'_>) -> Visit + Send),
     ) -> Result<(), QueryError> {
-        unordered::tally(self.candidates(request)?, request, with_bytes, visit)
+        tally(self.candidates(request)?, request, &Asked { edges, with_bytes }, visit)
     }
 
     fn scan(&self, request: &LineSelect<'_>, visitors: &mut [LineVisitor<'_>]) -> Result<(), QueryError> {

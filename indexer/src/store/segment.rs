@@ -2,7 +2,8 @@
 //!
 //! Blocks lie one after the other in `blocks` ([`super::stored`]), the streams in `streams`. A tantivy document is a block:
 //! its stream, times, counts and place (fast fields) and its words (postings without positions, frequencies or norms;
-//! [`super::words`]). What words cannot find, the filter in `grams` can ([`super::grams`]). tantivy builds in memory; every
+//! [`super::words`]). What words cannot find, the filter in `grams` can ([`super::grams`]); what counting needs is mostly in
+//! `counts` ([`super::counts`]). tantivy builds in memory; every
 //! byte reaches the disk through [`Disk`] and is fsynced before the manifest names it. tantivy's own `meta.json` is read to
 //! open an index and is never the truth.
 //!
@@ -27,6 +28,7 @@ use tantivy::{
 };
 
 use super::block::Block;
+use super::counts::{Counts, CountsBuilder};
 use super::directory::ReadOnly;
 use super::error::StoreError;
 use super::grams::{Filter, FilterBuilder, hashes_of};
@@ -37,6 +39,7 @@ use super::words::{Asked, Dictionary, LONG, asked, words};
 const STREAMS: &str = "streams";
 const BLOCKS: &str = "blocks";
 const GRAMS: &str = "grams";
+const COUNTS: &str = "counts";
 /// Of the first format, whose blocks are in tantivy's doc store and whose words keep their case.
 const STREAMS_V1: &str = "streams.json";
 /// What tantivy may use while it builds one segment.
@@ -100,6 +103,7 @@ pub struct SegmentBuilder<'d> {
     crc: crc32fast::Hasher,
     encoder: Encoder,
     filter: FilterBuilder,
+    counts: CountsBuilder,
     ram: RamDirectory,
     index: SingleSegmentIndexWriter,
     fields: ([Field; 8], Field),
@@ -131,6 +135,7 @@ impl<'d> SegmentBuilder<'d> {
             encoder: Encoder::new().map_err(StoreError::io("starting a compressor", &dir))?,
             dir,
             filter: FilterBuilder::default(),
+            counts: CountsBuilder::default(),
             ram,
             index,
             fields: (numbers, words),
@@ -198,6 +203,7 @@ impl<'d> SegmentBuilder<'d> {
         document.add_text(words, text.into_iter().collect::<Vec<_>>().join(" "));
         self.index.add_document(document)?;
         self.filter.add_block(block.texts());
+        self.counts.add_block(block);
         self.blocks.append(&bytes).map_err(StoreError::io("writing a segment", &self.dir.join(BLOCKS)))?;
         self.crc.update(&bytes);
         self.written.len += bytes.len() as u64;
@@ -218,7 +224,8 @@ impl<'d> SegmentBuilder<'d> {
             serde_json::to_vec(&self.streams).map_err(|error| StoreError::corrupt(&self.dir, error.to_string()))?;
         let streams = zstd::bulk::compress(&streams, STREAMS_LEVEL);
         let streams = streams.map_err(StoreError::io("compressing the streams", &self.dir))?;
-        let mut files = vec![(STREAMS.to_owned(), streams), (GRAMS.to_owned(), self.filter.encode())];
+        let built = [(STREAMS, streams), (GRAMS, self.filter.encode()), (COUNTS, self.counts.encode())];
+        let mut files: Vec<(String, Vec<u8>)> = built.map(|(name, bytes)| (name.to_owned(), bytes)).into();
         files.extend(index_files(&self.ram, &self.index.finalize()?)?);
         for (name, bytes) in files {
             let path = self.dir.join(&name);
@@ -271,7 +278,7 @@ pub enum Opened {
 }
 
 enum Content {
-    Stored { blocks: Arc<dyn DiskReader>, filter: Filter },
+    Stored { blocks: Arc<dyn DiskReader>, filter: Filter, counts: Option<Counts> },
     DocStore { store: Box<StoreReader>, field: Field },
 }
 
@@ -311,7 +318,13 @@ impl Segment {
             Err(_) => {
                 let open = |name: &str| disk.open(&dir.join(name)).map_err(StoreError::io("opening a segment", &dir));
                 let filter = Filter::open(open(GRAMS)?).map_err(StoreError::io("opening a segment's filter", &dir))?;
-                Content::Stored { blocks: open(BLOCKS)?, filter }
+                // Segments of earlier versions have none.
+                let counts = match entry.files.iter().any(|file| file.name == COUNTS) {
+                    true => Some(Counts::open(open(COUNTS)?)),
+                    false => None,
+                };
+                let counts = counts.transpose().map_err(StoreError::io("opening a segment's counts", &dir))?;
+                Content::Stored { blocks: open(BLOCKS)?, filter, counts }
             }
         };
         let blocks = infos(&reader, matches!(content, Content::Stored { .. }))?;
@@ -352,6 +365,14 @@ impl Segment {
                 let decoded = Block::decode(bytes).map_err(|reason| self.corrupt(block, reason))?;
                 Ok(Opened::Whole(Box::new(decoded)))
             }
+        }
+    }
+
+    /// What is counted of its blocks beforehand.
+    pub fn counts(&self) -> Option<&Counts> {
+        match &self.content {
+            Content::Stored { counts, .. } => counts.as_ref(),
+            Content::DocStore { .. } => None,
         }
     }
 

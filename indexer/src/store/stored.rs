@@ -10,7 +10,7 @@ use std::ops::Range;
 use model::{Labels, varint};
 use zstd::bulk::{Compressor, Decompressor};
 
-use super::block::{Block, BlockLine, Reader};
+use super::block::{Block, BlockLine, Reader, put_sets};
 use super::text::{Malformed, Needle, Texts, Values, pack};
 
 const VERSION: u8 = 2;
@@ -103,7 +103,7 @@ fn read_times(bytes: &[u8]) -> Result<Vec<i64>, Malformed> {
 /// The sets; where there is more than the empty one, the set of each line.
 fn metadata(block: &Block) -> Vec<u8> {
     let mut out = Vec::new();
-    block.put_metadata_sets(&mut out);
+    put_sets(block.metadata_sets(), &mut out);
     if block.has_metadata() {
         block.put_metadata(&mut out);
     }

@@ -1,4 +1,4 @@
-//! Reading in no order, on several threads: for counts, and for whatever is put together by time later.
+//! Reading in no order, on several threads: for counts ([`super::tally`]), and for whatever is put together by time later.
 //!
 //! Each block is read by itself. Only blocks of one pushed stream that come from different sources and overlap in time may
 //! hold copies of a line; those are read one after the other, and a line counts where it is met first.
@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use model::Labels;
 use parking_lot::Mutex;
-use query::{LineSelect, LineVisitor, QueryError, SelectedLine, TalliedLines, Visit};
+use query::{LineSelect, LineVisitor, QueryError, SelectedLine, Visit};
 
 use super::block::BlockLine;
 use super::candidate::Candidate;
-use super::error::StoreError;
 use super::head::line_hash;
 use super::opened::{OpenBlock, Sought};
 
@@ -21,7 +20,7 @@ use super::opened::{OpenBlock, Sought};
 const MAX_THREADS: usize = 8;
 
 /// Does each job on one of so many threads; those after a failure or a break are left undone.
-fn on_threads<J: Sync, W: Send>(
+pub fn on_threads<J: Sync, W: Send>(
     jobs: &[J],
     workers: &mut [W],
     work: impl Fn(&mut W, &J) -> Result<Visit, QueryError> + Sync,
@@ -56,7 +55,7 @@ fn on_threads<J: Sync, W: Send>(
 }
 
 /// So many threads are worth having for these jobs.
-fn threads_for(jobs: usize) -> usize {
+pub fn threads_for(jobs: usize) -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(jobs)
 }
 
@@ -83,11 +82,11 @@ pub fn open_all(
 }
 
 /// Blocks that must be read together, because they may hold copies of a line.
-type Job = Vec<Candidate>;
+pub type Job = Vec<Candidate>;
 
 /// Puts blocks of a pushed stream together that overlap and come from different sources. Large ones come first, so that no
 /// thread is left with one at the end.
-fn jobs(candidates: Vec<Candidate>) -> Vec<Job> {
+pub fn jobs(candidates: Vec<Candidate>) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     let mut by_stream: HashMap<Labels, Vec<Candidate>> = HashMap::new();
     for candidate in candidates {
@@ -121,7 +120,7 @@ fn together(mut blocks: Vec<Candidate>, jobs: &mut Vec<Job>) {
 }
 
 /// Opens the blocks of a job one after the other, and leaves each line to the first that has it.
-fn each_block(
+pub fn each_block(
     job: &Job,
     request: &LineSelect<'_>,
     sought: &Sought,
@@ -176,67 +175,6 @@ pub fn scan(
                 }
             }
             Ok(ControlFlow::Continue(()))
-        })
-    })
-}
-
-/// Lines of a block with the same metadata.
-struct Counted {
-    metadata: Labels,
-    t_ns: Vec<i64>,
-    bytes: Vec<u32>,
-}
-
-/// Counts a block's lines by as much of their metadata as the request tells them apart by.
-fn count(opened: &OpenBlock, request: &LineSelect<'_>, with_bytes: bool) -> Result<Vec<Counted>, StoreError> {
-    if !opened.metadata_sets()?.iter().flatten().any(|label| request.may_be_told_by(&label.name)) {
-        let t_ns = opened.lines.iter().map(|line| opened.times()[*line as usize]).collect();
-        let bytes = opened.lines.iter().filter(|_| with_bytes).map(|line| opened.text_bytes(*line));
-        return Ok(vec![Counted { metadata: Labels::default(), t_ns, bytes: bytes.collect::<Result<_, _>>()? }]);
-    }
-    let mut counted: Vec<Counted> = Vec::new();
-    let mut places: HashMap<&Labels, usize> = HashMap::new();
-    let mut last: Option<(&Labels, usize)> = None;
-    for line in &opened.lines {
-        let metadata = opened.metadata(*line)?;
-        let place = match last.filter(|(before, _)| std::ptr::eq(*before, metadata)) {
-            Some((_, place)) => place,
-            None => *places.entry(metadata).or_insert_with(|| {
-                counted.push(Counted { metadata: metadata.clone(), t_ns: Vec::new(), bytes: Vec::new() });
-                counted.len() - 1
-            }),
-        };
-        last = Some((metadata, place));
-        counted[place].t_ns.push(opened.times()[*line as usize]);
-        if with_bytes {
-            counted[place].bytes.push(opened.text_bytes(*line)?);
-        }
-    }
-    Ok(counted)
-}
-
-pub fn tally(
-    candidates: Vec<Candidate>,
-    request: &LineSelect<'_>,
-    with_bytes: bool,
-    visit: &mut (dyn FnMut(TalliedLines<'_>) -> Visit + Send),
-) -> Result<(), QueryError> {
-    let (sought, jobs) = (Sought::new(request.contains), jobs(candidates));
-    let visit = Mutex::new((visit, ControlFlow::Continue(())));
-    on_threads(&jobs, &mut vec![(); threads_for(jobs.len())], |(), job| {
-        each_block(job, request, &sought, |candidate, opened| {
-            let counted = count(opened, request, with_bytes).unwrap_or_else(|error| {
-                candidate.report(&error);
-                Vec::new()
-            });
-            let (visit, state) = &mut *visit.lock();
-            for Counted { metadata, t_ns, bytes } in &counted {
-                if state.is_continue() {
-                    let labels = &candidate.labels;
-                    *state = visit(TalliedLines { labels, metadata, t_ns, bytes });
-                }
-            }
-            Ok(*state)
         })
     })
 }

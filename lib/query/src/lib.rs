@@ -8,6 +8,7 @@ mod logscript;
 pub mod promql;
 pub mod script;
 
+mod edges;
 mod engine;
 mod literal;
 mod memory;
@@ -17,6 +18,7 @@ mod source;
 mod span;
 mod value;
 
+pub use edges::Edges;
 pub use engine::{Counting, Engine, SAMPLE_BYTES, SharedRoom};
 pub use literal::{format_number, write_number};
 pub use logscript::{LogScriptStore, run_log_script};
@@ -25,8 +27,8 @@ pub use memory_lines::MemoryLines;
 pub use mixed::{MixedExpr, Sources, parse_mixed};
 pub use promql::{Expr, parse, selectors};
 pub use source::{
-    AnyOf, LineSelect, LineVisitor, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet,
-    TalliedLines, Visit, Wants,
+    AnyOf, LineSelect, LineVisitor, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet, Tally,
+    Visit, Wants,
 };
 pub use span::Span;
 pub use value::{Answer, Element, Point, Row, Value, Work, float_samples};

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use model::{Histogram, Labels, Matcher};
 
+use crate::Edges;
 use crate::logql::EXTRACTED;
 
 /// Why a query got no answer. The HTTP edge maps these to Prometheus' error types.
@@ -201,15 +202,16 @@ pub struct SelectedLine<'a> {
     pub text: &'a str,
 }
 
-/// Lines of one label set, without their texts.
+/// How many lines of one label set count at one of the edges asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct TalliedLines<'a> {
+pub struct Tally<'a> {
     pub labels: &'a Labels,
     pub metadata: &'a Labels,
-    /// In no order.
-    pub t_ns: &'a [i64],
-    /// The length of each text, if asked for.
-    pub bytes: &'a [u32],
+    /// The place of the edge.
+    pub edge: usize,
+    pub lines: u64,
+    /// The bytes of their texts, if asked for.
+    pub bytes: u64,
 }
 
 /// Takes lines of one thread of a [`Lines::scan`].
@@ -225,17 +227,23 @@ pub trait Lines: Send + Sync {
         visit: &mut dyn FnMut(SelectedLine<'_>) -> Visit,
     ) -> Result<(), QueryError>;
 
-    /// Hands out each matching line once, in no order, without its text: what counting needs.
+    /// Counts each matching line once at the first of the rising `edges` (ns) that it is not behind; what is behind the last
+    /// counts nowhere.
     fn tally(
         &self,
         request: &LineSelect<'_>,
+        edges: &[i64],
         with_bytes: bool,
-        visit: &mut (dyn FnMut(TalliedLines<'_>) -> Visit + Send),
+        visit: &mut (dyn FnMut(Tally<'_>) -> Visit + Send),
     ) -> Result<(), QueryError> {
+        let mut places = Edges::new(edges);
         self.select(request, &mut |line| {
             let SelectedLine { labels, metadata, t_ns, text } = line;
-            let bytes: &[u32] = if with_bytes { &[text.len() as u32] } else { &[] };
-            visit(TalliedLines { labels, metadata, t_ns: &[t_ns], bytes })
+            let (edge, bytes) = (places.of(t_ns), if with_bytes { text.len() as u64 } else { 0 });
+            if edge == edges.len() {
+                return ControlFlow::Continue(());
+            }
+            visit(Tally { labels, metadata, edge, lines: 1, bytes })
         })
     }
 

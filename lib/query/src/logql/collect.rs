@@ -8,8 +8,7 @@ use model::Labels;
 use super::pipeline::{Processed, Runner};
 use super::range::{Limits, Points, RangeAggregation, RangeOp};
 use super::row::Fields;
-use crate::engine::Grid;
-use crate::{LineSelect, Lines, QueryError, SelectedLine, TalliedLines, Visit};
+use crate::{Edges, LineSelect, Lines, QueryError, SelectedLine, Tally, Visit};
 
 pub(super) struct Collected<'a> {
     range: &'a RangeAggregation,
@@ -20,17 +19,22 @@ pub(super) struct Collected<'a> {
     last: Option<(Labels, usize)>,
     samples: usize,
     failure: Option<QueryError>,
-    /// Where windows begin and end, rising, where lines are only counted: those between two edges count together.
-    edges: Vec<i64>,
-    /// The edge of the line before.
-    edge: usize,
+    /// Where windows begin and end, where lines are only counted: those between two edges count together.
+    at_ns: &'a [i64],
+    edges: Edges<'a>,
+    /// Series by the addresses of labels and metadata, which stay theirs as long as they are held here.
+    tallied: HashMap<(usize, usize), (Labels, Labels, usize)>,
 }
 
+/// Pairs of labels and metadata whose series are remembered.
+const MAX_KNOWN: usize = 4096;
+
 impl<'a> Collected<'a> {
-    pub fn new(range: &'a RangeAggregation, limits: &'a Limits, grid: Grid) -> Collected<'a> {
-        let (places, series) = Default::default();
-        let edges = if range.adds_up() { range.edges(grid) } else { Vec::new() };
-        Collected { range, limits, places, series, last: None, samples: 0, failure: None, edges, edge: 0 }
+    /// `at_ns` is where windows begin and end, rising, if lines are only counted.
+    pub fn new(range: &'a RangeAggregation, limits: &'a Limits, at_ns: &'a [i64]) -> Collected<'a> {
+        let (places, series, tallied) = Default::default();
+        let edges = Edges::new(at_ns);
+        Collected { range, limits, places, series, last: None, samples: 0, failure: None, at_ns, edges, tallied }
     }
 
     /// Takes lines until one fails.
@@ -52,7 +56,7 @@ impl<'a> Collected<'a> {
     /// Takes what a store knows of lines without their texts.
     pub fn tally(&mut self, source: &dyn Lines, request: &LineSelect<'_>) -> Result<(), QueryError> {
         let with_bytes = matches!(self.range.op, RangeOp::Bytes | RangeOp::BytesRate);
-        source.tally(request, with_bytes, &mut |lines| match self.take_tallied(&lines) {
+        source.tally(request, self.at_ns, with_bytes, &mut |tally| match self.take_tally(&tally, with_bytes) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 self.failure = Some(error);
@@ -61,33 +65,22 @@ impl<'a> Collected<'a> {
         })
     }
 
-    fn take_tallied(&mut self, lines: &TalliedLines<'_>) -> Result<(), QueryError> {
-        let place = self.place(&Fields::of(lines.labels, lines.metadata))?;
-        let (mut t_ns, mut bytes) = (lines.t_ns, lines.bytes);
-        while let Some(first) = t_ns.first() {
-            let edge = self.edge_of(*first);
-            // Neighbours mostly rise, and many of them fall between the same edges.
-            let is_inside =
-                |t: &&i64| edge.checked_sub(1).is_none_or(|before| **t > self.edges[before]) && **t <= self.edges[edge];
-            let count = t_ns.iter().take_while(is_inside).count();
-            let value = match lines.bytes.is_empty() {
-                true => count as f64,
-                false => bytes[..count].iter().map(|bytes| f64::from(*bytes)).sum(),
-            };
-            *self.series[place].1.sums.entry(edge).or_default() += value;
-            (t_ns, bytes) = (&t_ns[count..], bytes.get(count..).unwrap_or(&[]));
-        }
+    fn take_tally(&mut self, tally: &Tally<'_>, with_bytes: bool) -> Result<(), QueryError> {
+        let addresses = (tally.labels.address(), tally.metadata.address());
+        let place = match self.tallied.get(&addresses) {
+            Some((.., place)) => *place,
+            None => {
+                let place = self.place(&Fields::of(tally.labels, tally.metadata))?;
+                if self.tallied.len() >= MAX_KNOWN {
+                    self.tallied.clear();
+                }
+                self.tallied.insert(addresses, (tally.labels.clone(), tally.metadata.clone(), place));
+                place
+            }
+        };
+        let value = if with_bytes { tally.bytes } else { tally.lines } as f64;
+        *self.series[place].1.sums.entry(tally.edge).or_default() += value;
         Ok(())
-    }
-
-    /// The first edge that a time is not behind.
-    fn edge_of(&mut self, t_ns: i64) -> usize {
-        let is_same = self.edges.get(self.edge).is_some_and(|edge| t_ns <= *edge)
-            && self.edge.checked_sub(1).is_none_or(|before| t_ns > self.edges[before]);
-        if !is_same {
-            self.edge = self.edges.partition_point(|edge| *edge < t_ns).min(self.edges.len() - 1);
-        }
-        self.edge
     }
 
     /// Takes what another has collected.
@@ -106,11 +99,12 @@ impl<'a> Collected<'a> {
 
     /// The series; their points are in no order. What lies between two edges is a point at the later one.
     pub fn finish(self) -> Result<Vec<(Labels, Points)>, QueryError> {
-        let Collected { failure, mut series, edges, .. } = self;
+        let Collected { failure, mut series, at_ns, .. } = self;
         for (_, points) in &mut series {
             for (edge, sum) in std::mem::take(&mut points.sums) {
-                points.t_ns.push(edges[edge]);
-                points.values.push(sum);
+                // No request reaches behind the last edge.
+                points.t_ns.extend(at_ns.get(edge));
+                points.values.extend(at_ns.get(edge).map(|_| sum));
             }
         }
         failure.map_or(Ok(series), Err)
@@ -152,7 +146,7 @@ impl<'a> Collected<'a> {
             }
         };
         if self.range.adds_up() {
-            let edge = self.edge_of(line.t_ns);
+            let edge = self.edges.of(line.t_ns);
             *self.series[place].1.sums.entry(edge).or_default() += value;
             return Ok(());
         }

@@ -218,14 +218,15 @@ impl RangeAggregation {
             told_by: self.told_by(),
             deadline: limits.deadline,
         };
-        let mut collected = Collected::new(self, limits, grid);
+        let edges = if self.adds_up() { self.edges(grid) } else { Vec::new() };
+        let mut collected = Collected::new(self, limits, &edges);
         if self.needs_no_text() {
             collected.tally(source, &request)?;
         } else if self.needs_order() {
             source.select(&request, &mut collected.visitor())?;
         } else {
             let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-            let mut others: Vec<Collected<'_>> = (1..threads).map(|_| Collected::new(self, limits, grid)).collect();
+            let mut others: Vec<Collected<'_>> = (1..threads).map(|_| Collected::new(self, limits, &edges)).collect();
             let all = std::iter::once(&mut collected).chain(&mut others);
             let mut visitors: Vec<LineVisitor<'_>> =
                 all.map(|one| Box::new(one.visitor()) as LineVisitor<'_>).collect();

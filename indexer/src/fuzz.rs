@@ -104,6 +104,7 @@ fn everything(store: &LogStore) -> Vec<String> {
         end_ns: i64::MAX,
         backward: false,
         contains: &[],
+        words: &[],
         told_by: None,
         deadline: None,
     };

@@ -49,9 +49,17 @@ pub fn select<'a>(
     end_ns: i64,
     deadline: Instant,
 ) -> LineSelect<'a> {
-    let end_ns = end_ns.saturating_add(1);
-    let (contains, told_by, deadline) = (&[], None, Some(deadline));
-    LineSelect { tenant, matchers, start_ns, end_ns, backward: false, contains, told_by, deadline }
+    LineSelect {
+        tenant,
+        matchers,
+        start_ns,
+        end_ns: end_ns.saturating_add(1),
+        backward: false,
+        contains: &[],
+        words: &[],
+        told_by: None,
+        deadline: Some(deadline),
+    }
 }
 
 pub async fn labels(State(api): State<Api>, Tenant(tenant): Tenant, strong: StrongRead, params: Params) -> Answer {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::Labels;
-use query::AnyOf;
+use query::{AnyOf, LineSelect};
 
 use super::block::{Block, BlockLine};
 use super::erasure::Erasers;
@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::head::HeadBlock;
 use super::segment::{Opened, Segment};
 use super::stored::StoredBlock;
-use super::text::{Malformed, Needle};
+use super::text::{Malformed, Needle, retain};
 
 /// Where a block is.
 #[derive(Clone)]
@@ -24,9 +24,10 @@ pub enum Place {
 pub struct Sought(Vec<Vec<Needle>>);
 
 impl Sought {
-    pub fn new(contains: &[AnyOf]) -> Sought {
+    pub fn new(request: &LineSelect<'_>) -> Sought {
         let needles = |any: &AnyOf| any.texts.iter().map(|text| Needle::new(text, any.ignore_case)).collect();
-        Sought(contains.iter().map(needles).collect())
+        let words = request.words.iter().map(|word| vec![Needle::of_word(word)]);
+        Sought(request.contains.iter().map(needles).chain(words).collect())
     }
 }
 
@@ -75,7 +76,7 @@ impl OpenBlock {
                 break;
             }
             let held = opened.held(needles)?;
-            lines.retain(|line| held[*line as usize]);
+            retain(&mut lines, |line| held[line as usize]);
         }
         if !is_sorted {
             lines.sort_by_key(|line| times[*line as usize]);

@@ -183,7 +183,7 @@ impl Lines for Snapshot {
             false => waiting.sort_by_key(|candidate| Reverse(candidate.min_ns)),
             true => waiting.sort_by_key(|candidate| candidate.max_ns),
         }
-        let sought = Sought::new(request.contains);
+        let sought = Sought::new(request);
         let queue = BinaryHeap::new();
         let mut merge = Merge { request, sought, waiting, cursors: Vec::new(), queue, open_bytes: 0 };
         let (mut emitted, mut buffer) = (Emitted::default(), String::new());

@@ -91,10 +91,11 @@ fn read_times(bytes: &[u8]) -> Result<Vec<i64>, Malformed> {
     let scale = reader.varint()? as i64;
     let mut t_ns = varint::unzigzag(reader.varint()?);
     let mut times = Vec::with_capacity(count);
-    for i in 0..count {
-        if i > 0 {
-            t_ns = t_ns.wrapping_add(varint::unzigzag(reader.varint()?).wrapping_mul(scale));
-        }
+    times.extend((count > 0).then_some(t_ns));
+    let mut rest = reader.rest;
+    for _ in 1..count {
+        let distance = varint::take(&mut rest).ok_or("a time that is cut short or too large")?;
+        t_ns = t_ns.wrapping_add(varint::unzigzag(distance).wrapping_mul(scale));
         times.push(t_ns);
     }
     Ok(times)

@@ -34,13 +34,13 @@ pub fn tally(
     visit: Visitor<'_>,
 ) -> Result<(), QueryError> {
     let mut jobs = jobs(candidates);
-    if request.contains.is_empty() {
+    if request.contains.is_empty() && request.words.is_empty() {
         jobs = match told(jobs, request, asked, visit)? {
             ControlFlow::Continue(left) => left,
             ControlFlow::Break(()) => return Ok(()),
         };
     }
-    let sought = Sought::new(request.contains);
+    let sought = Sought::new(request);
     let visit = Mutex::new((visit, ControlFlow::Continue(())));
     on_threads(&jobs, &mut vec![(); threads_for(jobs.len())], |(), job| {
         each_block(job, request, &sought, |candidate, opened| {
@@ -180,28 +180,58 @@ fn add(counted: &mut Vec<Counted>, more: Counted) {
 /// Counts a block's lines by as much of their metadata as the request tells them apart by.
 fn count(opened: &OpenBlock, request: &LineSelect<'_>, asked: &Asked<'_>) -> Result<Vec<Counted>, StoreError> {
     let is_told_apart = opened.metadata_sets()?.iter().flatten().any(|label| request.may_be_told_by(&label.name));
-    let (none, mut edges, mut counted) = (Labels::default(), Edges::new(asked.edges), Vec::<Counted>::new());
-    // Where the last counts of each set are.
-    let mut places: HashMap<usize, usize> = HashMap::new();
-    let mut last: Option<(usize, usize)> = None;
-    for line in &opened.lines {
-        let metadata = if is_told_apart { opened.metadata(*line)? } else { &none };
-        let (edge, set) = (edges.of(opened.times()[*line as usize]), metadata.address());
-        if edges.is_behind_all(edge) {
-            continue;
+    let (mut edges, mut counted, times) = (Edges::new(asked.edges), Vec::new(), opened.times());
+    let mut rest = opened.lines.as_slice();
+    while let Some(first) = rest.first() {
+        let edge = edges.of(times[*first as usize]);
+        let Some(edge_ns) = asked.edges.get(edge) else { break };
+        // They are in time order.
+        let (at_edge, behind) = rest.split_at(rest.partition_point(|line| times[*line as usize] <= *edge_ns));
+        match is_told_apart {
+            true => count_sets(opened, at_edge, edge, asked, &mut counted)?,
+            false => counted.push(Counted {
+                metadata: Labels::default(),
+                edge,
+                lines: at_edge.len() as u64,
+                bytes: text_bytes(opened, at_edge, asked)?,
+            }),
         }
-        let known = last.filter(|(before, _)| *before == set).map(|(_, place)| place);
-        let known = known.or_else(|| places.get(&set).copied()).filter(|place| counted[*place].edge == edge);
-        let place = known.unwrap_or_else(|| {
-            counted.push(Counted { metadata: metadata.clone(), edge, lines: 0, bytes: 0 });
-            places.insert(set, counted.len() - 1);
-            counted.len() - 1
-        });
-        last = Some((set, place));
-        counted[place].lines += 1;
-        if asked.with_bytes {
-            counted[place].bytes += u64::from(opened.text_bytes(*line)?);
-        }
+        rest = behind;
     }
     Ok(counted)
+}
+
+/// The bytes of lines, if they are asked for.
+fn text_bytes(opened: &OpenBlock, lines: &[u32], asked: &Asked<'_>) -> Result<u64, StoreError> {
+    match asked.with_bytes {
+        true => lines.iter().map(|line| Ok(u64::from(opened.text_bytes(*line)?))).sum(),
+        false => Ok(0),
+    }
+}
+
+/// Counts lines that count at one edge by their metadata.
+fn count_sets(
+    opened: &OpenBlock,
+    lines: &[u32],
+    edge: usize,
+    asked: &Asked<'_>,
+    counted: &mut Vec<Counted>,
+) -> Result<(), StoreError> {
+    let mut places: HashMap<usize, usize> = HashMap::new();
+    let mut last: Option<(usize, usize)> = None;
+    for line in lines {
+        let metadata = opened.metadata(*line)?;
+        let set = metadata.address();
+        let place = match last.filter(|(before, _)| *before == set) {
+            Some((_, place)) => place,
+            None => *places.entry(set).or_insert_with(|| {
+                counted.push(Counted { metadata: metadata.clone(), edge, lines: 0, bytes: 0 });
+                counted.len() - 1
+            }),
+        };
+        last = Some((set, place));
+        counted[place].lines += 1;
+        counted[place].bytes += text_bytes(opened, &[*line], asked)?;
+    }
+    Ok(())
 }

@@ -64,6 +64,7 @@ fn select(store: &dyn Lines, matcher: &str, backward: bool, contains: &[&str], l
         end_ns: i64::MAX,
         backward,
         contains: &contains,
+        words: &[],
         told_by: None,
         deadline: None,
     };

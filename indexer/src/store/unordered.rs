@@ -157,7 +157,7 @@ pub fn scan(
     request: &LineSelect<'_>,
     visitors: &mut [LineVisitor<'_>],
 ) -> Result<(), QueryError> {
-    let sought = Sought::new(request.contains);
+    let sought = Sought::new(request);
     on_threads(&jobs(candidates), visitors, |visitor, job| {
         let mut buffer = String::new();
         each_block(job, request, &sought, |candidate, opened| {

@@ -28,7 +28,7 @@ pub use mixed::{MixedExpr, Sources, parse_mixed};
 pub use promql::{Expr, parse, selectors};
 pub use source::{
     AnyOf, LineSelect, LineVisitor, Lines, QueryError, Samples, SelectedLine, Series, SeriesSelect, SeriesSet, Tally,
-    Visit, Wants,
+    Visit, Wants, WordTest,
 };
 pub use span::Span;
 pub use value::{Answer, Element, Point, Row, Value, Work, float_samples};

@@ -50,7 +50,8 @@ impl Lines for MemoryLines {
         let end = self.lines.partition_point(|line| line.t_ns < request.end_ns).max(start);
         let mut visit_one = |line: &Line| {
             let is_wanted = model::matches_all(request.matchers, &line.labels)
-                && request.contains.iter().all(|any| any.is_in(&line.text));
+                && request.contains.iter().all(|any| any.is_in(&line.text))
+                && request.words.iter().all(|word| word.regex.is_match(line.text.as_bytes()));
             let Line { labels, metadata, t_ns, text } = line;
             let line = SelectedLine { labels, metadata, t_ns: *t_ns, text };
             if is_wanted { visit(line) } else { ControlFlow::Continue(()) }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use model::{Histogram, Labels, Matcher};
+use regex::bytes::Regex;
 
 use crate::Edges;
 use crate::logql::EXTRACTED;
@@ -153,6 +154,8 @@ pub struct LineSelect<'a> {
     pub backward: bool,
     /// A wanted line holds a text of each; the store hands out no others.
     pub contains: &'a [AnyOf],
+    /// Nor does it hand out lines without a word for each of these.
+    pub words: &'a [WordTest],
     /// The labels by which what is counted is told apart, if they are known: others may be left out of [`Lines::tally`].
     pub told_by: Option<&'a [String]>,
     pub deadline: Option<Instant>,
@@ -191,6 +194,17 @@ impl AnyOf {
         };
         self.texts.iter().any(holds)
     }
+}
+
+/// What some word of a line is asked for, a word being a run of ASCII letters, digits and bytes past ASCII.
+#[derive(Debug, Clone)]
+pub struct WordTest {
+    /// Its matches are parts of words, so a line matches if, and only if, one of its words does.
+    pub regex: Regex,
+    /// What a word that matches holds, if something is known.
+    pub holds: Option<AnyOf>,
+    /// No match is shorter.
+    pub min_bytes: usize,
 }
 
 /// One line as a log store hands it out.

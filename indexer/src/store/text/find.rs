@@ -1,13 +1,21 @@
-//! Substrings in columns.
+//! Substrings and words in columns.
 
 use memchr::memmem::Finder;
+use query::WordTest;
 
 use super::split::{MARK, split};
 use super::{Column, Group, Malformed, Texts, Values, is_word, letters_of};
 
-/// A substring to look for, as it is or whatever the case of its ASCII letters.
+/// What to look for in lines.
 #[derive(Debug)]
-pub struct Needle {
+pub enum Needle {
+    Text(TextNeedle),
+    Word(WordTest),
+}
+
+/// A substring, as it is or whatever the case of its ASCII letters.
+#[derive(Debug)]
+pub struct TextNeedle {
     text: Vec<u8>,
     ignore_case: bool,
     skeleton: Vec<u8>,
@@ -15,6 +23,24 @@ pub struct Needle {
     /// Whether its first and last byte belong to words.
     starts_in_word: bool,
     ends_in_word: bool,
+}
+
+impl Needle {
+    pub fn new(text: &str, ignore_case: bool) -> Needle {
+        Needle::Text(TextNeedle::new(text, ignore_case))
+    }
+
+    pub fn of_word(test: &WordTest) -> Needle {
+        Needle::Word(test.clone())
+    }
+
+    /// Whether a text holds the needle. Of several lines together it says no only if none does.
+    pub fn is_in(&self, text: &[u8]) -> bool {
+        match self {
+            Needle::Text(needle) => needle.is_inside(text, &needle.text),
+            Needle::Word(test) => test.regex.is_match(text),
+        }
+    }
 }
 
 /// What a word of the needle asks of a column's.
@@ -34,8 +60,8 @@ enum Found {
     Some(Vec<u32>),
 }
 
-impl Needle {
-    pub fn new(text: &str, ignore_case: bool) -> Needle {
+impl TextNeedle {
+    fn new(text: &str, ignore_case: bool) -> TextNeedle {
         let folded = if ignore_case { text.to_ascii_lowercase() } else { text.to_owned() };
         let text = folded.into_bytes();
         let (mut skeleton, mut words) = (Vec::new(), Vec::new());
@@ -43,7 +69,7 @@ impl Needle {
         let words = words.into_iter().map(<[u8]>::to_vec).collect();
         let [starts_in_word, ends_in_word] =
             [text.first(), text.last()].map(|byte| byte.is_some_and(|byte| is_word(*byte)));
-        Needle { ignore_case, skeleton, words, starts_in_word, ends_in_word, text }
+        TextNeedle { ignore_case, skeleton, words, starts_in_word, ends_in_word, text }
     }
 
     fn fit(&self, word: usize) -> Fit {
@@ -80,11 +106,6 @@ impl Needle {
             false => memchr::memmem::find(text, wanted).is_some(),
         }
     }
-
-    /// Whether a text holds the needle.
-    pub fn is_in(&self, text: &[u8]) -> bool {
-        self.is_inside(text, &self.text)
-    }
 }
 
 impl Texts {
@@ -95,23 +116,29 @@ impl Texts {
         mut values: impl FnMut() -> Result<&'v Values, E>,
         mark: &mut dyn FnMut(u32),
     ) -> Result<(), E> {
-        for group in &self.groups {
-            match self.find_in_group(group, needle, &mut values)? {
+        for (number, group) in (1..).zip(&self.groups) {
+            let lines = self.members.of(number);
+            let found = match needle {
+                Needle::Text(needle) => self.find_in_group(group, lines.len(), needle, &mut values),
+                Needle::Word(test) => self.find_word(group, lines.len(), test, &mut values),
+            };
+            match found? {
                 Found::None => {}
-                Found::All => group.lines.iter().for_each(|line| mark(*line)),
-                Found::Some(places) => places.iter().for_each(|place| mark(group.lines[*place as usize])),
+                Found::All => lines.iter().for_each(|line| mark(*line)),
+                Found::Some(places) => places.iter().for_each(|place| mark(lines[*place as usize])),
             }
         }
-        let verbatim = (0u32..).zip(&self.places).filter(|(_, (group, _))| *group == 0);
-        let holds = |place: &u32| needle.is_in(&self.bytes[self.verbatim[*place as usize].clone()]);
-        verbatim.filter(|(_, (_, place))| holds(place)).for_each(|(line, _)| mark(line));
+        let verbatim = self.members.of(0).iter().zip(&self.verbatim);
+        let holding = verbatim.filter(|(_, text)| needle.is_in(&self.bytes[(*text).clone()]));
+        holding.for_each(|(line, _)| mark(*line));
         Ok(())
     }
 
     fn find_in_group<'v, E>(
         &self,
         group: &Group,
-        needle: &Needle,
+        lines: usize,
+        needle: &TextNeedle,
         values: &mut dyn FnMut() -> Result<&'v Values, E>,
     ) -> Result<Found, E> {
         let skeleton = &self.bytes[group.skeleton.clone()];
@@ -122,7 +149,7 @@ impl Texts {
         let (finder, mut from, mut column) = (Finder::new(&needle.skeleton), 0, 0);
         while let Some(at) = finder.find(&skeleton[from..]).map(|at| from + at) {
             column += skeleton[from..at].iter().filter(|byte| **byte == MARK).count();
-            match self.find_at(group, column, needle, values)? {
+            match self.find_at((group, lines), column, needle, values)? {
                 Found::None => {}
                 Found::All => return Ok(Found::All),
                 Found::Some(places) => found.extend(places),
@@ -135,12 +162,44 @@ impl Texts {
         Ok(if found.is_empty() { Found::None } else { Found::Some(found) })
     }
 
+    /// The lines of which a word matches.
+    fn find_word<'v, E>(
+        &self,
+        group: &Group,
+        lines: usize,
+        test: &WordTest,
+        values: &mut dyn FnMut() -> Result<&'v Values, E>,
+    ) -> Result<Found, E> {
+        let mut found: Vec<u32> = Vec::new();
+        for column in &group.columns {
+            match column {
+                Column::Constant(value) if test.regex.is_match(&self.bytes[value.clone()]) => return Ok(Found::All),
+                Column::Constant(_) => {}
+                Column::Indexed { values, index } => {
+                    let matches: Vec<bool> =
+                        values.iter().map(|value| test.regex.is_match(&self.bytes[value.clone()])).collect();
+                    if matches.contains(&true) {
+                        let index = (0u32..).zip(&self.bytes[index.clone()]);
+                        found.extend(index.filter(|(_, value)| matches[usize::from(**value)]).map(|(place, _)| place));
+                    }
+                }
+                _ if !column.may_match(test) => {}
+                Column::Fixed { .. } | Column::Varying { .. } => {
+                    column.places_matching(test, self, values()?, lines, &mut found);
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(if found.is_empty() { Found::None } else { Found::Some(found) })
+    }
+
     /// The lines whose words fit the needle's, the first of them in this column.
     fn find_at<'v, E>(
         &self,
-        group: &Group,
+        (group, lines): (&Group, usize),
         first: usize,
-        needle: &Needle,
+        needle: &TextNeedle,
         values: &mut dyn FnMut() -> Result<&'v Values, E>,
     ) -> Result<Found, E> {
         let mut left = Found::All;
@@ -153,9 +212,9 @@ impl Texts {
                     continue;
                 }
                 left = match needs_values {
-                    false => self.narrow(left, column, needle, word, group.lines.len()),
+                    false => self.narrow(left, column, needle, word, lines),
                     true if !column.may_fit(&needle.words[word]) => Found::None,
-                    true => self.narrow_by_values(left, column, needle, word, group.lines.len(), values()?),
+                    true => self.narrow_by_values(left, column, needle, word, lines, values()?),
                 };
                 if matches!(left, Found::None) {
                     return Ok(left);
@@ -165,7 +224,7 @@ impl Texts {
         Ok(left)
     }
 
-    fn narrow(&self, left: Found, column: &Column, needle: &Needle, word: usize, lines: usize) -> Found {
+    fn narrow(&self, left: Found, column: &Column, needle: &TextNeedle, word: usize, lines: usize) -> Found {
         match column {
             Column::Constant(value) if needle.fits(word, &self.bytes[value.clone()]) => left,
             Column::Indexed { values, index } => {
@@ -188,7 +247,7 @@ impl Texts {
         &self,
         left: Found,
         column: &Column,
-        needle: &Needle,
+        needle: &TextNeedle,
         word: usize,
         lines: usize,
         values: &Values,
@@ -202,12 +261,24 @@ impl Texts {
 }
 
 fn keep(left: Found, lines: usize, keeps: impl Fn(u32) -> bool) -> Found {
-    let kept: Vec<u32> = match left {
+    let mut kept: Vec<u32> = match left {
         Found::None => Vec::new(),
-        Found::All => (0..lines as u32).filter(|place| keeps(*place)).collect(),
-        Found::Some(places) => places.into_iter().filter(|place| keeps(*place)).collect(),
+        Found::All => (0..lines as u32).collect(),
+        Found::Some(places) => places,
     };
+    retain(&mut kept, keeps);
     if kept.is_empty() { Found::None } else { Found::Some(kept) }
+}
+
+/// [`Vec::retain`] for what no processor foresees: nothing branches on what is kept.
+pub fn retain(items: &mut Vec<u32>, keeps: impl Fn(u32) -> bool) {
+    let mut kept = 0;
+    for at in 0..items.len() {
+        let item = items[at];
+        items[kept] = item;
+        kept += usize::from(keeps(item));
+    }
+    items.truncate(kept);
 }
 
 impl Column {
@@ -219,6 +290,36 @@ impl Column {
             Column::Constant(_) | Column::Indexed { .. } => return true,
         };
         word.len() <= max_bytes && letters_of(word) & !all.letters == 0
+    }
+
+    /// Whether a value of a column that must be read may match.
+    fn may_match(&self, test: &WordTest) -> bool {
+        let (all, max_bytes) = match self {
+            Column::Fixed { all, width } => (all, *width),
+            Column::Varying { all, .. } => (all, all.bytes),
+            Column::Constant(_) | Column::Indexed { .. } => return true,
+        };
+        let has_letters = |text: &String| letters_of(text.as_bytes()) & !all.letters == 0;
+        test.min_bytes <= max_bytes && test.holds.as_ref().is_none_or(|any| any.texts.iter().any(has_letters))
+    }
+
+    /// Adds the places whose values match. Most columns are ruled out by one search through all of their values.
+    fn places_matching(&self, test: &WordTest, texts: &Texts, values: &Values, lines: usize, found: &mut Vec<u32>) {
+        if let Some(any) = test.holds.as_ref().filter(|any| any.texts.len() == 1 && !any.ignore_case) {
+            let Found::Some(places) = self.places_with(any.texts[0].as_bytes(), values) else { return };
+            let matches = |place: &u32| test.regex.is_match(self.value(*place as usize, texts, values));
+            return found.extend(places.into_iter().filter(matches));
+        }
+        let all = match self {
+            Column::Fixed { all, .. } | Column::Varying { all, .. } => values.of(all),
+            Column::Constant(_) | Column::Indexed { .. } => return,
+        };
+        if !test.regex.is_match(all) {
+            return;
+        }
+        let values = (0..lines as u32).map(|place| (place, self.value(place as usize, texts, values)));
+        let matching = values.filter(|(_, value)| value.len() >= test.min_bytes && test.regex.is_match(value));
+        found.extend(matching.map(|(place, _)| place));
     }
 
     /// The places whose values hold a word.

@@ -9,13 +9,15 @@
 //! and its first and last word must end and begin, the words of those columns. Nothing of this is approximate.
 
 mod find;
+mod members;
 mod split;
 
 use std::ops::Range;
 
 use model::varint;
 
-pub use find::Needle;
+pub use find::{Needle, retain};
+use members::Members;
 pub use split::pack;
 use split::{MARK, is_word};
 
@@ -40,22 +42,20 @@ pub type Malformed = &'static str;
 #[derive(Debug)]
 pub struct Texts {
     bytes: Vec<u8>,
-    /// For each line its group, and its place in it. Group 0 holds the verbatim ones.
-    places: Vec<(u32, u32)>,
+    members: Members,
     verbatim: Vec<Range<usize>>,
+    /// The first is group 1.
     groups: Vec<Group>,
     digits_bytes: usize,
     others_bytes: usize,
-    /// Of all lines together.
-    pub text_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Group {
     skeleton: Range<usize>,
+    /// Where in the skeleton the words are.
+    marks: Vec<u32>,
     columns: Vec<Column>,
-    /// Its lines by rising place.
-    lines: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Column {
 
 impl Texts {
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.members.len()
     }
 
     /// Takes the values, if they are what the texts lack.
@@ -152,26 +152,24 @@ impl Texts {
 
     /// Appends a line's bytes. `values` were checked.
     pub fn line(&self, line: usize, values: &Values, out: &mut Vec<u8>) {
-        let (group, place) = self.places[line];
-        let place = place as usize;
+        let (group, place) = self.members.place(line);
         if group == 0 {
             return out.extend_from_slice(&self.bytes[self.verbatim[place].clone()]);
         }
-        let group = &self.groups[group as usize - 1];
-        let mut rest = &self.bytes[group.skeleton.clone()];
-        for column in &group.columns {
-            let mark = memchr::memchr(MARK, rest).unwrap_or(rest.len());
-            out.extend_from_slice(&rest[..mark]);
+        let group = &self.groups[group - 1];
+        let (skeleton, mut from) = (&self.bytes[group.skeleton.clone()], 0);
+        for (column, mark) in group.columns.iter().zip(&group.marks) {
+            out.extend_from_slice(&skeleton[from..*mark as usize]);
             out.extend_from_slice(column.value(place, self, values));
-            rest = rest.get(mark + 1..).unwrap_or(&[]);
+            from = *mark as usize + 1;
         }
-        out.extend_from_slice(rest);
+        out.extend_from_slice(&skeleton[from..]);
     }
 
     /// Hands each word and each verbatim line to `visit`, mostly once where it repeats. `values` were checked.
     pub fn each_word(&self, values: &Values, mut visit: impl FnMut(&[u8])) {
         self.verbatim.iter().for_each(|line| visit(&self.bytes[line.clone()]));
-        for group in &self.groups {
+        for (number, group) in (1..).zip(&self.groups) {
             for column in &group.columns {
                 match column {
                     Column::Constant(value) => visit(&self.bytes[value.clone()]),
@@ -181,7 +179,7 @@ impl Texts {
                     // Digits are no words that anybody looks for.
                     Column::Fixed { all, .. } | Column::Varying { all, .. } if all.are_digits => {}
                     Column::Fixed { .. } | Column::Varying { .. } => {
-                        (0..group.lines.len()).for_each(|place| visit(column.value(place, self, values)));
+                        (0..self.members.of(number).len()).for_each(|place| visit(column.value(place, self, values)));
                     }
                 }
             }
@@ -190,12 +188,11 @@ impl Texts {
 
     /// The bytes of a line.
     pub fn line_bytes(&self, line: usize) -> usize {
-        let (group, place) = self.places[line];
-        let place = place as usize;
+        let (group, place) = self.members.place(line);
         if group == 0 {
             return self.verbatim[place].len();
         }
-        let group = &self.groups[group as usize - 1];
+        let group = &self.groups[group - 1];
         let words: usize = group.columns.iter().map(|column| column.value_bytes(place, self)).sum();
         group.skeleton.len() - group.columns.len() + words
     }
@@ -205,37 +202,63 @@ impl Texts {
         let mut reader = Reader { bytes: &bytes, at: 0 };
         let lines = reader.number(MAX_LINES)?;
         let groups = reader.number(lines)?;
-        let mut members: Vec<Vec<u32>> = vec![Vec::new(); groups + 1];
-        let mut places = Vec::with_capacity(lines);
-        for line in 0..lines {
-            let group = reader.number(groups)?;
-            places.push((group as u32, members[group].len() as u32));
-            members[group].push(line as u32);
-        }
-        let mut members = members.into_iter();
-        let verbatim = members.next().unwrap_or_default().into_iter().map(|_| reader.range());
-        let verbatim = verbatim.collect::<Result<Vec<_>, _>>()?;
-        let (mut others_bytes, mut digits_bytes) = (0usize, 0usize);
-        let mut text_bytes = verbatim.iter().map(Range::len).sum();
-        let mut read = Vec::with_capacity(groups);
-        for lines in members {
+        let members = reader.members(lines, groups)?;
+        let verbatim = members.of(0).iter().map(|_| reader.range()).collect::<Result<Vec<_>, _>>()?;
+        let mut texts = Texts {
+            bytes: Vec::new(),
+            members,
+            verbatim,
+            groups: Vec::with_capacity(groups),
+            digits_bytes: 0,
+            others_bytes: 0,
+        };
+        for number in 1..=groups {
+            let lines = texts.members.of(number).len();
             let skeleton = reader.range()?;
-            let marks = bytes[skeleton.clone()].iter().filter(|byte| **byte == MARK).count();
-            if marks > MAX_COLUMNS {
+            let marks: Vec<u32> = memchr::memchr_iter(MARK, &bytes[skeleton.clone()]).map(|at| at as u32).collect();
+            if marks.len() > MAX_COLUMNS {
                 return Err("a group of too many columns");
             }
-            let columns = (0..marks).map(|_| reader.column(lines.len(), &mut digits_bytes, &mut others_bytes));
-            let group = Group { columns: columns.collect::<Result<_, _>>()?, skeleton, lines };
-            text_bytes = usize::saturating_add(text_bytes, reader.group_bytes(&group));
-            if text_bytes > MAX_TEXT_BYTES {
-                return Err("texts that claim to be too long");
+            let columns = marks.iter().map(|_| reader.column(lines, &mut texts.digits_bytes, &mut texts.others_bytes));
+            let columns = columns.collect::<Result<_, _>>()?;
+            texts.groups.push(Group { skeleton, marks, columns });
+        }
+        if reader.at != bytes.len() {
+            return Err("bytes behind the last group");
+        }
+        texts.bytes = bytes;
+        match texts.are_short() {
+            true => Ok(texts),
+            false => Err("texts that claim to be too long"),
+        }
+    }
+
+    /// Whether all lines together are as short as a block's are.
+    fn are_short(&self) -> bool {
+        let all_bytes = |exactly: bool| {
+            let verbatim = self.verbatim.iter().fold(0, |bytes, line| line.len().saturating_add(bytes));
+            let groups = (1..).zip(&self.groups);
+            let groups = groups.map(|(number, group)| self.group_bytes(group, self.members.of(number).len(), exactly));
+            groups.fold(verbatim, usize::saturating_add)
+        };
+        // At most mostly says it, and is quicker.
+        all_bytes(false) <= MAX_TEXT_BYTES || all_bytes(true) <= MAX_TEXT_BYTES
+    }
+
+    /// The bytes of a group's lines together, or what they are at most.
+    fn group_bytes(&self, group: &Group, lines: usize, exactly: bool) -> usize {
+        let words = group.columns.iter().map(|column| match column {
+            Column::Constant(value) => value.len().saturating_mul(lines),
+            Column::Indexed { values, index } if exactly => {
+                let lengths = self.bytes[index.clone()].iter().map(|place| values[usize::from(*place)].len());
+                lengths.fold(0, usize::saturating_add)
             }
-            read.push(group);
-        }
-        match reader.at == bytes.len() {
-            true => Ok(Texts { bytes, places, verbatim, groups: read, digits_bytes, others_bytes, text_bytes }),
-            false => Err("bytes behind the last group"),
-        }
+            Column::Indexed { values, .. } => values.iter().map(Range::len).max().unwrap_or(0).saturating_mul(lines),
+            Column::Fixed { width, .. } => width * lines,
+            Column::Varying { ends, .. } => ends.last().map_or(0, |end| *end as usize),
+        });
+        let separators = (group.skeleton.len() - group.columns.len()).saturating_mul(lines);
+        words.fold(separators, usize::saturating_add)
     }
 }
 
@@ -250,7 +273,24 @@ impl Reader<'_> {
         let mut rest = &self.bytes[self.at..];
         let number = varint::take(&mut rest).ok_or("a number that is cut short or too large")?;
         self.at = self.bytes.len() - rest.len();
-        usize::try_from(number).ok().filter(|number| *number <= max).ok_or("a number beyond its bound")
+        usize::try_from(number).ok().filter(|number| *number <= max).ok_or(BEYOND)
+    }
+
+    /// The group of each line.
+    fn members(&mut self, lines: usize, groups: usize) -> Result<Members, Malformed> {
+        const LONG: u8 = 0x80;
+        let short = self.bytes[self.at..].get(..lines);
+        let short = short.filter(|short| short.iter().fold(0, |all, byte| all | byte) < LONG);
+        if let Some(short) = short {
+            let largest = short.iter().fold(0, |largest, group| largest.max(*group));
+            self.at += lines;
+            return match usize::from(largest) <= groups {
+                true => Ok(Members::new(short.iter().map(|group| usize::from(*group)), groups)),
+                false => Err(BEYOND),
+            };
+        }
+        let numbers = (0..lines).map(|_| self.number(groups)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Members::new(numbers.iter().copied(), groups))
     }
 
     /// A length, and so many bytes.
@@ -275,7 +315,8 @@ impl Reader<'_> {
                 let count = self.number(usize::from(u8::MAX))?;
                 let values = (0..count).map(|_| self.range()).collect::<Result<Vec<_>, _>>()?;
                 let index = self.take(lines)?;
-                if self.bytes[index.clone()].iter().any(|place| usize::from(*place) >= count) {
+                let largest = self.bytes[index.clone()].iter().fold(0, |largest, place| largest.max(*place));
+                if lines > 0 && usize::from(largest) >= count {
                     return Err("an index beyond its values");
                 }
                 Ok(Column::Indexed { values, index })
@@ -295,11 +336,8 @@ impl Reader<'_> {
                 Column::Fixed { all, width }
             }
             VARYING => {
-                let mut ends = Vec::with_capacity(lines);
-                for _ in 0..lines {
-                    all.bytes += self.number(MAX_TEXT_BYTES - all.bytes)?;
-                    ends.push(all.bytes as u32);
-                }
+                let ends = self.ends(lines)?;
+                all.bytes = ends.last().map_or(0, |end| *end as usize);
                 Column::Varying { all, ends }
             }
             _ => return Err("a column of an unknown kind"),
@@ -308,23 +346,34 @@ impl Reader<'_> {
         Ok(column)
     }
 
-    /// The bytes of a group's lines together.
-    fn group_bytes(&self, group: &Group) -> usize {
-        let lines = group.lines.len();
-        let words = group.columns.iter().map(|column| match column {
-            Column::Constant(value) => value.len().saturating_mul(lines),
-            Column::Indexed { values, index } => {
-                let lengths = self.bytes[index.clone()].iter().map(|place| values[usize::from(*place)].len());
-                lengths.fold(0, usize::saturating_add)
+    /// So many lengths, as the places where values of these lengths end.
+    fn ends(&mut self, lines: usize) -> Result<Vec<u32>, Malformed> {
+        const LONG: u64 = 0x8080_8080_8080_8080;
+        let (mut ends, mut end) = (Vec::with_capacity(lines), 0usize);
+        while ends.len() < lines {
+            let eight = self.bytes[self.at..].first_chunk::<8>();
+            match eight.filter(|eight| u64::from_le_bytes(**eight) & LONG == 0 && ends.len() + 8 <= lines) {
+                Some(eight) => {
+                    ends.extend(eight.iter().map(|length| {
+                        end += usize::from(*length);
+                        end as u32
+                    }));
+                    self.at += 8;
+                }
+                None => {
+                    end += self.number(MAX_TEXT_BYTES)?;
+                    ends.push(end as u32);
+                }
             }
-            Column::Fixed { width, .. } => width * lines,
-            Column::Varying { ends, .. } => ends.last().map_or(0, |end| *end as usize),
-        });
-        let separators = (group.skeleton.len() - group.columns.len()).saturating_mul(lines);
-        words.fold(separators, usize::saturating_add)
+            if end > MAX_TEXT_BYTES {
+                return Err(TOO_LONG);
+            }
+        }
+        Ok(ends)
     }
 }
 
+const BEYOND: Malformed = "a number beyond its bound";
 const TOO_LONG: Malformed = "values that claim to be too long";
 
 #[cfg(test)]

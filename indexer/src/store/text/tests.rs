@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use query::{AnyOf, WordTest};
 
 use super::split::Packed;
 use super::*;
@@ -13,15 +14,13 @@ fn packed(lines: &[&str]) -> (Texts, Values) {
 /// Lines must come back, and needles must be found where they are.
 fn check(lines: &[&str], needles: &[&str]) {
     let (texts, values) = packed(lines);
-    let mut total_bytes = 0;
     for (i, line) in lines.iter().enumerate() {
         let mut out = Vec::new();
         texts.line(i, &values, &mut out);
         assert_eq!(String::from_utf8_lossy(&out), *line);
         assert_eq!(texts.line_bytes(i), line.len());
-        total_bytes += line.len();
     }
-    assert_eq!((texts.len(), texts.text_bytes), (lines.len(), total_bytes));
+    assert_eq!(texts.len(), lines.len());
     for needle in needles {
         for ignore_case in [false, true] {
             let mut found = Vec::new();
@@ -34,6 +33,41 @@ fn check(lines: &[&str], needles: &[&str]) {
             let expected: Vec<u32> = (0u32..).zip(lines).filter(holds).map(|(i, _)| i).collect();
             assert_eq!(found, expected, "{needle:?} {ignore_case}");
         }
+    }
+}
+
+/// Lines must be found by their words as they are by an expression.
+fn check_words(lines: &[&str], pattern: &str, holds: Option<&str>) {
+    let (texts, values) = packed(lines);
+    let regex = regex::bytes::Regex::new(pattern).expect("it is good");
+    let test = WordTest { regex: regex.clone(), holds: holds.map(AnyOf::one), min_bytes: 1 };
+    let mut found = Vec::new();
+    let looked = texts.find::<Malformed>(&Needle::of_word(&test), || Ok(&values), &mut |line| found.push(line));
+    looked.expect("the values are there");
+    found.sort_unstable();
+    let matching = (0u32..).zip(lines).filter(|(_, line)| regex.is_match(line.as_bytes()));
+    assert_eq!(found, matching.map(|(i, _)| i).collect::<Vec<_>>(), "{pattern}");
+}
+
+#[test]
+fn words_are_found_in_columns_of_every_kind() {
+    let line =
+        |i: u32| format!("GET /a/{} took {}ms id=x{:04}y n={i:03} at z{}", i % 3, i * 37, i * 7919 % 9973, i % 2);
+    let lines: Vec<String> = (0..400).map(line).chain(["odd 12ms".to_owned(), "-".to_owned()]).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    for (pattern, holds) in [
+        ("[0-9]{3}ms", Some("ms")),
+        ("G[A-Z]T", None),
+        ("(?i)get", None),
+        ("z[1]", Some("z")),
+        ("x0[0-4]+y", None),
+        ("37[0-9]", None),
+        ("3[0-9]3", None),
+        ("[02]{3}", None),
+        ("q+", Some("q")),
+        ("q+|z0", None),
+    ] {
+        check_words(&lines, pattern, holds);
     }
 }
 
@@ -70,6 +104,9 @@ proptest! {
         let lines: Vec<String> = words.iter().map(|(a, b)| format!("w={a} {b}=1")).collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         check(&lines, &[&needle, "w=a", "q ", "=1", "1"]);
+        for pattern in ["[a-c][0-9]", "[0-9]{2}", "q|[0-9]b", "[^ =]{5}", "w|1"] {
+            check_words(&lines, pattern, None);
+        }
     }
 
     #[test]

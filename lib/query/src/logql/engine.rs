@@ -126,10 +126,19 @@ impl LogEngine {
         if query.limit == 0 {
             return Ok(());
         }
-        let contains = selector.pipeline.literals();
+        let (contains, words) = (selector.pipeline.literals(), selector.pipeline.word_tests());
         let matchers = &selector.matchers;
-        let request =
-            LineSelect { tenant, matchers, start_ns, end_ns, backward, contains: &contains, told_by: None, deadline };
+        let request = LineSelect {
+            tenant,
+            matchers,
+            start_ns,
+            end_ns,
+            backward,
+            contains: &contains,
+            words: &words,
+            told_by: None,
+            deadline,
+        };
         let (mut runner, mut taken, mut last_ns) = (selector.pipeline.runner(), 0, None);
         source.select(&request, &mut |line| {
             let Some(processed) = runner.run(&line) else { return ControlFlow::Continue(()) };

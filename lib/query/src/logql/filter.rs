@@ -8,7 +8,7 @@ use super::ip::IpMatcher;
 use super::literal;
 use super::pattern::Pattern;
 use super::row::{ERROR, Row};
-use crate::AnyOf;
+use crate::{AnyOf, WordTest};
 
 /// `|=`, `|~`, `|>` and their negations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +57,22 @@ impl LineFilter {
         if self.negated { None } else { literal::either(self.any.iter().map(of)) }
     }
 
-    /// Whether it keeps each line that holds one of its texts, and no other.
-    pub fn is_literal(&self) -> bool {
-        !self.negated && self.any.iter().all(|test| matches!(test, LineTest::Contains(needle) if !needle.is_empty()))
+    /// What a word of every kept line matches, if it is about words.
+    pub fn word_test(&self) -> Option<WordTest> {
+        match self.any.as_slice() {
+            [LineTest::Regex(_, regex)] if !self.negated => literal::word_test(regex.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Whether it keeps each line that is as [`LineFilter::required`] or [`LineFilter::word_test`] say, and no other.
+    pub fn is_told(&self) -> bool {
+        let is_literal = |test: &LineTest| matches!(test, LineTest::Contains(needle) if !needle.is_empty());
+        !self.negated
+            && match self.any.as_slice() {
+                [LineTest::Regex(_, regex)] => literal::about_words(regex.as_str()).is_some(),
+                any => any.iter().all(is_literal),
+            }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The texts that a regular expression requires: what an index can be asked for it.
 
+use regex::bytes::Regex;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-use crate::AnyOf;
+use crate::{AnyOf, WordTest};
 
 /// Alternatives that are worth asking for.
 const MAX_TEXTS: usize = 16;
@@ -10,6 +11,42 @@ const MAX_TEXTS: usize = 16;
 /// What every text that matches holds, if something is known. Matches may hold it in other places, too.
 pub fn required(pattern: &str) -> Option<AnyOf> {
     regex_syntax::parse(pattern).ok().and_then(|hir| of(&hir))
+}
+
+/// An expression as a question about words, if it is one ([`about_words`]).
+pub fn word_test(pattern: &str) -> Option<WordTest> {
+    let (hir, min_bytes) = about_words(pattern)?;
+    let regex = Regex::new(pattern).ok()?;
+    Some(WordTest { regex, holds: of(&hir), min_bytes })
+}
+
+/// An expression and the bytes of its shortest match, if its matches are never empty and made of nothing but what words are
+/// made of, and what is around them does not matter.
+pub fn about_words(pattern: &str) -> Option<(Hir, usize)> {
+    let hir = regex_syntax::parse(pattern).ok()?;
+    let min_bytes = hir.properties().minimum_len().filter(|min| *min > 0)?;
+    (hir.properties().look_set().is_empty() && is_of_words(&hir)).then_some((hir, min_bytes))
+}
+
+/// Whether all that it matches is made of ASCII letters, digits and bytes past ASCII.
+fn is_of_words(hir: &Hir) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || !byte.is_ascii();
+    // Of a range of characters the ASCII ones.
+    let are_words = |start: u32, end: u32| (start..=end.min(0x7f)).all(|c| is_word(c as u8));
+    match hir.kind() {
+        HirKind::Empty => true,
+        HirKind::Look(_) => false,
+        HirKind::Literal(literal) => literal.0.iter().all(|byte| is_word(*byte)),
+        HirKind::Class(Class::Unicode(class)) => {
+            class.iter().all(|range| are_words(range.start().into(), range.end().into()))
+        }
+        HirKind::Class(Class::Bytes(class)) => {
+            class.iter().all(|range| are_words(range.start().into(), range.end().into()))
+        }
+        HirKind::Repetition(repetition) => is_of_words(&repetition.sub),
+        HirKind::Capture(capture) => is_of_words(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().all(is_of_words),
+    }
 }
 
 /// What a text holds that has one of these, if something is known of each.
@@ -125,7 +162,32 @@ mod tests {
         check("é+ü", &["é"], false);
     }
 
+    #[test]
+    fn expressions_about_words() {
+        let check = |pattern: &str, expected: Option<usize>| {
+            assert_eq!(word_test(pattern).map(|test| test.min_bytes), expected, "{pattern}");
+        };
+        check("[0-9]{3}ms", Some(5));
+        check("(?i)error|fail", Some(4));
+        check("5\\d\\d", Some(3));
+        check("é+(x|yz)?", Some(2));
+        for other in ["", "a*", "a b", "a.b", "\\w", "^a", "\\ba", "[^a]", "a|_", "x-?y", "(?m)a$"] {
+            check(other, None);
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn a_line_matches_if_a_word_does(
+            pattern in "([ab1é]|[a-c0-9é]|\\d|[ab]|(a|1b)){1,4}[+]?", line in "[ab1é ._-]{0,12}",
+        ) {
+            let test = word_test(&pattern).expect("it is about words");
+            let is_word = |c: char| c.is_ascii_alphanumeric() || !c.is_ascii();
+            let mut words = line.split(|c| !is_word(c)).filter(|word| word.len() >= test.min_bytes);
+            let by_words = words.any(|word| test.regex.is_match(word.as_bytes()) && test.holds.as_ref().is_none_or(|any| any.is_in(word)));
+            proptest::prop_assert_eq!(by_words, test.regex.is_match(line.as_bytes()));
+        }
+
         #[test]
         fn what_matches_holds_it(pattern in "(\\(\\?i\\))?[abkS]{1,3}(\\([ab]{1,2}\\|[bK]{1,2}\\))?[ab.]?[*+?]?[ab]{0,2}", text in "[abkKsSAB]{0,8}") {
             let regex = regex::Regex::new(&pattern).expect("it is good");

@@ -11,7 +11,7 @@ use super::json::{self, Kind, Step};
 use super::logfmt;
 use super::pattern::Pattern;
 use super::row::{ERROR, ERROR_DETAILS, Fields, Origin, PRESERVE_ERROR, Row};
-use crate::{AnyOf, SelectedLine};
+use crate::{AnyOf, SelectedLine, WordTest};
 
 #[derive(Debug, Clone)]
 pub(super) enum Stage {
@@ -101,22 +101,29 @@ impl Pipeline {
         self.stages.is_empty()
     }
 
-    /// What every line that passes holds, as it came from the store.
-    pub fn literals(&self) -> Vec<AnyOf> {
-        let untouched = self
-            .stages
-            .iter()
-            .take_while(|stage| !matches!(stage, Stage::Unpack | Stage::Decolorize(_) | Stage::LineFormat(_)));
-        let literal = |stage: &Stage| match stage {
-            Stage::Line(filter) => filter.required(),
+    /// The stages that see lines as they came from the store.
+    fn untouched(&self) -> impl Iterator<Item = &LineFilter> {
+        let changes = |stage: &&Stage| matches!(stage, Stage::Unpack | Stage::Decolorize(_) | Stage::LineFormat(_));
+        self.stages.iter().take_while(move |stage| !changes(stage)).filter_map(|stage| match stage {
+            Stage::Line(filter) => Some(filter),
             _ => None,
-        };
-        untouched.filter_map(literal).collect()
+        })
     }
 
-    /// Whether a line passes if, and only if, it holds the [`Pipeline::literals`], and changes in nothing.
-    pub(super) fn is_literal(&self) -> bool {
-        self.stages.iter().all(|stage| matches!(stage, Stage::Line(filter) if filter.is_literal()))
+    /// What every line that passes holds, as it came from the store.
+    pub fn literals(&self) -> Vec<AnyOf> {
+        self.untouched().filter_map(LineFilter::required).collect()
+    }
+
+    /// What words of every line that passes match, as it came from the store.
+    pub fn word_tests(&self) -> Vec<WordTest> {
+        self.untouched().filter_map(LineFilter::word_test).collect()
+    }
+
+    /// Whether a line passes if, and only if, it is as [`Pipeline::literals`] and [`Pipeline::word_tests`] say, and changes
+    /// in nothing.
+    pub(super) fn is_told(&self) -> bool {
+        self.stages.iter().all(|stage| matches!(stage, Stage::Line(filter) if filter.is_told()))
     }
 
     /// The parsers among its stages.

@@ -207,7 +207,7 @@ impl RangeAggregation {
         let at_ns = |t_ms: i64| t_ms.checked_mul(NS_PER_MS)?.checked_sub(self.offset_ns);
         let first_ns = at_ns(grid.start_ms).and_then(|t| t.checked_sub(self.range_ns)).ok_or_else(out_of_range)?;
         let last_ns = at_ns(grid.end_ms()).ok_or_else(out_of_range)?;
-        let contains = self.selector.pipeline.literals();
+        let (contains, words) = (self.selector.pipeline.literals(), self.selector.pipeline.word_tests());
         let request = LineSelect {
             tenant,
             matchers: &self.selector.matchers,
@@ -215,6 +215,7 @@ impl RangeAggregation {
             end_ns: last_ns.saturating_add(1),
             backward: false,
             contains: &contains,
+            words: &words,
             told_by: self.told_by(),
             deadline: limits.deadline,
         };
@@ -265,7 +266,7 @@ impl RangeAggregation {
 
     /// Whether lines count by their times and lengths alone.
     fn needs_no_text(&self) -> bool {
-        self.adds_up() && self.selector.pipeline.is_literal()
+        self.adds_up() && self.selector.pipeline.is_told()
     }
 
     /// Whether it matters which of two lines of the same instant comes first.

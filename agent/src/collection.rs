@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::intake::{Intake, IntakeError, IntakeOptions};
 use crate::journal::{Journal, JournalOptions};
+use crate::kubernetes::lines::{KubernetesLines, LinesError, LinesOptions};
 use crate::logs::checkpoint::CheckpointError;
 use crate::logs::discover::{Source, SourceError};
 use crate::logs::pods::Pods;
@@ -34,6 +35,8 @@ pub enum CollectionError {
     Logs(#[from] LogsError),
     #[error(transparent)]
     Journal(#[from] CheckpointError),
+    #[error(transparent)]
+    Kubernetes(#[from] LinesError),
     #[error(transparent)]
     Sink(#[from] SinkError),
     #[error(transparent)]
@@ -49,7 +52,7 @@ pub struct LogSetup {
     /// The bus alone where there are none.
     pub sinks: Vec<LogSink>,
     pub max_age_ms: Option<i64>,
-    /// The kubelet to ask about pods.
+    /// Who is asked about pods.
     pub kubernetes: Option<KubernetesMetadata>,
 }
 
@@ -105,7 +108,8 @@ pub struct Collection {
 struct Readers {
     logs: Logs,
     journal: Option<Journal>,
-    pods: Option<(Pods, KubernetesMetadata)>,
+    pods: Option<(Pods, KubernetesMetadata, String)>,
+    kubernetes: Vec<KubernetesLines>,
 }
 
 impl Collection {
@@ -163,10 +167,12 @@ async fn run_all(readers: Vec<Readers>, round: CancellationToken) -> Result<(), 
                 }
             };
             let pods = async {
-                if let Some((pods, config)) = readers.pods {
-                    pods.run(config, round.clone()).await;
+                if let Some((pods, config, node)) = readers.pods {
+                    pods.run(config, node, round.clone()).await;
                 }
             };
+            let kubernetes = readers.kubernetes.into_iter().map(|lines| lines.run(round.clone()));
+            let kubernetes = futures::future::join_all(kubernetes);
             let logs = async {
                 let ended = readers.logs.run(round.clone()).await;
                 if ended.is_err() {
@@ -174,7 +180,7 @@ async fn run_all(readers: Vec<Readers>, round: CancellationToken) -> Result<(), 
                 }
                 ended
             };
-            tokio::join!(logs, journal, pods).0
+            tokio::join!(logs, journal, pods, kubernetes).0
         }
     };
     let ended = futures::future::join_all(readers.into_iter().map(run)).await;
@@ -204,8 +210,17 @@ impl Fixed {
         files: &StatusLists,
     ) -> Result<Vec<Readers>, CollectionError> {
         let mut readers = Vec::new();
-        let pods = setup.kubernetes.clone().map(|config| (Pods::default(), config));
+        let has_files = setup.sources.iter().any(|source| !source.paths.is_empty());
+        let asked = setup.kubernetes.clone().filter(|_| has_files);
+        let pods = asked.map(|config| (Pods::default(), config, self.node.clone()));
+        let lines = LinesOptions {
+            config: setup.kubernetes.clone().unwrap_or_default(),
+            node: self.node.clone(),
+            tenant: self.tenant.clone(),
+            counters: counters.clone(),
+        };
         for (state_dir, producer) in self.sinks(setup)? {
+            let kubernetes = KubernetesLines::of_sources(&setup.sources, &lines, &state_dir, &producer, &self.disk)?;
             let journal = JournalOptions::of_sources(&setup.sources, &state_dir, &self.node, &self.tenant);
             let options = LogsOptions {
                 state_dir,
@@ -214,7 +229,7 @@ impl Fixed {
                 sources: setup.sources.clone(),
                 own_dirs: self.own_dirs.clone(),
                 max_age_ms: setup.max_age_ms,
-                pods: pods.as_ref().map(|(pods, _)| pods.clone()),
+                pods: pods.as_ref().map(|(pods, ..)| pods.clone()),
             };
             let logs = Logs::new(options, producer.clone(), self.disk.clone(), counters.clone())?;
             let journal = journal
@@ -222,7 +237,7 @@ impl Fixed {
                 .transpose()?;
             // One asks for all.
             let pods = if readers.is_empty() { pods.clone() } else { None };
-            readers.push(Readers { logs, journal, pods });
+            readers.push(Readers { logs, journal, pods, kubernetes });
         }
         *files.lock() = readers.iter().map(|readers| readers.logs.status.clone()).collect();
         Ok(readers)

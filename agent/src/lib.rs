@@ -6,10 +6,12 @@
 
 pub mod cgroup;
 mod collection;
+mod cursor;
 pub mod discovery;
 pub mod host;
 pub mod intake;
 pub mod journal;
+pub mod kubernetes;
 pub mod logs;
 mod metrics;
 mod push;

@@ -2,6 +2,7 @@
 
 #![no_main]
 
+use agent::kubernetes::objects::{Event, Object};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -9,6 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
     for is_json in [true, false] {
         let _ = agent::discovery::file::parse(&text, is_json);
     }
-    let _ = agent::discovery::kubernetes::change(bytes);
+    let _ = agent::kubernetes::change::<Object>(bytes);
+    let _ = agent::kubernetes::change::<Event>(bytes);
     agent::discovery::resolver::read_any(bytes);
 });

@@ -8,6 +8,7 @@ mod targets;
 
 use std::sync::Arc;
 
+use agent::remote::ORIGIN_HEADER;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode, header};
@@ -51,6 +52,11 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let merged = parts.into_iter().flatten().fold(own, Router::merge);
     let greets = shared.indexer.is_some();
     let merged = merged.layer(middleware::from_fn(move |request: Request, next: Next| greet(greets, request, next)));
+    let bus = shared.bus.as_ref().map(|bus| bus.id()).unwrap_or_default();
+    let merged = merged.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let comes_back = request.headers().get(ORIGIN_HEADER).is_some_and(|origin| origin.as_bytes() == bus.as_bytes());
+        refuse_own(comes_back, request, next)
+    }));
     let prefix = shared.settings.cli.route_prefix.trim_matches('/').to_owned();
     let merged = if prefix.is_empty() { merged } else { Router::new().nest(&format!("/{prefix}"), merged) };
     merged
@@ -58,6 +64,15 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .layer(cors())
         .layer(CompressionLayer::new().gzip(true).zstd(true).quality(CompressionLevel::Fastest))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
+}
+
+/// What `remote_write` sends from this bus must not enter it again. 400: the sender drops it, counts it and says why.
+async fn refuse_own(comes_back: bool, request: Request, next: Next) -> Response {
+    if comes_back {
+        let reason = "remote_write leads back to the bus that it sends from: the samples are there already\n";
+        return (StatusCode::BAD_REQUEST, reason).into_response();
+    }
+    next.run(request).await
 }
 
 /// At `/` there is the page; clients of Elasticsearch find there what they ask for before they send.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::end_to_end::harness::{Binnacle, temp_dir, wait_for};
 
@@ -140,6 +140,26 @@ fn syslog_comes_in() {
     stream.write_all(b"<11>1 - web app 7 - - it failed\n").expect("sent");
     wait_for_texts(&binnacle, "{source=\"syslog\",app=\"app\"} | level=\"error\"", &["it failed"]);
     binnacle.stop();
+}
+
+#[test]
+fn lines_go_to_standard_output() {
+    let dir = temp_dir();
+    let log = dir.path().join("a.log");
+    append(&log, "level=error msg=one\ntwo\n");
+    for (encoding, expected) in [("text", "two"), ("json", "\"message\":\"two\"")] {
+        let sink = format!("sinks: [{{type: stdout, name: {encoding}, encoding: {encoding}}}]");
+        let config = configure(dir.path(), &format!("logs: {{sources: [{{paths: ['{}']}}], {sink}}}\n", log.display()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_binnacle"));
+        command.args(["agent", &config, "--web.listen-address=127.0.0.1:0"]);
+        command.arg(format!("--storage.path={}", dir.path().join("data").display()));
+        let mut agent = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        let stdout = BufReader::new(agent.stdout.take().expect("piped"));
+        let lines: Vec<String> = stdout.lines().map_while(Result::ok).take(2).collect();
+        assert!(lines[0].contains("level=error msg=one") && lines[1].contains(expected), "{lines:?}");
+        agent.kill().expect("SIGKILL");
+        agent.wait().expect("reaped");
+    }
 }
 
 #[test]

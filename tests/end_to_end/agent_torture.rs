@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use crate::end_to_end::harness::{Binnacle, Dice, temp_dir, wait_for};
 
@@ -212,6 +213,99 @@ fn every_line_arrives_once_whatever_is_done_to_the_files() {
         log.check(&store);
     }
     agent.expect_warning("records are not taken");
+    agent.stop();
+    store.stop();
+}
+
+/// A small file system of its own, which outlives the agents that use it.
+struct SmallDisk {
+    holder: Child,
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(path: &Path) -> SmallDisk {
+        fs::create_dir_all(path).expect("created");
+        let script = format!("mount -t tmpfs -o size=1m tmpfs '{}' && echo mounted && exec cat", path.display());
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = command.spawn().expect("unshare starts");
+        let mut said = [0; 8];
+        std::io::Read::read_exact(holder.stdout.as_mut().expect("piped"), &mut said).expect("mounted");
+        SmallDisk { holder, path: path.to_owned() }
+    }
+
+    /// A path on it, from outside its mount namespace.
+    fn inside(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}/{name}", self.holder.id(), self.path.display()))
+    }
+
+    fn fill(&self) {
+        let mut file = File::create(self.inside("filler")).expect("created");
+        for size in [65_536, 1] {
+            while file.write_all(&[0; 65_536][..size]).is_ok() {}
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.holder.id().to_string(), "-m", env!("CARGO_BIN_EXE_binnacle")]);
+        command
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// Without room for its checkpoint an agent ships on what it knows and begins no new file; `kill -9` then costs and repeats
+/// nothing, and once there is room all of it has arrived once.
+#[test]
+fn a_full_disk_under_the_checkpoint_loses_and_repeats_nothing() {
+    let dir = temp_dir();
+    let logs_dir = dir.path().join("logs");
+    fs::create_dir(&logs_dir).expect("created");
+    let store = Binnacle::start(&dir.path().join("store"), &["--agent.disabled"]);
+    let disk = SmallDisk::mount(&dir.path().join("data"));
+    let start = || {
+        let mut command = disk.command();
+        command.arg("agent").arg(format!("--agent.push-url={}", store.url("")));
+        command.arg(format!("--agent.logs.path={}/*.log", logs_dir.display()));
+        Binnacle::spawn(dir.path(), command)
+    };
+    let append = |name: &str, from: usize, upto: usize| {
+        let text: String = (from..upto).map(|n| format!("line {n} of {name}\n")).collect();
+        let mut file = OpenOptions::new().create(true).append(true).open(logs_dir.join(name)).expect("opens");
+        file.write_all(text.as_bytes()).expect("written");
+    };
+    let selector = |name: &str| format!("{{filename=\"{}\"}}", logs_dir.join(name).display());
+    let wait_for_lines = |name: &str, count: u64| {
+        let counted = || store.count_lines(&selector(name));
+        wait_for(&format!("{count} lines of {name}"), || (counted() >= count).then_some(()));
+    };
+    append("known.log", 0, 100);
+    let agent = start();
+    wait_for_lines("known.log", 100);
+    disk.fill();
+    append("known.log", 100, 200);
+    append("new.log", 0, 50);
+    wait_for_lines("known.log", 200);
+    agent.kill();
+    let mut agent = start();
+    agent.expect_warning("No space left");
+    append("known.log", 200, 300);
+    wait_for_lines("known.log", 300);
+    fs::remove_file(disk.inside("filler")).expect("removed");
+    append("known.log", 300, 301);
+    wait_for_lines("known.log", 301);
+    wait_for_lines("new.log", 50);
+    for (name, count) in [("known.log", 301), ("new.log", 50)] {
+        let texts: Vec<String> = store.lines(&selector(name), 0).into_iter().map(|(_, line)| line).collect();
+        assert_eq!(texts, (0..count).map(|n| format!("line {n} of {name}")).collect::<Vec<_>>());
+    }
     agent.stop();
     store.stop();
 }

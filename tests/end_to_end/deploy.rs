@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::end_to_end::harness::root;
+use crate::end_to_end::harness::{root, temp_dir};
 
 fn documents(file: &str) -> Vec<Value> {
     let text = fs::read_to_string(root().join("deploy").join(file)).expect("readable");
@@ -27,7 +27,7 @@ fn flag<'a>(arguments: &'a [Value], name: &str) -> Option<&'a str> {
 #[test]
 fn manifests_use_flags_ports_and_paths_that_the_binary_has() {
     let help = help();
-    for (file, kind) in [("agent.yaml", "DaemonSet"), ("server.yaml", "StatefulSet")] {
+    for (file, kind) in [("agent.yaml", "DaemonSet"), ("server.yaml", "StatefulSet"), ("events.yaml", "Deployment")] {
         let documents = documents(file);
         let workload = documents.iter().find(|document| document["kind"] == kind).expect(kind);
         let spec = &workload["spec"]["template"]["spec"];
@@ -64,8 +64,8 @@ fn names(list: &Value) -> BTreeSet<String> {
 #[test]
 fn the_agents_push_url_names_the_service() {
     let agent = documents("agent.yaml");
-    let arguments =
-        agent[1]["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("arguments").clone();
+    let daemon = agent.iter().find(|document| document["kind"] == "DaemonSet").expect("a daemon");
+    let arguments = daemon["spec"]["template"]["spec"]["containers"][0]["args"].as_array().expect("arguments").clone();
     let server = documents("server.yaml");
     let service = server.iter().find(|document| document["kind"] == "Service").expect("a service");
     let (name, space) = (&service["metadata"]["name"], &service["metadata"]["namespace"]);
@@ -76,6 +76,28 @@ fn the_agents_push_url_names_the_service() {
         service["spec"]["ports"][0]["port"]
     );
     assert_eq!(flag(&arguments, "agent.push-url"), Some(expected.as_str()));
+    let events = documents("events.yaml");
+    let config = events.iter().find_map(|document| document["data"]["agent.yml"].as_str()).expect("a configuration");
+    assert!(config.contains(&format!("url: '{expected}'")), "{config}");
+}
+
+#[test]
+fn configurations_are_taken_by_the_binary() {
+    let dir = temp_dir();
+    for file in ["agent.yaml", "server.yaml", "events.yaml"] {
+        let documents = documents(file);
+        let texts = documents.iter().filter_map(|document| document["data"].as_object()).flatten();
+        let mut checked = 0;
+        for (name, text) in texts.filter(|(name, _)| *name != "alertmanager.yml") {
+            let path = dir.path().join(name);
+            fs::write(&path, text.as_str().expect("text")).expect("written");
+            let output = Command::new(env!("CARGO_BIN_EXE_binnacle")).args(["check", "config"]).arg(&path).output();
+            let output = output.expect("it runs");
+            assert!(output.status.success(), "{file}: {name}: {}", String::from_utf8_lossy(&output.stderr));
+            checked += 1;
+        }
+        assert_eq!(checked, 1, "{file}");
+    }
 }
 
 #[test]

@@ -72,6 +72,22 @@ fn samples_survive_the_death_of_both_sides() {
     far_side.stop();
 }
 
+/// What is sent is stored again, sent again, and so on for ever, were it not refused.
+#[test]
+fn a_server_that_sends_to_itself_refuses_it() {
+    let dir = temp_dir();
+    let mut binnacle = forwarding(dir.path(), "http://127.0.0.1:1/api/v1/write", "");
+    binnacle.expect_warning("remote_write: refused for good");
+    configure(dir.path(), &binnacle.url("/api/v1/write"), "");
+    let answer = binnacle.client().post(binnacle.url("/-/reload")).send().expect("an answer");
+    assert_eq!(answer.status().as_u16(), 200);
+    push(&binnacle, 0, model::now_ms());
+    let said = binnacle.wait_for_line("remote_write: refused for good");
+    assert!(said.contains("leads back"), "{said}");
+    assert_eq!(binnacle.value("count(x)"), Some(SERIES as f64), "none came again, under the sender's labels");
+    binnacle.stop();
+}
+
 #[test]
 fn an_agent_alone_forwards_what_it_scrapes() {
     let dir = temp_dir();

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// As much of an answer or a file is read.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
+pub(crate) const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Nothing is refreshed more often.
 const MIN_REFRESH: Duration = Duration::from_millis(100);
 
@@ -272,7 +272,7 @@ fn targets_of(group: &WrittenGroup, meta: &[(&str, &str)]) -> Vec<Labels> {
 }
 
 /// `host:port`, an IPv6 address in brackets.
-fn join_host_port(host: &str, port: &str) -> String {
+pub(crate) fn join_host_port(host: &str, port: &str) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

@@ -6,6 +6,7 @@
 mod cpu;
 mod disk;
 mod filesystem;
+mod hwmon;
 mod kernel;
 mod machine;
 mod memory;
@@ -59,7 +60,7 @@ fn read_number(path: &Path) -> Option<f64> {
 type Collector = fn(&Roots, &mut Gathered) -> io::Result<()>;
 
 /// Collectors of one name are one for `node_scrape_collector_success`: the first has it.
-const COLLECTORS: [(&str, Collector); 32] = [
+const COLLECTORS: [(&str, Collector); 33] = [
     ("arp", protocols::arp),
     ("bonding", raid::bonding),
     ("conntrack", network::conntrack),
@@ -69,6 +70,7 @@ const COLLECTORS: [(&str, Collector); 32] = [
     ("entropy", machine::entropy),
     ("filefd", kernel::filefd),
     ("filesystem", filesystem::filesystem),
+    ("hwmon", hwmon::hwmon),
     ("loadavg", cpu::loadavg),
     ("mdadm", raid::mdadm),
     ("meminfo", memory::meminfo),

@@ -121,6 +121,38 @@ fn the_network_and_the_kernel_too() {
 }
 
 #[test]
+fn hardware_monitors() {
+    check(
+        "node_hwmon_",
+        &[
+            r#"node_hwmon_beep_enabled{chip="nct6775", sensor="beep_enable0"} 1"#,
+            r#"node_hwmon_chip_names{chip="nct6775", chip_name="nct6775"} 1"#,
+            r#"node_hwmon_chip_names{chip="platform_coretemp_0", chip_name="coretemp"} 1"#,
+            r#"node_hwmon_curr_amps{chip="nct6775", sensor="curr1"} 0.25"#,
+            r#"node_hwmon_energy_joule_total{chip="nct6775", sensor="energy1"} 7.5"#,
+            r#"node_hwmon_fan_beep_enabled{chip="nct6775", sensor="fan2"} 0"#,
+            r#"node_hwmon_fan_pulses{chip="nct6775", sensor="fan2"} 2"#,
+            r#"node_hwmon_fan_rpm{chip="nct6775", sensor="fan2"} 1250"#,
+            r#"node_hwmon_freq_freq_mhz{chip="nct6775", sensor="sclk"} 1500"#,
+            r#"node_hwmon_humidity{chip="nct6775", sensor="humidity1"} 0.042"#,
+            r#"node_hwmon_in_alarm{chip="nct6775", sensor="in0"} 1"#,
+            r#"node_hwmon_in_volts{chip="nct6775", sensor="in0"} 1.48"#,
+            r#"node_hwmon_power_average_interval_seconds{chip="nct6775", sensor="power1"} 1"#,
+            r#"node_hwmon_power_average_watt{chip="nct6775", sensor="power1"} 12.5"#,
+            r#"node_hwmon_pwm_enable{chip="nct6775", sensor="pwm2"} 5"#,
+            r#"node_hwmon_pwm{chip="nct6775", sensor="pwm2"} 127"#,
+            r#"node_hwmon_sensor_label{chip="nct6775", label="sclk", sensor="freq1"} 1"#,
+            r#"node_hwmon_sensor_label{chip="platform_coretemp_0", label="Package id 0", sensor="temp1"} 1"#,
+            r#"node_hwmon_temp_celsius{chip="platform_coretemp_0", sensor="temp1"} 41.5"#,
+            r#"node_hwmon_temp_crit_alarm_celsius{chip="platform_coretemp_0", sensor="temp1"} 0"#,
+            r#"node_hwmon_temp_crit_celsius{chip="platform_coretemp_0", sensor="temp1"} 100"#,
+            r#"node_hwmon_temp_type{chip="platform_coretemp_0", sensor="temp1"} 1"#,
+            r#"node_hwmon_update_interval_seconds{chip="nct6775", sensor="update_interval0"} 1.5"#,
+        ],
+    );
+}
+
+#[test]
 fn what_else_node_exporter_tells_by_default() {
     check("node_arp", &[r#"node_arp_entries{device="eth0"} 2"#]);
     check(

@@ -12,7 +12,7 @@ mod stdin;
 mod syslog;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl Intake {
     pub async fn run(self, stop: CancellationToken) {
         let (sender, receiver) = mpsc::channel(QUEUE_LINES);
         let counters = self.options.counters.clone();
-        let gatherer = Gatherer { source: self.source, options: self.options, streams: HashMap::new() };
+        let gatherer = Gatherer::new(self.source, self.options);
         let reading = async {
             match self.input {
                 Input::Syslog(server) => server.run(sender, counters, stop.clone()).await,
@@ -120,7 +120,7 @@ impl Intake {
 }
 
 /// Makes batches of lines and ships them.
-struct Gatherer {
+pub struct Gatherer {
     source: Source,
     options: IntakeOptions,
     /// Tenant and labels by the labels received; `None` where relabelling drops them.
@@ -128,20 +128,34 @@ struct Gatherer {
 }
 
 impl Gatherer {
+    pub fn new(source: Source, options: IntakeOptions) -> Gatherer {
+        Gatherer { source, options, streams: HashMap::new() }
+    }
+
     async fn run(mut self, mut receiver: mpsc::Receiver<Received>, stop: CancellationToken) {
         let mut received = Vec::with_capacity(BATCH_LINES);
         while receiver.recv_many(&mut received, BATCH_LINES).await > 0 {
-            let lines = received.len() as u64;
-            self.options.counters.lines(Stage::Read, lines);
-            for batch in self.batches(received.drain(..)) {
-                let count = batch.len() as u64;
-                match self.ship(batch, &stop).await {
-                    Outcome::Acknowledged => self.options.counters.lines(Stage::Acknowledged, count),
-                    Outcome::Dropped => self.drop_lines(Reason::Refused, count),
-                    Outcome::Abandoned => return,
-                }
+            if self.take(&mut received, &stop).await == Outcome::Abandoned {
+                return;
             }
         }
+    }
+
+    /// Ships lines, and empties the list of them. What is refused is counted; the worst outcome counts.
+    pub async fn take(&mut self, received: &mut Vec<Received>, stop: &CancellationToken) -> Outcome {
+        self.options.counters.lines(Stage::Read, received.len() as u64);
+        let mut worst = Outcome::Acknowledged;
+        for batch in self.batches(received.drain(..)) {
+            let count = batch.len() as u64;
+            let outcome = self.ship(batch, stop).await;
+            match outcome {
+                Outcome::Acknowledged => self.options.counters.lines(Stage::Acknowledged, count),
+                Outcome::Dropped => self.drop_lines(Reason::Refused, count),
+                Outcome::Abandoned => return Outcome::Abandoned,
+            }
+            worst = worst.max(outcome);
+        }
+        worst
     }
 
     async fn ship(&self, batch: LogBatch, stop: &CancellationToken) -> Outcome {

@@ -17,9 +17,11 @@ use super::*;
 
 /// Keeps lines as text, and refuses for as long as it is told to.
 #[derive(Clone, Default)]
-struct Store {
-    lines: Arc<Mutex<Vec<String>>>,
-    refuses: Arc<Mutex<bool>>,
+pub struct Store {
+    pub lines: Arc<Mutex<Vec<String>>>,
+    pub refuses: Arc<Mutex<bool>>,
+    /// How often it did.
+    pub refused: Arc<Mutex<u64>>,
 }
 
 impl Producer for Store {
@@ -29,6 +31,7 @@ impl Producer for Store {
 
     fn append(&self, _: Topic, _: u32, batch: Arc<Batch>) -> BoxFuture<'_, Result<Offset, BusError>> {
         if *self.refuses.lock() {
+            *self.refused.lock() += 1;
             return futures::future::ready(Err(BusError::Unavailable("a test".into()))).boxed();
         }
         let Batch::Logs(batch) = batch.as_ref() else { panic!("lines") };

@@ -11,7 +11,6 @@
 //! - `journalctl` that ends is started again after a pause that grows from [`MIN_PAUSE`] to [`MAX_PAUSE`]. Should it refuse
 //!   the cursor [`MAX_REFUSALS`] times, it is started from the beginning of this boot instead.
 
-mod cursor;
 mod entry;
 mod follow;
 
@@ -31,16 +30,17 @@ use service::config::LogSource;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::cursor::CursorFile;
 use crate::logs::checkpoint::CheckpointError;
 use crate::logs::event::Outcome;
 use crate::logs::filter::Reason;
 use crate::logs::parse::Level;
 use crate::logs::ship;
 use crate::logs::{JOURNAL, LogCounters, Stage};
-use cursor::CursorFile;
 use entry::Entry;
 use follow::{Follower, Next};
 
+const CURSOR_FILE: &str = "agent-journal.json";
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 const MAX_REFUSALS: u32 = 5;
@@ -114,7 +114,7 @@ impl Journal {
         disk: Arc<dyn Disk>,
         counters: LogCounters,
     ) -> Result<Journal, CheckpointError> {
-        let checkpoint = CursorFile::new(disk, &options.state_dir)?;
+        let checkpoint = CursorFile::new(disk, &options.state_dir, CURSOR_FILE)?;
         let cursor = checkpoint.load()?;
         let own = Own { pid: std::process::id(), unit: own_unit() };
         Ok(Journal { options, checkpoint, cursor, producer, counters, own })

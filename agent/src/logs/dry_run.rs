@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use model::Labels;
-use service::config::{LogSink, LogSource};
+use service::config::{KubernetesSource, LogSink, LogSource};
 
 use super::discover::{Discovery, Found, Source, SourceError, is_text};
 use super::encoding::Encoding;
@@ -58,6 +58,11 @@ pub fn dry_run(
 fn listeners(source: &LogSource, out: &mut dyn Write) -> io::Result<()> {
     if let Some(syslog) = &source.syslog {
         writeln!(out, "syslog on {} over {:?}", syslog.listen, syslog.protocol)?;
+    }
+    match source.kubernetes {
+        Some(KubernetesSource::Events) => writeln!(out, "the cluster's events")?,
+        Some(KubernetesSource::Terminations) => writeln!(out, "how containers of this node end")?,
+        None => {}
     }
     for path in source.paths.iter().filter(|path| [super::JOURNAL, crate::intake::STDIN].contains(&path.as_str())) {
         writeln!(out, "{}", if path == super::JOURNAL { "the journal" } else { "standard input" })?;

@@ -1,23 +1,25 @@
-//! What the kubelet knows of this node's pods: labels, annotations, owners.
+//! What is known of this node's pods beside their files' names: labels, annotations, owners.
 //!
 //! # Contracts
-//! - The kubelet's `/pods` is asked every [`INTERVAL`], and soon after a file of an unknown pod was found. Nobody waits for it:
-//!   lines are named by their file's path at once, and have more labels from when the kubelet has answered.
+//! - The API server's pods of the node are watched; or the kubelet's `/pods` is asked every [`INTERVAL`], and soon after a file
+//!   of an unknown pod was found. Nobody waits for it: lines are named by their file's path at once, and have more labels
+//!   from when more is known.
 //! - A pod that is gone is kept in mind for [`KEPT`], since its last lines come after it; at most [`MAX_PODS`] are.
-//! - A kubelet that does not answer changes nothing of what is known.
+//! - Who does not answer changes nothing of what is known.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::{Labels, LabelsBuilder};
 use parking_lot::Mutex;
-use serde::Deserialize;
 use service::config::KubernetesMetadata;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::enrich::Place;
+use crate::kubernetes::objects::{List, Meta, Object, Owner, key};
+use crate::kubernetes::{self, Change, Enough, Listener, Resource, Told};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,7 +34,8 @@ pub struct Pods(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    known: Mutex<HashMap<(String, String), Known>>,
+    /// By `namespace/name`.
+    known: Mutex<HashMap<String, Known>>,
     /// Somebody asked for a pod that is not known.
     wanted: Notify,
     /// Told when something new is known.
@@ -42,56 +45,15 @@ struct Shared {
 struct Known {
     uid: String,
     labels: Labels,
-    seen: Instant,
-}
-
-#[derive(Deserialize)]
-struct PodList {
-    #[serde(default)]
-    items: Vec<Pod>,
-}
-
-#[derive(Deserialize)]
-struct Pod {
-    metadata: Metadata,
-    #[serde(default)]
-    spec: Spec,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    name: String,
-    namespace: String,
-    #[serde(default)]
-    uid: String,
-    #[serde(default)]
-    labels: HashMap<String, String>,
-    #[serde(default)]
-    annotations: HashMap<String, String>,
-    #[serde(default)]
-    owner_references: Vec<Owner>,
-}
-
-#[derive(Deserialize)]
-struct Owner {
-    kind: String,
-    name: String,
-    #[serde(default)]
-    controller: bool,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Spec {
-    node_name: String,
+    /// Since when it is not there any more.
+    gone: Option<Instant>,
 }
 
 impl Pods {
     /// What is known of the pod that a file belongs to.
     pub fn labels(&self, place: &Place<'_>) -> Option<Labels> {
         let known = self.0.known.lock();
-        let found = known.get(&(place.namespace.to_owned(), place.pod.to_owned()));
+        let found = known.get(&key(place.namespace, place.pod));
         // Static pods: the kubelet's uid in the path is the hash of their configuration, which `/pods` repeats as an
         // annotation; a name is theirs alone anyway. Of other pods an older one of the same name may be remembered.
         let found = found.filter(|pod| {
@@ -110,19 +72,35 @@ impl Pods {
         self.0.listeners.lock().push(Box::new(listener));
     }
 
-    /// Asks until `stop`.
-    pub async fn run(self, config: KubernetesMetadata, stop: CancellationToken) {
-        let client = match client(&config) {
+    /// Keeps up to date until `stop`.
+    pub async fn run(self, config: KubernetesMetadata, node: String, stop: CancellationToken) {
+        match &config.api {
+            Some(api) if config.kubelet_url.is_empty() => {
+                let watching = async {
+                    let api = kubernetes::lines::open(api).await;
+                    let mut watcher = Watcher { pods: &self, config: &config, listed: HashSet::new() };
+                    kubernetes::follow(&api, &Resource::pods_of(&node), None, &mut watcher).await;
+                };
+                stop.run_until_cancelled(watching).await;
+            }
+            _ => self.ask_kubelet(&config, stop).await,
+        }
+    }
+
+    async fn ask_kubelet(&self, config: &KubernetesMetadata, stop: CancellationToken) {
+        let client = match client(config) {
             Ok(client) => client,
             Err(error) => return tracing::error!(error, "the kubelet is not asked about pods"),
         };
         let interval = config.interval.map_or(INTERVAL, |interval| interval.as_std()).max(MIN_INTERVAL);
         let mut has_warned = false;
         loop {
-            match ask(&client, &config).await {
+            match ask(&client, config).await {
                 Ok(list) => {
                     has_warned = false;
-                    self.take(list, &config);
+                    let there = list.items.iter().map(Object::key).collect();
+                    self.set(list.items, config);
+                    self.keep(&there);
                 }
                 Err(error) if !has_warned => {
                     has_warned = true;
@@ -142,37 +120,96 @@ impl Pods {
         }
     }
 
-    fn take(&self, list: PodList, config: &KubernetesMetadata) {
-        let now = Instant::now();
+    /// These pods are there.
+    fn set(&self, pods: Vec<Object>, config: &KubernetesMetadata) {
         let mut known = self.0.known.lock();
         let mut is_new = false;
-        for pod in list.items {
-            let labels = labels_of(&pod, config);
-            let key = (pod.metadata.namespace, pod.metadata.name);
+        for pod in pods {
+            let (key, labels) = (pod.key(), labels_of(&pod, config));
             is_new |= known.get(&key).is_none_or(|before| before.labels != labels);
-            known.insert(key, Known { uid: pod.metadata.uid, labels, seen: now });
-        }
-        known.retain(|_, pod| now.duration_since(pod.seen) < KEPT);
-        if known.len() > MAX_PODS {
-            known.retain(|_, pod| pod.seen == now);
+            known.insert(key, Known { uid: pod.metadata.uid, labels, gone: None });
         }
         drop(known);
         if is_new {
             self.0.listeners.lock().iter().for_each(|listener| listener());
         }
     }
+
+    /// All pods but these are gone.
+    fn keep(&self, there: &HashSet<String>) {
+        let mut known = self.0.known.lock();
+        for (_, pod) in known.iter_mut().filter(|(key, _)| !there.contains(*key)) {
+            pod.gone.get_or_insert_with(Instant::now);
+        }
+        forget(&mut known);
+    }
+
+    /// This pod is gone; another of its name may be there already.
+    fn remove(&self, pod: &Object) {
+        let mut known = self.0.known.lock();
+        if let Some(known) = known.get_mut(&pod.key()).filter(|known| known.uid == pod.metadata.uid) {
+            known.gone.get_or_insert_with(Instant::now);
+        }
+        forget(&mut known);
+    }
+}
+
+/// Forgets who has been gone for long enough, or all who are gone where there are too many.
+fn forget(known: &mut HashMap<String, Known>) {
+    known.retain(|_, pod| pod.gone.is_none_or(|gone| gone.elapsed() < KEPT));
+    if known.len() > MAX_PODS {
+        known.retain(|_, pod| pod.gone.is_none());
+    }
+}
+
+/// Hears of this node's pods from the API server.
+struct Watcher<'a> {
+    pods: &'a Pods,
+    config: &'a KubernetesMetadata,
+    listed: HashSet<String>,
+}
+
+impl Listener<Object> for Watcher<'_> {
+    async fn told(&mut self, told: Told<Object>) -> Result<(), Enough> {
+        match told {
+            Told::Page(page) => {
+                if page.is_first {
+                    self.listed.clear();
+                }
+                self.listed.extend(page.objects.iter().map(Object::key));
+                self.pods.set(page.objects, self.config);
+                if page.is_last {
+                    self.pods.keep(&std::mem::take(&mut self.listed));
+                }
+            }
+            Told::Changes(changes) => {
+                for change in changes {
+                    match change {
+                        Change::Set(pod) => self.pods.set(vec![pod], self.config),
+                        Change::Removed(pod) => self.pods.remove(&pod),
+                        Change::Bookmark(_) => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &str) {
+        tracing::warn!(error, "the API server does not tell about pods; asking again");
+    }
 }
 
 const CONFIG_HASH: &str = "__meta_kubernetes_pod_annotation_kubernetes_io_config_hash";
 
 /// Labels as Prometheus' discovery names them, and those that were chosen under their own names.
-fn labels_of(pod: &Pod, config: &KubernetesMetadata) -> Labels {
+pub fn labels_of(pod: &Object, config: &KubernetesMetadata) -> Labels {
     let mut labels = LabelsBuilder::default();
-    let Metadata { name, namespace, uid, labels: own, annotations, owner_references } = &pod.metadata;
+    let Meta { name, namespace, uid, labels: own, annotations, owner_references, .. } = &pod.metadata;
     labels.set("__meta_kubernetes_namespace", namespace.as_str()).set("__meta_kubernetes_pod_name", name.as_str());
     labels.set("__meta_kubernetes_pod_uid", uid.as_str());
     labels.set("__meta_kubernetes_pod_node_name", pod.spec.node_name.as_str());
-    let mut add = |kind: &str, values: &HashMap<String, String>, chosen: &[String]| {
+    let mut add = |kind: &str, values: &BTreeMap<String, String>, chosen: &[String]| {
         for (key, value) in values {
             let key_name = sanitized(key);
             labels.set(format!("__meta_kubernetes_pod_{kind}_{key_name}"), value.as_str());
@@ -192,7 +229,7 @@ fn labels_of(pod: &Pod, config: &KubernetesMetadata) -> Labels {
 }
 
 /// A replica set whose name ends with the template's hash is a deployment's.
-fn workload<'a>(owner: &'a Owner, labels: &HashMap<String, String>) -> (&'a str, &'a str) {
+fn workload<'a>(owner: &'a Owner, labels: &BTreeMap<String, String>) -> (&'a str, &'a str) {
     let hash = labels.get("pod-template-hash").filter(|_| owner.kind == "ReplicaSet");
     let deployment = hash.and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
     deployment.map_or((&owner.kind, &owner.name), |name| ("Deployment", name))
@@ -222,7 +259,7 @@ fn client(config: &KubernetesMetadata) -> Result<reqwest::Client, String> {
     builder.danger_accept_invalid_certs(config.insecure_skip_verify).build().map_err(|error| error.to_string())
 }
 
-async fn ask(client: &reqwest::Client, config: &KubernetesMetadata) -> Result<PodList, String> {
+async fn ask(client: &reqwest::Client, config: &KubernetesMetadata) -> Result<List<Object>, String> {
     let mut request = client.get(format!("{}/pods", config.kubelet_url.trim_end_matches('/')));
     if let Some(path) = &config.token_file {
         // Read each time: the token is renewed there.
@@ -259,9 +296,10 @@ mod tests {
             ..KubernetesMetadata::default()
         };
         let pods = Pods::default();
-        pods.take(serde_json::from_str(LIST).expect("a list"), &config);
+        let list: List<Object> = serde_json::from_str(LIST).expect("a list");
+        pods.set(list.items, &config);
         // Gone, and remembered.
-        pods.take(PodList { items: Vec::new() }, &config);
+        pods.keep(&HashSet::new());
         let (namespace, pod, uid) = place;
         let found = pods.labels(&Place { namespace, pod, uid, container: "c" });
         let shown = found.map(|labels| {

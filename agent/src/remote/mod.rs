@@ -38,6 +38,9 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use counters::Counters;
 use progress::ProgressFile;
 
+/// Names the bus that a request comes from. Who takes it into that very bus would send it again, for ever.
+pub const ORIGIN_HEADER: &str = "x-binnacle-origin";
+
 /// One receiver.
 pub struct Remote {
     pub name: String,
@@ -45,18 +48,20 @@ pub struct Remote {
     pub http: HttpClient,
     /// What every series gets that does not have it.
     pub external: Labels,
+    /// The bus that is sent from, which requests name: a receiver on the same bus refuses them ([`ORIGIN_HEADER`]).
+    pub origin: String,
     identity: u128,
 }
 
 impl Remote {
-    fn new(config: &RemoteWrite, external: &Labels, base: &Path) -> Result<Remote, String> {
+    fn new(config: &RemoteWrite, external: &Labels, base: &Path, origin: String) -> Result<Remote, String> {
         let http = HttpClient::new(config.http(base)?);
         let name = match config.name.as_str() {
             "" => format!("{:06x}", xxh3_64(config.url.as_bytes()) & 0xff_ffff),
             name => name.to_owned(),
         };
         let identity = xxh3_128(format!("{config:?} {external}").as_bytes());
-        Ok(Remote { name, config: config.clone(), http, external: external.clone(), identity })
+        Ok(Remote { name, config: config.clone(), http, external: external.clone(), origin, identity })
     }
 
     /// The file's name: nothing of it leaves the directory.
@@ -103,7 +108,7 @@ impl RemoteWriter {
     pub fn set(&self, configs: &[RemoteWrite], external: &Labels, base: &Path) {
         let mut remotes = Vec::new();
         for config in configs {
-            match Remote::new(config, external, base) {
+            match Remote::new(config, external, base, self.around.bus.id()) {
                 Ok(remote) => {
                     self.hold(&remote);
                     remotes.push(Arc::new(remote));

@@ -6,8 +6,8 @@ use reqwest::StatusCode;
 use service::client::chain;
 use service::config::RemoteMessage;
 
-use super::Remote;
 use super::counters::RemoteCounters;
+use super::{ORIGIN_HEADER, Remote};
 
 /// More of an answer is not repeated.
 const MAX_SAID_BYTES: usize = 512;
@@ -74,6 +74,7 @@ async fn attempt(remote: &Remote, tenant: &str, body: bytes::Bytes) -> Attempt {
         .header("content-type", kind)
         .header("content-encoding", "snappy")
         .header("x-prometheus-remote-write-version", version)
+        .header(ORIGIN_HEADER, &remote.origin)
         .body(body);
     for (name, value) in &remote.config.headers {
         request = request.header(name, value);

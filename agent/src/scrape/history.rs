@@ -15,6 +15,7 @@ use super::fetch::Body;
 use super::job::Job;
 use super::series::{Place, SeriesTable};
 use super::target::Target;
+use super::texts::Texts;
 use super::{nhcb, protobuf};
 
 /// Samples further ahead of the scrape are not taken, as in Prometheus.
@@ -51,6 +52,7 @@ pub struct History {
     pub target: Arc<Target>,
     tenant: String,
     table: SeriesTable,
+    texts: Texts,
     /// What was said of the metrics last, which is shipped when it changes.
     pub metadata: Arc<[MetricMetadata]>,
     counters: Counters,
@@ -65,8 +67,8 @@ struct Collecting {
 }
 
 impl History {
-    pub fn new(target: Arc<Target>, tenant: String, counters: Counters) -> History {
-        History { target, tenant, table: SeriesTable::default(), metadata: Arc::default(), counters }
+    pub fn new(target: Arc<Target>, tenant: String, texts: Texts, counters: Counters) -> History {
+        History { target, tenant, table: SeriesTable::default(), texts, metadata: Arc::default(), counters }
     }
 
     /// Goes on with a changed configuration: what texts mean may have changed, which series there are has not.
@@ -239,7 +241,8 @@ impl History {
                 self.counters.over_label_limits.inc();
             })?;
         }
-        Ok(Some(self.table.add(series, labels)))
+        let labels = labels.map(|labels| self.texts.share_labels(&labels));
+        Ok(Some(self.table.add(self.texts.share(series), labels)))
     }
 
     fn put(

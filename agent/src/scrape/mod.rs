@@ -21,6 +21,7 @@ pub mod protobuf;
 mod run;
 mod series;
 mod target;
+mod texts;
 pub use model::exposition as text;
 
 use std::collections::{BTreeMap, HashMap};
@@ -44,6 +45,7 @@ use job::Job;
 use run::Loop;
 pub use target::escape;
 use target::{Target, Targets, static_targets, targets};
+use texts::Texts;
 
 /// What discovery tells within this is taken together.
 pub const SETTLE: Duration = Duration::from_millis(500);
@@ -124,6 +126,7 @@ pub struct Scraper {
     producer: Arc<dyn Producer>,
     pub status: TargetList,
     discovery: Discovery,
+    texts: Texts,
 }
 
 /// A target that is being scraped, by [`Target::key`].
@@ -143,7 +146,8 @@ impl Scraper {
     ) -> Scraper {
         let control = ScrapeControl::new(global, configs);
         control.counters.register(metrics);
-        Scraper { control, tenant, producer, status: TargetList::default(), discovery: Discovery::new(metrics) }
+        let (discovery, texts) = (Discovery::new(metrics), Texts::default());
+        Scraper { control, tenant, producer, status: TargetList::default(), discovery, texts }
     }
 
     /// Scrapes until `stop`.
@@ -234,7 +238,7 @@ impl Scraper {
         let counters = self.control.counters.clone();
         let beat = Loop {
             producer: self.producer.clone(),
-            history: History::new(target, self.tenant.clone(), counters.clone()),
+            history: History::new(target, self.tenant.clone(), self.texts.clone(), counters.clone()),
             counters,
             target: running.target.subscribe(),
             status,

@@ -5,6 +5,7 @@
 //! the last one, and looked up only when that fails. Texts that a scrape did not have are forgotten at its end.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use model::Labels;
 use xxhash_rust::xxh3::xxh3_64;
@@ -16,7 +17,7 @@ const NONE: u32 = u32::MAX;
 pub type Place = Option<u32>;
 
 struct Text {
-    text: Box<str>,
+    text: Arc<str>,
     place: Place,
     /// What followed it the last time.
     next: u32,
@@ -94,11 +95,11 @@ impl SeriesTable {
     }
 
     /// A new text and the labels of its samples; none where it is dropped.
-    pub fn add(&mut self, text: &str, labels: Option<Labels>) -> Place {
+    pub fn add(&mut self, text: Arc<str>, labels: Option<Labels>) -> Place {
         let place = labels.map(|labels| self.place_of(labels));
         let at = self.texts.len() as u32;
-        self.texts.push(Text { text: text.into(), place, next: NONE, seen: 0 });
         self.by_text.insert(xxh3_64(text.as_bytes()), at);
+        self.texts.push(Text { text, place, next: NONE, seen: 0 });
         self.meet(at);
         place
     }
@@ -239,7 +240,7 @@ mod tests {
                     guessed += 1;
                     place
                 }
-                None => table.find(text).unwrap_or_else(|| table.add(text, labels(text))),
+                None => table.find(text).unwrap_or_else(|| table.add((*text).into(), labels(text))),
             };
             assert_eq!(place.is_some(), !text.starts_with("drop"));
             if let Some(place) = place {

@@ -11,7 +11,7 @@ pub fn history(extra: &str) -> History {
     let config: service::config::Config = serde_saphyr::from_str(&yaml).expect("good YAML");
     let job = Arc::new(Job::new(&config.global, &config.scrape_configs[0]).expect("a job"));
     let target = targets(&job, static_targets(&job.config)).kept.remove(0);
-    History::new(Arc::new(target), "t".into(), Counters::default())
+    History::new(Arc::new(target), "t".into(), Texts::default(), Counters::default())
 }
 
 /// `labels value@time` of samples; histograms by their count and schema.

@@ -40,9 +40,9 @@ pub use discovery::{
 };
 pub use limits::{ByTenant, GivenLogLimits, Limits, LogLimits, TenantConfig, TenantLimits};
 pub use logs::{
-    KubernetesMetadata, LinePattern, LogLineFormat, LogSink, LogSource, Logs, Multiline, MultilineRule, RateLimit,
-    RateLimitBy, Redact, RedactPreset, SinkEncoding, SinkKind, SyslogListener, SyslogProtocol, Timestamp, Traces,
-    Transform,
+    KubernetesApi, KubernetesMetadata, KubernetesSource, LinePattern, LogLineFormat, LogSink, LogSource, Logs,
+    Multiline, MultilineRule, RateLimit, RateLimitBy, Redact, RedactPreset, SinkEncoding, SinkKind, SyslogListener,
+    SyslogProtocol, Timestamp, Traces, Transform,
 };
 use model::{ByteSize, DurationMs, RelabelConfig};
 pub use otlp::{Otlp, TranslationStrategy};

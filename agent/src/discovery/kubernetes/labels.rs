@@ -6,7 +6,7 @@ use model::{Labels, LabelsBuilder};
 
 use super::super::join_host_port;
 use super::Store;
-use super::objects::{Container, ContainerStatus, Meta, Object, Port, Reference};
+use crate::kubernetes::objects::{Container, ContainerStatus, Meta, Object, Port, Reference};
 
 const PREFIX: &str = "__meta_kubernetes_";
 /// The label that names the service of an endpoint slice.

@@ -1,20 +1,16 @@
 //! `kubernetes_sd_configs`: objects of a cluster as targets, kept up to date by lists and watches.
 //!
-//! Each kind of object that a role needs is listed once and then watched from the list's version on; where the server has
-//! forgotten that version, or anything fails, it is listed again, after a wait that doubles. What is known stays until
-//! then. One source of targets is one object of the role; it is made anew when that object changes, or one that it tells
+//! Each kind of object that a role needs is listed and watched ([`crate::kubernetes`]); what is known stays where that fails.
+//! One source of targets is one object of the role; it is made anew when that object changes, or one that it tells
 //! of (its service, its pods, its node, its namespace).
 
-mod api;
 mod labels;
-mod objects;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -23,13 +19,9 @@ use service::config::{KubernetesRole, KubernetesSd};
 use tokio::sync::mpsc;
 
 use super::{Found, Provider};
-use api::{Api, ApiError, Change, Kind, Resource};
-use objects::{Object, key};
+use crate::kubernetes::objects::{Object, key};
+use crate::kubernetes::{self, Api, Change, Enough, Kind, Listener, Resource};
 
-pub use api::change;
-
-const MIN_WAIT: Duration = Duration::from_millis(500);
-const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Changes that may wait to be taken in: a watch is not read further until they are.
 const MAX_PENDING: usize = 1000;
 
@@ -85,18 +77,14 @@ impl Cluster {
     }
 
     async fn open(&self, found: &Found) -> Api {
-        let mut wait = MIN_WAIT;
-        loop {
-            match Api::open(&self.config, &self.base) {
-                Ok(api) => return api,
-                Err(error) => {
-                    found.counters.kubernetes_failures.inc();
-                    tracing::error!(error, "kubernetes_sd_configs");
-                }
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(MAX_WAIT);
-        }
+        let KubernetesSd { api_server, kubeconfig_file, .. } = &self.config;
+        let kubeconfig = kubeconfig_file.as_ref().map(|path| self.base.join(path));
+        let open = || Api::open(api_server, kubeconfig.as_deref(), self.config.http(&self.base)?);
+        let failed = |error: &str| {
+            found.counters.kubernetes_failures.inc();
+            tracing::error!(error, "kubernetes_sd_configs");
+        };
+        kubernetes::open(open, failed).await
     }
 }
 
@@ -108,8 +96,9 @@ impl Provider for Cluster {
             let resources = self.resources(role, api.own_namespace.as_deref());
             let (sender, changes) = mpsc::channel(MAX_PENDING);
             let readers = resources.iter().enumerate().map(|(at, resource)| {
-                let reader = Reader { at, resource, api: &api, sender: sender.clone(), found: &found };
-                reader.run()
+                let mut reader = Reader { at, resource, sender: sender.clone(), found: &found, listed: Vec::new() };
+                let api = &api;
+                async move { kubernetes::follow(api, resource, None, &mut reader).await }
             });
             let state = State { role, store: Store::default(), unlisted: (0..resources.len()).collect() };
             tokio::join!(futures::future::join_all(readers), state.run(changes, &resources, &found));
@@ -126,75 +115,50 @@ enum Told {
     Removed(Object),
 }
 
-/// Reads one resource, for ever.
+/// Hands on what is read of one resource.
 struct Reader<'a> {
     at: usize,
     resource: &'a Resource,
-    api: &'a Api,
     sender: mpsc::Sender<(usize, Told)>,
     found: &'a Found,
+    /// Of a list that is not read to its end.
+    listed: Vec<Object>,
+}
+
+impl Listener<Object> for Reader<'_> {
+    async fn told(&mut self, told: kubernetes::Told<Object>) -> Result<(), Enough> {
+        match told {
+            kubernetes::Told::Page(page) => {
+                if page.is_first {
+                    self.listed.clear();
+                }
+                self.listed.extend(page.objects);
+                if page.is_last {
+                    let listed = std::mem::take(&mut self.listed);
+                    self.tell(Told::Listed(listed)).await?;
+                }
+            }
+            kubernetes::Told::Changes(changes) => {
+                for change in changes {
+                    match change {
+                        Change::Set(object) => self.tell(Told::Set(object)).await?,
+                        Change::Removed(object) => self.tell(Told::Removed(object)).await?,
+                        Change::Bookmark(_) => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &str) {
+        self.found.counters.kubernetes_failures.inc();
+        tracing::warn!(error, kind = self.resource.kind.name(), "kubernetes_sd_configs: what was found stays");
+    }
 }
 
 impl Reader<'_> {
-    async fn run(self) {
-        let mut wait = MIN_WAIT;
-        loop {
-            match self.read(&mut wait).await {
-                // Its version is too old: the list gives a new one.
-                Err(ApiError::Gone) => wait = MIN_WAIT,
-                Err(ApiError::Failed(error)) => {
-                    self.found.counters.kubernetes_failures.inc();
-                    tracing::warn!(
-                        error,
-                        kind = self.resource.kind.name(),
-                        "kubernetes_sd_configs: what was found stays"
-                    );
-                }
-                Ok(()) => return,
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(MAX_WAIT);
-        }
-    }
-
-    /// Lists, then watches until something fails. Ends well only when nobody listens any more.
-    async fn read(&self, wait: &mut Duration) -> Result<(), ApiError> {
-        let mut objects = Vec::new();
-        let mut version = self.api.list(self.resource, |object| objects.push(object)).await?;
-        if self.tell(Told::Listed(objects)).await.is_err() {
-            return Ok(());
-        }
-        loop {
-            let mut watch = self.api.watch(self.resource, &version).await?;
-            let mut is_empty = true;
-            while let Some(change) = watch.next().await? {
-                (*wait, is_empty) = (MIN_WAIT, false);
-                let told = match change {
-                    Change::Bookmark(reached) => {
-                        version = reached;
-                        continue;
-                    }
-                    Change::Set(object) => {
-                        version.clone_from(&object.metadata.resource_version);
-                        Told::Set(object)
-                    }
-                    Change::Removed(object) => {
-                        version.clone_from(&object.metadata.resource_version);
-                        Told::Removed(object)
-                    }
-                };
-                if self.tell(told).await.is_err() {
-                    return Ok(());
-                }
-            }
-            if is_empty {
-                // A server that ends watches at once is not asked without pause.
-                tokio::time::sleep(MIN_WAIT).await;
-            }
-        }
-    }
-
-    async fn tell(&self, told: Told) -> Result<(), ()> {
+    async fn tell(&self, told: Told) -> Result<(), Enough> {
         let event = match &told {
             Told::Listed(_) => "list",
             Told::Set(_) => "update",
@@ -202,7 +166,7 @@ impl Reader<'_> {
         };
         let labels = vec![("role", self.resource.kind.name().to_owned()), ("event", event.to_owned())];
         self.found.counters.kubernetes_events.get_or_create(&labels).inc();
-        self.sender.send((self.at, told)).await.map_err(drop)
+        self.sender.send((self.at, told)).await.map_err(|_| Enough)
     }
 }
 

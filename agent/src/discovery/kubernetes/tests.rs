@@ -1,115 +1,14 @@
 //! Against an API server of our own: lists in pages, watches that go on, versions that are too old.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{OriginalUri, State as Extracted};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
 
 use super::super::tests::Bench;
+use crate::kubernetes::tests::Server;
 
-/// Objects by path, and who watches.
-struct Fake {
-    objects: Mutex<std::collections::BTreeMap<String, Vec<Value>>>,
-    events: broadcast::Sender<(String, Value)>,
-    asked: Mutex<Vec<String>>,
-    /// Answers of watches in place of the real one, once each.
-    refusals: Mutex<VecDeque<u16>>,
-    version: AtomicUsize,
-}
-
-async fn answer(Extracted(fake): Extracted<Arc<Fake>>, OriginalUri(uri): OriginalUri) -> Response {
-    let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or("").to_owned());
-    fake.asked.lock().push(uri.to_string());
-    if !query.contains("watch=1") {
-        let objects = fake.objects.lock().get(&path).cloned().unwrap_or_default();
-        // Pages of one object.
-        let at = query.split('&').find_map(|pair| pair.strip_prefix("continue=")).unwrap_or("");
-        let at: usize = at.parse().unwrap_or(0);
-        let next = if at + 1 < objects.len() { (at + 1).to_string() } else { String::new() };
-        let version = fake.version.load(Ordering::Relaxed).to_string();
-        let items: Vec<Value> = objects.into_iter().skip(at).take(1).collect();
-        return axum::Json(json!({"metadata": {"resourceVersion": version, "continue": next}, "items": items}))
-            .into_response();
-    }
-    if let Some(status) = fake.refusals.lock().pop_front() {
-        return StatusCode::from_u16(status).expect("a status").into_response();
-    }
-    let events = fake.events.subscribe();
-    let lines = futures::stream::unfold(events, move |mut events| {
-        let path = path.clone();
-        async move {
-            loop {
-                let (at, event) = events.recv().await.ok()?;
-                if at == path {
-                    return Some((Ok::<_, std::io::Error>(format!("{event}\n")), events));
-                }
-            }
-        }
-    });
-    Body::from_stream(lines).into_response()
-}
-
-struct Server {
-    fake: Arc<Fake>,
-    url: String,
-    stop: CancellationToken,
-}
-
-impl Server {
-    async fn start(objects: &[(&str, Value)]) -> Server {
-        let mut by_path = std::collections::BTreeMap::<String, Vec<Value>>::new();
-        for (path, object) in objects {
-            by_path.entry((*path).to_owned()).or_default().push(object.clone());
-        }
-        let fake = Arc::new(Fake {
-            objects: Mutex::new(by_path),
-            events: broadcast::Sender::new(100),
-            asked: Mutex::default(),
-            refusals: Mutex::default(),
-            version: AtomicUsize::new(7),
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let stop = CancellationToken::new();
-        let router = Router::new().fallback(answer).with_state(fake.clone());
-        tokio::spawn(service::http::serve(listener, router, stop.clone()));
-        Server { fake, url, stop }
-    }
-
-    fn discover(&self, rest: &str) -> Bench {
-        let sd = format!("{{api_server: '{}', {rest}}}", self.url);
-        let yaml = format!("scrape_configs: [{{job_name: j, kubernetes_sd_configs: [{sd}]}}]");
-        Bench::start(&yaml, std::path::Path::new(""))
-    }
-
-    /// Sends a change to a watch, once somebody watches.
-    async fn change(&self, path: &str, event: Value) {
-        let watched = format!("{path}?watch=1");
-        let waiting = async {
-            while !self.fake.asked.lock().iter().any(|asked| asked.starts_with(&watched))
-                || self.fake.events.send((path.to_owned(), event.clone())).is_err()
-            {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await.expect("a watch");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
+fn discover(server: &Server, rest: &str) -> Bench {
+    let sd = format!("{{api_server: '{}', {rest}}}", server.url);
+    let yaml = format!("scrape_configs: [{{job_name: j, kubernetes_sd_configs: [{sd}]}}]");
+    Bench::start(&yaml, std::path::Path::new(""))
 }
 
 fn pod(name: &str, ip: &str) -> Value {
@@ -169,7 +68,7 @@ fn of_pod(address: &str, more: &[(&str, &str)]) -> String {
 #[tokio::test]
 async fn pods_come_and_go() {
     let server = Server::start(&[(PODS, pod("cart-x", "10.1.0.5")), (PODS, pod("no-ip", ""))]).await;
-    let mut bench = server.discover("role: pod, selectors: [{role: pod, label: 'a=b'}]");
+    let mut bench = discover(&server, "role: pod, selectors: [{role: pod, label: 'a=b'}]");
     let (main, init) = (of_pod("10.1.0.5:80", &OF_MAIN), of_pod("10.1.0.5", &OF_INIT));
     bench.check(&[&init, &main]).await;
     assert!(server.fake.asked.lock()[0].contains("labelSelector=a%3Db"));
@@ -187,7 +86,7 @@ async fn pods_come_and_go() {
 async fn a_refused_watch_begins_with_a_list_again() {
     let server = Server::start(&[(PODS, pod("cart-x", "10.1.0.5"))]).await;
     server.fake.refusals.lock().extend([410, 500]);
-    let mut bench = server.discover("role: pod");
+    let mut bench = discover(&server, "role: pod");
     bench.check(&[&of_pod("10.1.0.5", &OF_INIT), &of_pod("10.1.0.5:80", &OF_MAIN)]).await;
     server.change(PODS, json!({"type": "DELETED", "object": pod("cart-x", "10.1.0.5")})).await;
     bench.check(&[]).await;
@@ -215,7 +114,7 @@ async fn nodes_and_services() {
         ],
     );
     let of_node = of_node.replace('}', ", instance=\"n1\"}");
-    server.discover("role: node").check(&[&of_node]).await;
+    discover(&server, "role: node").check(&[&of_node]).await;
     let service = json!({
         "metadata": {"name": "cart", "namespace": "shop"},
         "spec": {"type": "LoadBalancer", "clusterIP": "10.2.0.1", "loadBalancerIP": "1.2.3.4",
@@ -235,7 +134,7 @@ async fn nodes_and_services() {
             ("service_port_protocol", "TCP"),
         ],
     );
-    server.discover("role: service, namespaces: {names: [shop]}").check(&[&of_service]).await;
+    discover(&server, "role: service, namespaces: {names: [shop]}").check(&[&of_service]).await;
 }
 
 #[tokio::test]
@@ -251,7 +150,7 @@ async fn endpoints_carry_their_service_and_pods() {
     several["spec"]["initContainers"] = json!(null);
     let server =
         Server::start(&[("/api/v1/endpoints", endpoints), ("/api/v1/services", service), (PODS, several)]).await;
-    let mut bench = server.discover("role: endpoints");
+    let mut bench = discover(&server, "role: endpoints");
     let common = [
         ("endpoints_name", "cart"),
         ("service_name", "cart"),
@@ -299,7 +198,7 @@ async fn slices_and_ingresses() {
             ("endpointslice_endpoint_zone", "a"),
         ],
     );
-    server.discover("role: endpointslice").check(&[&of_slice]).await;
+    discover(&server, "role: endpointslice").check(&[&of_slice]).await;
     let ingress = json!({
         "metadata": {"name": "web", "namespace": "shop"},
         "spec": {"ingressClassName": "nginx", "tls": [{"hosts": ["*.test"]}], "rules": [
@@ -317,6 +216,6 @@ async fn slices_and_ingresses() {
         ];
         target(host, &labels)
     };
-    let mut bench = server.discover("role: ingress");
+    let mut bench = discover(&server, "role: ingress");
     bench.check(&[&of_rule("a.test", "https", "/x"), &of_rule("b.a.test", "http", "/")]).await;
 }

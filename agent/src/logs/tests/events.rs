@@ -223,7 +223,7 @@ fn lines_have_what_the_kubelet_tells_of_their_pod() {
     let config: service::config::KubernetesMetadata =
         serde_json::from_str(&format!(r#"{{"kubelet_url": "{url}", "labels": ["team"]}}"#)).expect("good");
     let (runtime, stop, _) = bench.running.as_ref().expect("running");
-    runtime.spawn(pods.run(config, stop.clone()));
+    runtime.spawn(pods.run(config, "n".to_owned(), stop.clone()));
     bench.expect_texts(name, &["one".to_owned()]);
     let (tenant, labels) = bench.producer.0.lock().last_stream.clone();
     assert_eq!(tenant, "red");

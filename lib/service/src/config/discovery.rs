@@ -185,7 +185,7 @@ fn is_file_pattern(path: &str) -> bool {
     has_kind && !dir.contains('*') && name.matches('*').count() <= 1
 }
 
-fn check_url(url: &str) -> Result<(), String> {
+pub(super) fn check_url(url: &str) -> Result<(), String> {
     match url.split_once("://") {
         Some(("http" | "https", rest)) if !rest.starts_with('/') && !rest.is_empty() => Ok(()),
         Some(("http" | "https", _)) => Err(format!("host is missing in URL {url:?}")),

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::{ByteSize, DurationMs, RelabelConfig};
 use regex::Regex;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use super::discovery::check_url;
+use super::http_fields::with_http;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,12 +23,13 @@ pub struct Logs {
     pub kubernetes: Option<KubernetesMetadata>,
 }
 
-/// Files to tail, or a listener for syslog.
+/// Files to tail, a listener for syslog, or what Kubernetes tells.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSource {
     pub paths: Vec<String>,
     pub syslog: Option<SyslogListener>,
+    pub kubernetes: Option<KubernetesSource>,
     pub exclude: Vec<String>,
     pub format: LogLineFormat,
     /// For `format: regex`: named groups become fields.
@@ -235,10 +239,30 @@ pub enum SyslogProtocol {
     Tls,
 }
 
+/// What the API server tells that are lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KubernetesSource {
+    /// The events of the whole cluster: for one agent of it.
+    Events,
+    /// How containers of this node's pods ended.
+    Terminations,
+}
+
+with_http!(
+    /// The API server, named as `kubernetes_sd_configs` does: that of the cluster we run in when nothing is.
+    KubernetesApi {
+        api_server: String = String::new(),
+        kubeconfig_file: Option<PathBuf> = None,
+    }
+);
+
 /// Where more is known about pods than their log files' names tell.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KubernetesMetadata {
+    /// The API server's pods of this node are watched, where the kubelet is not asked.
+    pub api: Option<KubernetesApi>,
     /// `https://NODE:10250`: the kubelet's list of pods is asked for.
     pub kubelet_url: String,
     pub token_file: Option<PathBuf>,
@@ -330,9 +354,34 @@ impl Logs {
                 return Err(format!("logs.sinks[{i}].name: another sink is named {:?}", sink.name()));
             }
         }
+        self.validate_kubernetes()
+    }
+
+    fn validate_kubernetes(&self) -> Result<(), String> {
+        let api = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.api.as_ref());
+        if let Some(api) = api {
+            let fault = |fault: String| format!("logs.kubernetes.api: {fault}");
+            api.http(Path::new("")).map_err(fault)?;
+            if !api.api_server.is_empty() {
+                check_url(&api.api_server).map_err(fault)?;
+                if api.kubeconfig_file.is_some() {
+                    return Err(fault("cannot use 'kubeconfig_file' and 'api_server' simultaneously".to_owned()));
+                }
+            }
+        }
+        let mut told = std::collections::HashSet::new();
+        for (i, source) in self.sources.iter().enumerate() {
+            let Some(kind) = source.kubernetes else { continue };
+            if api.is_none() {
+                return Err(format!("logs.sources[{i}].kubernetes: needs logs.kubernetes.api ({{}} within a cluster)"));
+            }
+            if !told.insert(kind) {
+                return Err(format!("logs.sources[{i}].kubernetes: another source is of this kind"));
+            }
+        }
         match &self.kubernetes {
-            Some(kubernetes) if kubernetes.kubelet_url.is_empty() => {
-                Err("logs.kubernetes.kubelet_url: is missing".to_owned())
+            Some(kubernetes) if kubernetes.kubelet_url.is_empty() && api.is_none() => {
+                Err("logs.kubernetes: either kubelet_url or api is needed".to_owned())
             }
             _ => Ok(()),
         }
@@ -341,12 +390,14 @@ impl Logs {
 
 impl LogSource {
     fn validate(&self) -> Result<(), String> {
-        let is_listener = self.syslog.is_some();
-        if self.paths.is_empty() && !is_listener {
-            return Err(": paths is empty".to_owned());
-        }
-        if is_listener && !self.paths.is_empty() {
-            return Err(": paths and syslog are two sources".to_owned());
+        match [!self.paths.is_empty(), self.syslog.is_some(), self.kubernetes.is_some()]
+            .iter()
+            .filter(|is| **is)
+            .count()
+        {
+            0 => return Err(": paths is empty".to_owned()),
+            1 => {}
+            _ => return Err(": paths, syslog and kubernetes are sources of their own".to_owned()),
         }
         if let Some(syslog) = &self.syslog {
             if syslog.listen.is_empty() {
@@ -482,7 +533,7 @@ mod tests {
         check("sources: [{paths: [a], rate_limit: {lines_per_second: 0}}]", Err("rate_limit"));
         check("sources: [{syslog: {listen: ':514', protocol: udp}}]", Ok(()));
         check("sources: [{syslog: {listen: ':514', protocol: tls}}]", Err("cert_file"));
-        check("sources: [{syslog: {listen: ':514'}, paths: [a]}]", Err("two sources"));
+        check("sources: [{syslog: {listen: ':514'}, paths: [a]}]", Err("sources of their own"));
     }
 
     #[test]
@@ -494,5 +545,10 @@ mod tests {
         check("sinks: [{type: blackhole, name: '../x'}]", Err("letters"));
         check("sinks: [{type: pigeon}]", Err("pigeon"));
         check("kubernetes: {labels: [app]}", Err("kubelet_url"));
+        check("kubernetes: {api: {}}\nsources: [{kubernetes: events}, {kubernetes: terminations}]", Ok(()));
+        check("sources: [{kubernetes: events}]", Err("sources[0].kubernetes: needs logs.kubernetes.api"));
+        check("kubernetes: {api: {}}\nsources: [{kubernetes: events}, {kubernetes: events}]", Err("of this kind"));
+        check("kubernetes: {api: {api_server: x}}", Err("logs.kubernetes.api: URL scheme"));
+        check("kubernetes: {api: {}}\nsources: [{kubernetes: events, paths: [a]}]", Err("sources of their own"));
     }
 }

@@ -1,9 +1,9 @@
-//! What discovery reads of Kubernetes' objects; the rest of them is left where it comes from.
+//! What is read of Kubernetes' objects; the rest of them is left where it comes from.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::Deserializer;
+use serde::de::{DeserializeOwned, Deserializer};
 
 /// `null`, where a list or a text should be, is nothing.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
@@ -30,6 +30,7 @@ object!(
         annotations: BTreeMap<String, String>,
         owner_references: Vec<Owner>,
         resource_version: String,
+        creation_timestamp: String,
     }
 );
 object!(Owner { kind: String, name: String, controller: bool });
@@ -83,6 +84,7 @@ object!(
         conditions: Vec<Condition>,
         container_statuses: Vec<ContainerStatus>,
         init_container_statuses: Vec<ContainerStatus>,
+        ephemeral_container_statuses: Vec<ContainerStatus>,
         addresses: Vec<NodeAddress>,
         daemon_endpoints: DaemonEndpoints,
     }
@@ -90,6 +92,17 @@ object!(
 object!(Condition { r#type: String, status: String });
 object!(ContainerStatus {
     name: String,
+    #[serde(rename = "containerID")]
+    container_id: String,
+    state: ContainerState,
+    last_state: ContainerState,
+});
+object!(ContainerState { terminated: Option<Box<Terminated>> });
+object!(Terminated {
+    exit_code: i32,
+    reason: String,
+    message: String,
+    finished_at: String,
     #[serde(rename = "containerID")]
     container_id: String,
 });
@@ -138,18 +151,58 @@ object!(
         hosts: Vec<String>,
     }
 );
+/// A page of a list.
+#[derive(Debug, Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
+pub struct List<T> {
+    #[serde(default, deserialize_with = "or_default")]
+    pub metadata: ListMeta,
+    #[serde(default, deserialize_with = "or_default")]
+    pub items: Vec<T>,
+}
+
+object!(ListMeta { resource_version: String, r#continue: String });
+
 object!(
-    /// A page of a list.
-    List {
-        metadata: ListMeta,
-        items: Vec<Object>,
+    /// An `Event` of the core group: something happened to an object.
+    Event {
+        metadata: Meta,
+        involved_object: Reference,
+        reason: String,
+        message: String,
+        r#type: String,
+        source: EventSource,
+        reporting_component: String,
+        count: u64,
+        series: EventSeries,
+        event_time: String,
+        first_timestamp: String,
+        last_timestamp: String,
     }
 );
-object!(ListMeta { resource_version: String, r#continue: String });
+object!(EventSource { component: String, host: String });
+object!(EventSeries { count: u64, last_observed_time: String });
+
+/// An object of any kind: all have a version.
+pub trait Versioned: DeserializeOwned + Default + Send {
+    fn meta(&self) -> &Meta;
+}
+
+impl Versioned for Object {
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+}
+
+impl Versioned for Event {
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+}
 
 /// One line of a watch.
 #[derive(Debug, Deserialize)]
-pub struct Event<'a> {
+pub struct Told<'a> {
     #[serde(rename = "type")]
     pub kind: String,
     #[serde(borrow)]

@@ -1,7 +1,8 @@
-//! How far the journal was acknowledged, in `agent-journal.json` of the state directory.
+//! How far what is no file was acknowledged, each in a file of the state directory: the journal's cursor, what the API server
+//! told. A cursor's text is its reader's.
 //!
 //! # Contracts
-//! - A cursor is written only after the bus has acknowledged every entry up to it.
+//! - A cursor is written only after the bus has acknowledged everything up to it.
 //! - Replaced atomically and durably; a file that does not parse stops the agent rather than being guessed at.
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use crate::logs::checkpoint::{CheckpointError, read_if_there};
 
 const VERSION: u32 = 1;
-pub const FILE_NAME: &str = "agent-journal.json";
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Checkpoint {
@@ -28,8 +28,8 @@ pub struct CursorFile {
 }
 
 impl CursorFile {
-    pub fn new(disk: Arc<dyn Disk>, state_dir: &Path) -> Result<CursorFile, CheckpointError> {
-        let path = state_dir.join(FILE_NAME);
+    pub fn new(disk: Arc<dyn Disk>, state_dir: &Path, file_name: &str) -> Result<CursorFile, CheckpointError> {
+        let path = state_dir.join(file_name);
         disk.create_dir_all(state_dir).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
         Ok(CursorFile { disk, path })
     }
@@ -75,7 +75,7 @@ mod tests {
     /// The format on disk, version 1. Never changed: a new version gets a fixture of its own.
     #[test]
     fn version_1_is_read_and_written() {
-        let golden = include_bytes!("../../testdata/journal-v1.json").trim_ascii_end();
+        let golden = include_bytes!("../testdata/journal-v1.json").trim_ascii_end();
         check(golden, Ok("s=5c;i=1f;b=9d;m=2a;t=63f;x=77"));
         assert_eq!(encode("s=5c;i=1f;b=9d;m=2a;t=63f;x=77"), golden);
         check(b"{}", Err("missing field"));

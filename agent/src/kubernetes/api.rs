@@ -1,18 +1,17 @@
 //! The API server: where it is, who we are to it, and reading lists and watches of one kind of objects.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::Response;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use service::client::{HttpClient, chain};
-use service::config::{BasicAuth, KubernetesRole, KubernetesSd};
+use service::config::KubernetesRole;
 use service::http_config::{Authorization, HttpConfig};
 
-use super::super::MAX_ANSWER_BYTES;
-use super::objects::{Event, Failure, List, Object};
+use super::kubeconfig;
+use super::objects::{Failure, List, Object, Told, Versioned};
+use crate::discovery::{MAX_ANSWER_BYTES, join_host_port};
 use crate::scrape::escape;
 
 const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -43,6 +42,16 @@ pub struct Resource {
     pub field_selector: String,
 }
 
+impl Resource {
+    pub fn everywhere(kind: Kind) -> Resource {
+        Resource { kind, namespace: None, label_selector: String::new(), field_selector: String::new() }
+    }
+
+    pub fn pods_of(node: &str) -> Resource {
+        Resource { field_selector: format!("spec.nodeName={node}"), ..Resource::everywhere(Kind::Pod) }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     Node,
@@ -52,6 +61,7 @@ pub enum Kind {
     Endpoints,
     EndpointSlice,
     Ingress,
+    Event,
 }
 
 impl Kind {
@@ -75,6 +85,7 @@ impl Kind {
             Kind::Endpoints => ("api/v1", "endpoints"),
             Kind::EndpointSlice => ("apis/discovery.k8s.io/v1", "endpointslices"),
             Kind::Ingress => ("apis/networking.k8s.io/v1", "ingresses"),
+            Kind::Event => ("api/v1", "events"),
         }
     }
 
@@ -88,6 +99,7 @@ impl Kind {
             Kind::Endpoints => "endpoints",
             Kind::EndpointSlice => "endpointslice",
             Kind::Ingress => "ingress",
+            Kind::Event => "event",
         }
     }
 }
@@ -106,21 +118,46 @@ fn failed(error: impl ToString) -> ApiError {
 
 /// One change that a watch tells.
 #[derive(Debug)]
-pub enum Change {
-    Set(Object),
-    Removed(Object),
+pub enum Change<T> {
+    Set(T),
+    Removed(T),
     /// Nothing but how far it has come.
     Bookmark(String),
 }
 
-impl Api {
-    pub fn open(config: &KubernetesSd, base: &Path) -> Result<Api, String> {
-        if !config.api_server.is_empty() {
-            let server = config.api_server.trim_end_matches('/').to_owned();
-            return Ok(Api { server, client: HttpClient::new(config.http(base)?), own_namespace: None });
+impl<T: Versioned> Change<T> {
+    /// From where a watch goes on after this.
+    pub fn version(&self) -> &str {
+        match self {
+            Change::Set(object) | Change::Removed(object) => &object.meta().resource_version,
+            Change::Bookmark(version) => version,
         }
-        match &config.kubeconfig_file {
-            Some(path) => of_kubeconfig(&base.join(path)),
+    }
+}
+
+/// Objects of a list.
+#[derive(Debug)]
+pub struct Page<T> {
+    pub objects: Vec<T>,
+    /// Of the whole list: where a watch goes on from.
+    pub version: String,
+    pub is_first: bool,
+    pub is_last: bool,
+}
+
+impl Api {
+    pub(super) fn new(server: &str, config: HttpConfig, own_namespace: Option<String>) -> Api {
+        let server = server.trim_end_matches('/').to_owned();
+        Api { server, client: HttpClient::new(config), own_namespace }
+    }
+
+    /// The server named so, that of a kubeconfig, or that of the cluster we run in.
+    pub fn open(server: &str, kubeconfig: Option<&Path>, http: HttpConfig) -> Result<Api, String> {
+        if !server.is_empty() {
+            return Ok(Api::new(server, http, None));
+        }
+        match kubeconfig {
+            Some(path) => kubeconfig::open(path),
             None => in_cluster(Path::new(ACCOUNT_DIR)),
         }
     }
@@ -151,22 +188,22 @@ impl Api {
         }
     }
 
-    /// All objects of a resource, page by page, and the version that a watch goes on from.
-    pub async fn list(&self, resource: &Resource, mut each: impl FnMut(Object)) -> Result<String, ApiError> {
-        let mut next = String::new();
-        loop {
-            let query = format!("limit={PAGE}&continue={}", escape(&next));
-            let page = tokio::time::timeout(LIST_TIMEOUT, self.page(&self.url(resource, &query))).await;
-            let page = page.map_err(|_| failed(format!("no list within {LIST_TIMEOUT:?}")))??;
-            page.items.into_iter().for_each(&mut each);
-            next = page.metadata.r#continue;
-            if next.is_empty() {
-                return Ok(page.metadata.resource_version);
-            }
-        }
+    /// The page of a list that `at` tells: none is the first. Answers the next one's, empty after the last.
+    pub async fn page<T: DeserializeOwned>(
+        &self,
+        resource: &Resource,
+        at: &str,
+    ) -> Result<(Page<T>, String), ApiError> {
+        let url = self.url(resource, &format!("limit={PAGE}&continue={}", escape(at)));
+        let list = tokio::time::timeout(LIST_TIMEOUT, self.list(&url)).await;
+        let list: List<T> = list.map_err(|_| failed(format!("no list within {LIST_TIMEOUT:?}")))??;
+        let List { metadata, items } = list;
+        let (is_first, is_last) = (at.is_empty(), metadata.r#continue.is_empty());
+        let page = Page { objects: items, version: metadata.resource_version, is_first, is_last };
+        Ok((page, metadata.r#continue))
     }
 
-    async fn page(&self, url: &str) -> Result<List, ApiError> {
+    async fn list<T: DeserializeOwned>(&self, url: &str) -> Result<List<T>, ApiError> {
         let mut response = self.get(url).await?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(chain(&error)))? {
@@ -194,37 +231,42 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The next change; `None` where the server has ended the watch.
-    pub async fn next(&mut self) -> Result<Option<Change>, ApiError> {
+    /// What has come since, one change at least; none where the server has ended the watch.
+    pub async fn next<T: Versioned>(&mut self) -> Result<Vec<Change<T>>, ApiError> {
         loop {
-            if let Some(end) = memchr::memchr(b'\n', &self.read) {
-                let line: Vec<u8> = self.read.drain(..=end).collect();
-                if line.trim_ascii().is_empty() {
-                    continue;
+            if let Some(end) = memchr::memrchr(b'\n', &self.read) {
+                let rest = self.read.split_off(end + 1);
+                let lines = std::mem::replace(&mut self.read, rest);
+                let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+                let changes = lines.map(change).collect::<Result<Vec<_>, ApiError>>()?;
+                if !changes.is_empty() {
+                    return Ok(changes);
                 }
-                return change(&line).map(Some);
             }
             if self.read.len() > MAX_LINE_BYTES {
                 return Err(failed(format!("a change is over {MAX_LINE_BYTES} bytes")));
             }
             match self.response.chunk().await.map_err(|error| failed(chain(&error)))? {
                 Some(chunk) => self.read.extend_from_slice(&chunk),
-                None => return Ok(None),
+                None => return Ok(Vec::new()),
             }
         }
     }
 }
 
 /// A line of a watch.
-pub fn change(line: &[u8]) -> Result<Change, ApiError> {
-    let event: Event = serde_json::from_slice(line).map_err(failed)?;
-    let object = || serde_json::from_str::<Object>(event.object.get()).map_err(failed);
-    match event.kind.as_str() {
+pub fn change<T: Versioned>(line: &[u8]) -> Result<Change<T>, ApiError> {
+    let told: Told = serde_json::from_slice(line).map_err(failed)?;
+    let object = || serde_json::from_str::<T>(told.object.get()).map_err(failed);
+    match told.kind.as_str() {
         "ADDED" | "MODIFIED" => Ok(Change::Set(object()?)),
         "DELETED" => Ok(Change::Removed(object()?)),
-        "BOOKMARK" => Ok(Change::Bookmark(object()?.metadata.resource_version)),
+        "BOOKMARK" => {
+            let object = serde_json::from_str::<Object>(told.object.get()).map_err(failed)?;
+            Ok(Change::Bookmark(object.metadata.resource_version))
+        }
         _ => {
-            let failure: Failure = serde_json::from_str(event.object.get()).map_err(failed)?;
+            let failure: Failure = serde_json::from_str(told.object.get()).map_err(failed)?;
             Err(if failure.code == GONE { ApiError::Gone } else { failed(failure.message) })
         }
     }
@@ -242,109 +284,6 @@ fn in_cluster(account: &Path) -> Result<Api, String> {
     };
     config.tls_config.ca_file = Some(account.join("ca.crt"));
     let own_namespace = std::fs::read_to_string(account.join("namespace")).ok().map(|name| name.trim().to_owned());
-    let server = format!("https://{}", super::super::join_host_port(&host, &port));
-    Ok(Api { server, client: HttpClient::new(config), own_namespace })
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
-struct KubeConfig {
-    current_context: String,
-    contexts: Vec<NamedContext>,
-    clusters: Vec<NamedCluster>,
-    users: Vec<NamedUser>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct NamedContext {
-    name: String,
-    context: Context,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Context {
-    cluster: String,
-    user: String,
-    namespace: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct NamedCluster {
-    name: String,
-    cluster: ClusterEntry,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
-struct ClusterEntry {
-    server: String,
-    certificate_authority: Option<PathBuf>,
-    certificate_authority_data: String,
-    insecure_skip_tls_verify: bool,
-    tls_server_name: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct NamedUser {
-    name: String,
-    user: User,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
-struct User {
-    token: String,
-    #[serde(rename = "tokenFile")]
-    token_file: Option<PathBuf>,
-    client_certificate: Option<PathBuf>,
-    client_certificate_data: String,
-    client_key: Option<PathBuf>,
-    client_key_data: String,
-    username: String,
-    password: String,
-    exec: Option<serde_json::Value>,
-    auth_provider: Option<serde_json::Value>,
-}
-
-/// The current context of a kubeconfig. Plugins that fetch credentials are not run.
-fn of_kubeconfig(path: &Path) -> Result<Api, String> {
-    let said = |reason: String| format!("{}: {reason}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| said(error.to_string()))?;
-    let file: KubeConfig = serde_saphyr::from_str(&text).map_err(|error| said(error.to_string()))?;
-    let missing = |what: &str| said(format!("no {what} of the current context {:?}", file.current_context));
-    let context = file.contexts.into_iter().find(|one| one.name == file.current_context);
-    let context = context.ok_or_else(|| missing("context"))?.context;
-    let cluster = file.clusters.into_iter().find(|one| one.name == context.cluster);
-    let cluster = cluster.ok_or_else(|| missing("cluster"))?.cluster;
-    let user = file.users.into_iter().find(|one| one.name == context.user);
-    let user = user.map(|one| one.user).unwrap_or_default();
-    if user.exec.is_some() || user.auth_provider.is_some() {
-        return Err(said("users with exec or auth-provider are not supported".to_owned()));
-    }
-    let decoded = |data: &str| {
-        let bytes = STANDARD.decode(data.trim()).map_err(|error| said(error.to_string()))?;
-        String::from_utf8(bytes).map_err(|error| said(error.to_string()))
-    };
-    let mut config = HttpConfig::default();
-    config.tls_config.ca = decoded(&cluster.certificate_authority_data)?;
-    config.tls_config.ca_file = cluster.certificate_authority;
-    config.tls_config.insecure_skip_verify = cluster.insecure_skip_tls_verify;
-    config.tls_config.server_name = cluster.tls_server_name;
-    config.tls_config.cert = decoded(&user.client_certificate_data)?;
-    config.tls_config.cert_file = user.client_certificate;
-    config.tls_config.key = decoded(&user.client_key_data)?;
-    config.tls_config.key_file = user.client_key;
-    if !user.token.is_empty() || user.token_file.is_some() {
-        config.authorization = Some(Authorization::bearer(user.token, user.token_file));
-    } else if !user.username.is_empty() {
-        config.basic_auth =
-            Some(BasicAuth { username: user.username, password: user.password, ..BasicAuth::default() });
-    }
-    let config = config.check(path.parent().unwrap_or(Path::new(""))).map_err(said)?;
-    let server = cluster.server.trim_end_matches('/').to_owned();
-    Ok(Api { server, client: HttpClient::new(config), own_namespace: context.namespace })
+    let server = format!("https://{}", join_host_port(&host, &port));
+    Ok(Api::new(&server, config, own_namespace))
 }

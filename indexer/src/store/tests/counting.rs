@@ -38,17 +38,7 @@ fn counted(store: &dyn Lines, request: &LineSelect<'_>, edges: &[i64]) -> Counte
 }
 
 fn request<'a>(matchers: &'a [Matcher], told_by: Option<&'a [String]>, start_ns: i64, end_ns: i64) -> LineSelect<'a> {
-    LineSelect {
-        tenant: "t",
-        matchers,
-        start_ns,
-        end_ns,
-        backward: false,
-        contains: &[],
-        words: &[],
-        told_by,
-        deadline: None,
-    }
+    LineSelect { start_ns, end_ns, told_by, ..all(matchers, false, &[]) }
 }
 
 /// Lines at these instants (ns after noon), of streams `a` and `b`, with levels, and trace identifiers if wanted.

@@ -106,6 +106,9 @@ fn measure(label: &str, server: &Server, bodies: &[Vec<Vec<u8>>], protocol: Prot
         bytes / samples,
         server.peak_mib()
     );
+    if server.name == "binnacle" {
+        println!("  write amplification {:.2}", server.write_amplification(&client));
+    }
 }
 
 /// CPU seconds once they stop rising: until the server has worked off what it acknowledged.

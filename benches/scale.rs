@@ -159,7 +159,9 @@ fn churn(binary: &Path, load: &Load<'_>) {
             println!("  hour {}: {:.0} MiB resident", (generation + 1) / 6, server.resident_mib());
         }
     }
-    server.flush(&reqwest::blocking::Client::builder().timeout(Duration::from_secs(600)).build().expect("a client"));
+    let client = reqwest::blocking::Client::builder().timeout(Duration::from_secs(600)).build().expect("a client");
+    server.flush(&client);
+    println!("  write amplification {:.2}", server.write_amplification(&client));
     let parts = server.dir.join("data/tsdb/parts");
     let directories: u64 = std::fs::read_dir(&parts).expect("parts").flatten().map(|e| directory_of(&e.path())).sum();
     let text: String = (0..GENERATIONS)

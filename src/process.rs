@@ -338,8 +338,7 @@ fn is_one_process(settings: &Settings) -> bool {
 fn tsdb_options(settings: &Settings, works: &Works) -> tsdb::Options {
     tsdb::Options {
         dir: settings.data("tsdb"),
-        retention_ms: settings.tsdb_retention_ms,
-        retention_bytes: settings.tsdb_retention_bytes,
+        retention: settings.tsdb_retention.clone(),
         limits: settings.config.limits.clone(),
         otlp: settings.config.otlp.clone(),
         external_labels: settings.external_labels(),

@@ -33,8 +33,7 @@ pub struct Settings {
     pub config_text: String,
     pub node: String,
     pub alertmanager_config: Option<PathBuf>,
-    pub tsdb_retention_ms: i64,
-    pub tsdb_retention_bytes: Option<u64>,
+    pub tsdb_retention: tsdb::Retention,
     pub logs_retention: Arc<LogRetention>,
     pub query_max_total_bytes: usize,
 }
@@ -61,7 +60,12 @@ impl Settings {
         let logs_retention_ms = retention(cli.logs_retention, config.storage.logs.retention.time, 7);
         let retention_size = cli.tsdb_retention_size.or(config.storage.tsdb.retention.size);
         let logs_retention = logs_retention(&config.storage.logs.retention, logs_retention_ms)?;
-        let tsdb_retention_bytes = retention_size.map(|size| size.0).filter(|bytes| *bytes > 0);
+        let periods = config.storage.tsdb.retention.tenants.iter();
+        let tsdb_retention = tsdb::Retention {
+            default_ms: tsdb_retention_ms,
+            tenants: periods.map(|(tenant, period)| (tenant.clone(), period.0)).collect(),
+            max_bytes: retention_size.map(|size| size.0).filter(|bytes| *bytes > 0),
+        };
         let query_max_total_bytes = cli.query_max_total_bytes.unwrap_or_else(|| machine_memory_bytes(&cli.procfs) / 2);
         Ok(Settings {
             query_max_total_bytes,
@@ -71,8 +75,7 @@ impl Settings {
             config_text,
             node,
             alertmanager_config,
-            tsdb_retention_ms,
-            tsdb_retention_bytes,
+            tsdb_retention,
             logs_retention: Arc::new(logs_retention),
             cli,
         })

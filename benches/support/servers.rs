@@ -102,6 +102,19 @@ impl Server {
         line.and_then(|text| text.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
     }
 
+    /// Bytes of parts that were written, for each byte that came from heads; of Binnacle.
+    pub fn write_amplification(&self, client: &reqwest::blocking::Client) -> f64 {
+        let answer = client.get(format!("{}/metrics", self.url)).send().and_then(|answer| answer.text());
+        let text = answer.expect("metrics");
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.and_then(|value| value.parse::<f64>().ok()).expect("a counter")
+        };
+        let [flushed, merged] =
+            ["binnacle_tsdb_part_flushed_bytes_total", "binnacle_tsdb_part_merged_bytes_total"].map(value);
+        (flushed + merged) / flushed
+    }
+
     fn proc(&self, file: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap_or_default()
     }

@@ -143,8 +143,7 @@ impl Offline {
         let bus = Arc::new(EmbeddedBus::open(disk.clone(), dir.join("bus"), EmbeddedOptions::default())?);
         let options = tsdb::Options {
             dir: dir.join("tsdb"),
-            retention_ms: FOREVER_MS,
-            retention_bytes: None,
+            retention: tsdb::Retention::of_all(FOREVER_MS),
             limits: Limits::default(),
             otlp: service::config::Otlp::default(),
             external_labels: Labels::default(),

@@ -76,7 +76,7 @@ async fn runtime(State(shared): Process) -> Json<Value> {
         "GOMEMLIMIT": 0,
         "GOGC": "",
         "GODEBUG": "",
-        "storageRetention": format_duration(shared.settings.tsdb_retention_ms),
+        "storageRetention": format_duration(shared.settings.tsdb_retention.default_ms),
     }))
 }
 

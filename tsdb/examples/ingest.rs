@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use binnacle_tsdb::{Options, Tsdb};
+use binnacle_tsdb::{Options, Retention, Tsdb};
 use bus::{EmbeddedBus, EmbeddedOptions};
 use disk::RealDisk;
 use model::{Labels, Sample, SeriesSamples, now_ms};
@@ -52,8 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bus = Arc::new(EmbeddedBus::open(disk.clone(), dir.path().join("bus"), EmbeddedOptions::default())?);
     let options = Options {
         dir: dir.path().join("tsdb"),
-        retention_ms: 15 * model::MS_PER_DAY,
-        retention_bytes: None,
+        retention: Retention::of_all(15 * model::MS_PER_DAY),
         external_labels: Default::default(),
         limits: Limits::default(),
         otlp: service::config::Otlp::default(),

@@ -119,7 +119,7 @@ impl Tsdb {
             match delivery.batch.as_ref() {
                 Batch::Metrics(batch) => {
                     let now_ms = now_ms();
-                    let oldest_ms = now_ms.saturating_sub(self.options.retention_ms);
+                    let oldest_ms = self.options.retention.oldest_ms(&batch.tenant, now_ms);
                     self.store.apply(partition, delivery.offset, batch, oldest_ms, now_ms);
                     self.counters.applied.inc_by(batch.sample_count() as u64);
                 }

@@ -11,7 +11,7 @@ use query::{Samples, Series, SeriesSelect, Wants};
 use service::config::{Limits, Otlp};
 
 use crate::api::otlp::{Changes, Deltas, Encoding, translate};
-use crate::api::pushgateway::grouping;
+use crate::api::pushgateway::{grouping, read_protobuf};
 use crate::api::write::{MessageError, Reading, read_v1, read_v2};
 use crate::api::{graphite, import, influx, json_lines};
 use crate::ingest::{Admission, Refusals, admit_metadata};
@@ -22,7 +22,7 @@ use crate::store::Store;
 pub use crate::store::read_any_part;
 
 const NOW_MS: i64 = 20_000 * MS_PER_DAY;
-const RETENTION_MS: i64 = 36_500 * MS_PER_DAY;
+const OLDEST_MS: i64 = NOW_MS - 36_500 * MS_PER_DAY;
 const TENANT: &str = "fuzz";
 
 /// A message of remote write, read as 1.0 and as 2.0. What is admitted must pass the bus, the head and a part.
@@ -47,15 +47,9 @@ pub fn remote_write(message: &[u8]) -> usize {
     assert!(shown(&batches[0]) == shown(&batches[2]) && shown(&batches[1]) == shown(&batches[3]));
     for batch in batches.into_iter().take(2).flatten() {
         let is_active = |_: &_| false;
-        let (retention_ms, now_ms, of_metric) = (RETENTION_MS, NOW_MS, |_: &str| 0);
-        let admission = Admission {
-            limits: &limits,
-            retention_ms,
-            now_ms,
-            room: 100,
-            is_active: &is_active,
-            of_metric: &of_metric,
-        };
+        let (oldest_ms, now_ms, of_metric) = (OLDEST_MS, NOW_MS, |_: &str| 0);
+        let admission =
+            Admission { limits: &limits, oldest_ms, now_ms, room: 100, is_active: &is_active, of_metric: &of_metric };
         let mut series = batch.series;
         admission.admit_known(&mut series, &mut refusals);
         let metadata = admit_metadata(batch.metadata, &limits);
@@ -83,6 +77,7 @@ pub fn otlp(body: &[u8]) -> usize {
 /// The same bytes as every text that is imported.
 pub fn import(body: &[u8]) -> usize {
     let text = String::from_utf8_lossy(body);
+    let _ = read_protobuf(body);
     if let Ok(labels) = grouping(&text) {
         assert!(labels.iter().all(|label| model::is_label_name(&label.name)));
     }
@@ -99,10 +94,10 @@ pub fn import(body: &[u8]) -> usize {
 /// What is admitted must pass the bus, the head and a part. Answers how many series did.
 fn admit(batch: MetricBatch, mut refusals: Refusals) -> usize {
     let limits = Limits::default();
-    let (retention_ms, now_ms, room) = (RETENTION_MS, NOW_MS, 100);
+    let (oldest_ms, now_ms, room) = (OLDEST_MS, NOW_MS, 100);
     let (is_active, of_metric) = (|_: &_| false, |_: &str| 0);
     let admission =
-        Admission { limits: &limits, retention_ms, now_ms, room, is_active: &is_active, of_metric: &of_metric };
+        Admission { limits: &limits, oldest_ms, now_ms, room, is_active: &is_active, of_metric: &of_metric };
     let mut series = batch.series;
     admission.admit(&mut series, &mut refusals);
     let metadata = admit_metadata(batch.metadata, &limits);
@@ -119,7 +114,7 @@ fn pass_on(batch: MetricBatch) -> usize {
         // Not the batches: NaN is not NaN.
         assert_eq!(encode(&read), record);
         let Batch::Metrics(read) = read else { panic!("it was of metrics") };
-        store.apply(0, offset as u64, &read, NOW_MS - RETENTION_MS, NOW_MS);
+        store.apply(0, offset as u64, &read, OLDEST_MS, NOW_MS);
     }
     let before = everything(&store);
     store.publish().expect("published");

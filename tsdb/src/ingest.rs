@@ -68,7 +68,8 @@ fn shorten(mut text: String) -> String {
 /// The bounds of a request, and what is known of the tenant's series.
 pub struct Admission<'a> {
     pub limits: &'a Limits,
-    pub retention_ms: i64,
+    /// Samples before it are beyond the tenant's retention.
+    pub oldest_ms: i64,
     pub now_ms: i64,
     /// How many series the tenant may begin now.
     pub room: usize,
@@ -129,10 +130,9 @@ impl Admission<'_> {
 
     /// Takes out samples and exemplars of other times, and histograms that are none.
     fn drop_untimely(&self, series: &mut SeriesSamples, refusals: &mut Refusals) {
-        let oldest_ms = self.now_ms.saturating_sub(self.retention_ms);
         let newest_ms = self.now_ms.saturating_add(MAX_AHEAD_MS);
         let fault = |t_ms: i64| match t_ms {
-            t if t < oldest_ms => Some("older than the retention"),
+            t if t < self.oldest_ms => Some("older than the retention"),
             t if t > newest_ms => Some("more than a day ahead"),
             _ => None,
         };
@@ -224,9 +224,9 @@ mod tests {
         let limits = Limits { max_labels: 3, max_label_value_bytes: 10, max_series_per_metric: 2, ..Limits::default() };
         let is_active = |labels: &Labels| labels.get(METRIC_NAME) == Some("known");
         let of_metric = |metric: &str| if metric == "many" { 2 } else { 1 };
-        let (retention_ms, now_ms) = (MS_PER_DAY, NOW_MS);
+        let (oldest_ms, now_ms) = (NOW_MS - MS_PER_DAY, NOW_MS);
         let admission =
-            Admission { limits: &limits, retention_ms, now_ms, room, is_active: &is_active, of_metric: &of_metric };
+            Admission { limits: &limits, oldest_ms, now_ms, room, is_active: &is_active, of_metric: &of_metric };
         let series = SeriesSamples::new(Labels::from_pairs(labels.iter().copied()), vec![Sample { t_ms, value: 1.0 }]);
         let (mut refusals, mut taken) = (Refusals::default(), vec![series]);
         admission.admit(&mut taken, &mut refusals);

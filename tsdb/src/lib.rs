@@ -21,11 +21,13 @@ mod ingest;
 mod known;
 mod maintenance;
 mod pairs;
+mod retention;
 mod service;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use ingest::AppendError;
+pub use retention::Retention;
 pub use service::{Logs, Options, Tsdb, TsdbError};
 pub use store::{Cardinality, PartInfo, StoreError, TenantStats, verify};

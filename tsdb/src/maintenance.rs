@@ -176,11 +176,11 @@ impl Tsdb {
     }
 
     async fn expire(&self) -> Result<(), TsdbError> {
-        let (retention_ms, retention_bytes) = (self.options.retention_ms, self.options.retention_bytes);
+        let retention = self.options.retention.clone();
         self.with_store(move |store| {
             store.forget_inactive(now_ms());
-            store.drop_expired(now_ms().saturating_sub(retention_ms))?;
-            retention_bytes.map_or(Ok(0), |bytes| store.drop_oversize(bytes)).map(drop)
+            store.drop_expired(|tenant| retention.oldest_ms(tenant, now_ms()))?;
+            retention.max_bytes.map_or(Ok(0), |bytes| store.drop_oversize(bytes)).map(drop)
         })
         .await
     }

@@ -24,6 +24,7 @@ use crate::consume::{Progress, RETRY_PAUSE};
 use crate::ingest::{Admission, AppendError, Refusals, admit_metadata};
 use crate::known::KnownSeries;
 use crate::pairs::Pairs;
+use crate::retention::Retention;
 use crate::store::{Cardinality, Effort, PartInfo, Store, StoreError, TenantStats};
 
 /// How long a strong read waits for the store to catch up.
@@ -31,9 +32,7 @@ const APPLY_DEADLINE: Duration = Duration::from_secs(30);
 
 pub struct Options {
     pub dir: PathBuf,
-    pub retention_ms: i64,
-    /// Past so many bytes of parts the oldest days go.
-    pub retention_bytes: Option<u64>,
+    pub retention: Retention,
     pub limits: Limits,
     /// How OpenTelemetry's metrics are translated.
     pub otlp: Otlp,
@@ -462,10 +461,11 @@ impl Tsdb {
 
     fn admission(&self, tenant: &str, admit: impl FnOnce(&Admission<'_>)) {
         let limits = &self.options.limits;
+        let now_ms = now_ms();
         admit(&Admission {
             limits,
-            retention_ms: self.options.retention_ms,
-            now_ms: now_ms(),
+            oldest_ms: self.options.retention.oldest_ms(tenant, now_ms),
+            now_ms,
             room: limits.max_active_series.saturating_sub(self.store.active_series(tenant)),
             is_active: &|labels: &Labels| self.store.is_active(tenant, labels.hash("")),
             of_metric: &|metric: &str| self.store.active_of_metric(tenant, metric),

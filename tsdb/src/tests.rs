@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::maintenance::Duties;
 use crate::store::Store;
-use crate::{Options, Tsdb, TsdbError};
+use crate::{Options, Retention, Tsdb, TsdbError};
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BusError>> + Send + 'a>>;
 
@@ -90,8 +90,7 @@ fn bus(faults: Vec<Fault>) -> Arc<FaultyBus> {
 async fn open(bus: Arc<FaultyBus>, disk: &FakeDisk, accept_loss: bool) -> Arc<Tsdb> {
     let options = Options {
         dir: "tsdb".into(),
-        retention_ms: model::MS_PER_DAY,
-        retention_bytes: None,
+        retention: Retention::of_all(model::MS_PER_DAY),
         limits: Limits { max_active_series: 3, ..Limits::default() },
         otlp: service::config::Otlp::default(),
         external_labels: Labels::default(),

@@ -197,6 +197,8 @@ pub struct StreamRetention {
 pub struct Retention {
     pub time: Option<DurationMs>,
     pub size: Option<ByteSize>,
+    /// Of tenants for which another time holds.
+    pub tenants: BTreeMap<String, DurationMs>,
     percentage: Unsupported,
 }
 
@@ -496,7 +498,7 @@ mod tests {
             Ok(&["scrape_configs[x].consul_sd_configs"]),
         );
         check("storage: {tsdb: {out_of_order_time_window: 30m}, logs: {retention: {time: 3d}}}", Ok(&[]));
-        check("storage: {tsdb: {retention: {size: 10GB}}}", Ok(&[]));
+        check("storage: {tsdb: {retention: {size: 10GB, tenants: {a: 90d}}}}", Ok(&[]));
         check("storage: {logs: {retention: {size: 10GB, tenants: {a: 3d}}}}", Ok(&[]));
         check("storage: {logs: {retention: {streams: [{selector: '{a=\"b\"}', period: 1d}]}}}", Ok(&[]));
         check("storage: {logs: {retention: {streams: [{selector: x}]}}}", Err("missing field `period`"));

@@ -15,7 +15,7 @@ use tower::ServiceExt;
 
 use super::write::v1::{ExemplarPair, LabelPair, Metadata, Request as WriteRequest, SamplePair, TimeSeries};
 use super::write::{Count, Histogram, Span, v2};
-use crate::{Options, Tsdb, TsdbError};
+use crate::{Options, Retention, Tsdb, TsdbError};
 
 struct Fixture {
     dir: TempDir,
@@ -34,8 +34,7 @@ async fn start_in(dir: TempDir) -> Fixture {
     let bus = Arc::new(EmbeddedBus::open(disk.clone(), dir.path().join("bus"), options).expect("the bus opens"));
     let options = Options {
         dir: dir.path().join("tsdb"),
-        retention_ms: 15 * model::MS_PER_DAY,
-        retention_bytes: None,
+        retention: Retention::of_all(15 * model::MS_PER_DAY),
         limits: Limits { max_active_series: 10, ..Limits::default() },
         otlp: service::config::Otlp::default(),
         external_labels: Labels::default(),

@@ -1,6 +1,6 @@
 //! From head to parts, and out of retention: every change of the manifest but merges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -158,18 +158,19 @@ impl Store {
         Ok((summary, part))
     }
 
-    /// Drops the days that lie before `oldest_ms` as a whole. Answers how many parts went.
-    pub fn drop_expired(&self, oldest_ms: i64) -> Result<usize, StoreError> {
-        self.drop_days(|manifest| {
-            let days = manifest.parts.iter().map(|entry| entry.day);
-            days.filter(|day| (day + 1).saturating_mul(MS_PER_DAY) <= oldest_ms).max()
+    /// Drops the days of a tenant that lie as a whole before its oldest instant. Answers how many parts went.
+    pub fn drop_expired(&self, oldest_ms: impl Fn(&str) -> i64) -> Result<usize, StoreError> {
+        self.drop_parts(|manifest| {
+            let is_expired =
+                |entry: &&PartEntry| (entry.day + 1).saturating_mul(MS_PER_DAY) <= oldest_ms(&entry.tenant);
+            manifest.parts.iter().filter(is_expired).map(|entry| entry.number).collect()
         })
     }
 
     /// Drops the oldest days until all parts together have at most so many bytes. The newest day stays. Answers how many
     /// parts went.
     pub fn drop_oversize(&self, max_bytes: u64) -> Result<usize, StoreError> {
-        self.drop_days(|manifest| {
+        self.drop_parts(|manifest| {
             let mut days: BTreeMap<i64, u64> = BTreeMap::new();
             for entry in &manifest.parts {
                 *days.entry(entry.day).or_default() += entry.summary.bytes;
@@ -181,23 +182,25 @@ impl Store {
                 bytes -= of_day;
                 is_over
             });
-            too_many.last().map(|(day, _)| day)
+            let last = too_many.last().map_or(i64::MIN, |(day, _)| day);
+            manifest.parts.iter().filter(|entry| entry.day <= last).map(|entry| entry.number).collect()
         })
     }
 
-    /// Drops every day up to the one that is answered, those too whose parts cannot be read.
-    fn drop_days(&self, last: impl FnOnce(&Manifest) -> Option<i64>) -> Result<usize, StoreError> {
+    /// Drops the parts of these numbers, those too that cannot be read.
+    fn drop_parts(&self, choose: impl FnOnce(&Manifest) -> BTreeSet<u64>) -> Result<usize, StoreError> {
         let mut manifest = self.manifest.lock();
-        let Some(last) = last(&manifest) else { return Ok(0) };
+        let gone = choose(&manifest);
+        if gone.is_empty() {
+            return Ok(0);
+        }
         let mut successor = manifest.clone();
         self.view.read().note_deletions(&mut successor);
-        successor.parts.retain(|entry| entry.day > last);
+        successor.parts.retain(|entry| !gone.contains(&entry.number));
         successor.save(self.disk.as_ref(), &self.dir)?;
-        let gone: Vec<u64> =
-            manifest.parts.iter().filter(|entry| entry.day <= last).map(|entry| entry.number).collect();
         *manifest = successor;
         let mut view = self.view.write();
-        view.parts.retain(|live| live.entry.day > last);
+        view.parts.retain(|live| !gone.contains(&live.entry.number));
         view.unreadable = manifest.parts.len() - view.parts.len();
         drop(view);
         self.remove_parts(gone.iter().copied());

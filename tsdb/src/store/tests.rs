@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use query::{Series, SeriesSelect};
 
 use super::*;
+use crate::retention::Retention;
 
 const DIR: &str = "tsdb";
 /// The middle of a day.
@@ -125,11 +126,36 @@ fn what_no_manifest_names_is_deleted_and_what_is_expired_dropped() {
     drop(store);
     let store = open(&disk);
     assert!(!disk.exists(&stray));
-    assert_eq!(store.drop_expired(NOW_MS - MS_PER_DAY).expect("dropped"), 1);
-    assert_eq!(store.drop_expired(NOW_MS - MS_PER_DAY).expect("dropped"), 0);
+    assert_eq!(store.drop_expired(|_| NOW_MS - MS_PER_DAY).expect("dropped"), 1);
+    assert_eq!(store.drop_expired(|_| NOW_MS - MS_PER_DAY).expect("dropped"), 0);
     check(&store, &Samples::from([((1, NOW_MS), 1)]));
     drop(store);
     check(&open(&disk), &Samples::from([((1, NOW_MS), 1)]));
+}
+
+/// One tenant's period is not another's.
+#[test]
+fn days_go_once_they_are_too_old_for_their_tenant() {
+    let disk = FakeDisk::new();
+    let store = open(&disk);
+    let retention =
+        Retention { tenants: BTreeMap::from([("long".to_owned(), 9 * MS_PER_DAY)]), ..Retention::of_all(MS_PER_DAY) };
+    for (offset, tenant) in (0..).zip(["short", "long"]) {
+        let days = [(1, NOW_MS, 1), (1, NOW_MS - 3 * MS_PER_DAY, 2), (1, NOW_MS - 10 * MS_PER_DAY, 3)];
+        store.apply(0, offset, &MetricBatch { tenant: tenant.to_owned(), ..batch(&days) }, i64::MIN, NOW_MS);
+    }
+    store.publish().expect("published");
+    let days = |store: &Store, tenant: &str| {
+        let view = store.view.read();
+        view.parts.iter().filter(|live| live.entry.tenant == tenant).map(|live| live.entry.day).collect::<Vec<_>>()
+    };
+    let today = NOW_MS / MS_PER_DAY;
+    assert_eq!(store.drop_expired(|tenant| retention.oldest_ms(tenant, NOW_MS)).expect("dropped"), 3);
+    let check =
+        |store: &Store| assert_eq!((days(store, "short"), days(store, "long")), (vec![today], vec![today - 3, today]));
+    check(&store);
+    drop(store);
+    check(&open(&disk));
 }
 
 /// A full disk leaves everything readable, and the next attempt publishes it.
@@ -250,7 +276,7 @@ fn what_is_damaged_is_left_out_and_found() {
     apply(&store, 9, &[(1, NOW_MS + 9, 9)]);
     store.publish().expect("published");
     while store.merge_one(NOW_MS + 5 * MS_PER_DAY, Effort::Due).expect("what can be read is merged") {}
-    assert_eq!(store.drop_expired(NOW_MS + 9 * MS_PER_DAY).expect("dropped"), 3);
+    assert_eq!(store.drop_expired(|_| NOW_MS + 9 * MS_PER_DAY).expect("dropped"), 3);
     assert_eq!((store.unreadable_parts(), part_files(&disk)), (0, 0));
 }
 

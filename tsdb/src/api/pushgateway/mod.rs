@@ -6,6 +6,7 @@
 //! malformed, has timestamps or disagrees with itself is refused whole, and noted.
 
 mod groups;
+mod protobuf;
 mod route;
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,6 +31,8 @@ use crate::Tsdb;
 use crate::ingest::{Refusals, label_fault};
 pub(crate) use groups::Groups;
 use groups::{Change, Family, Group, GroupKey};
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use protobuf::read as read_protobuf;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use route::grouping;
 
@@ -57,12 +60,11 @@ pub async fn push(
     }
     let pushed = decompress(&headers, body).and_then(|body| {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        if kind.starts_with("application/vnd.google.protobuf") {
-            let reason = "pushes in protobuf are not supported: use the text format";
-            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_data", reason));
-        }
-        let text = String::from_utf8_lossy(&body);
-        let read = parse(&text, TextFormat::of_content_type(kind)).map_err(|error| error.to_string());
+        let read = match kind.starts_with(protobuf::CONTENT_TYPE) {
+            true => protobuf::read(&body),
+            false => parse(&String::from_utf8_lossy(&body), TextFormat::of_content_type(kind))
+                .map_err(|error| error.to_string()),
+        };
         let families = read.and_then(|exposition| families(exposition, &key.labels, t_ms));
         families.and_then(|families| app.check_families(families)).map_err(ApiError::bad_data)
     });

@@ -181,8 +181,13 @@ async fn messages_of_others_are_read_and_put_aside(brokers: &str, prefix: &str) 
     let mut config = rdkafka::ClientConfig::new();
     config.set("bootstrap.servers", brokers).set("group.id", "reader").set("auto.offset.reset", "earliest");
     let reader: BaseConsumer = config.create().expect("a consumer");
+    // One partition where we make the topic; the mock cluster makes it by itself, with four.
+    let dead = format!("{topic}.dead");
+    let metadata = reader.fetch_metadata(Some(&dead), DEADLINE).expect("the topic is there");
     let mut assignment = rdkafka::TopicPartitionList::new();
-    assignment.add_partition_offset(&format!("{topic}.dead"), 0, rdkafka::Offset::Beginning).expect("a place");
+    for partition in metadata.topics()[0].partitions() {
+        assignment.add_partition_offset(&dead, partition.id(), rdkafka::Offset::Beginning).expect("a place");
+    }
     reader.assign(&assignment).expect("assigned");
     let found = tokio::task::spawn_blocking(move || {
         let message = reader.poll(DEADLINE).expect("in time").expect("a message");

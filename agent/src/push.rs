@@ -15,9 +15,12 @@ use futures::future::BoxFuture;
 use model::Batch;
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// Requests under way at once, each of which may have a connection of its own; others wait in the order they came.
+const MAX_UNDER_WAY: usize = 32;
 /// How much of an error's text is repeated.
 const MAX_REASON_CHARS: usize = 500;
 
@@ -38,6 +41,7 @@ pub struct HttpProducer {
     client: Client,
     push_url: String,
     options: HttpOptions,
+    under_way: Semaphore,
 }
 
 #[derive(Deserialize)]
@@ -50,11 +54,13 @@ impl HttpProducer {
         let unavailable = |error: reqwest::Error| BusError::Unavailable(error.to_string());
         let client = service::http::client().timeout(options.timeout).build().map_err(unavailable)?;
         reqwest::Url::parse(push_url).map_err(|error| BusError::Unavailable(format!("{push_url}: {error}")))?;
-        Ok(HttpProducer { client, push_url: push_url.trim_end_matches('/').to_owned(), options })
+        let (push_url, under_way) = (push_url.trim_end_matches('/').to_owned(), Semaphore::new(MAX_UNDER_WAY));
+        Ok(HttpProducer { client, push_url, options, under_way })
     }
 
     /// One attempt; `None` means that another one may succeed.
     async fn attempt(&self, url: &str, record: Bytes) -> Result<Option<Offset>, BusError> {
+        let _turn = self.under_way.acquire().await.map_err(|_| BusError::Closed)?;
         let mut request = self.client.post(url).header("content-type", "application/vnd.binnacle.record");
         if let Some(token) = &self.options.bearer_token {
             request = request.bearer_auth(token);

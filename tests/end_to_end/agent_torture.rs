@@ -309,3 +309,61 @@ fn a_full_disk_under_the_checkpoint_loses_and_repeats_nothing() {
     agent.stop();
     store.stop();
 }
+
+const MANY: usize = 10_000;
+
+/// Ten thousand files, written to between kills of the agent; some of them are begun anew under the inode of one that is gone.
+#[test]
+fn ten_thousand_files_are_read_once_each_through_kills_and_reused_inodes() {
+    let dir = temp_dir();
+    let logs_dir = dir.path().join("logs");
+    fs::create_dir(&logs_dir).expect("created");
+    let store = Binnacle::start(&dir.path().join("store"), &["--agent.disabled"]);
+    let config = dir.path().join("agent.yml");
+    // One stream for all: ten thousand would be another test.
+    let relabel = "relabel_configs: [{action: labeldrop, regex: filename}], labels: {job: many}";
+    let text = format!("logs: {{sources: [{{paths: ['{}/*.log'], {relabel}}}]}}\n", logs_dir.display());
+    fs::write(&config, text).expect("written");
+    let arguments = [format!("--agent.push-url={}", store.url("")), format!("--config.file={}", config.display())];
+    let start = || Binnacle::start(dir.path(), &["agent", &arguments[0], &arguments[1]]);
+    let path = |n: usize| logs_dir.join(format!("{n}.log"));
+    let append = |n: usize, text: &str| {
+        let mut file = OpenOptions::new().create(true).append(true).open(path(n)).expect("opens");
+        file.write_all(text.as_bytes()).expect("written");
+    };
+    let wait_for_lines = |count: usize| {
+        let counted = || store.count_lines("{job=\"many\"}") as usize;
+        wait_for(&format!("{count} lines"), || (counted() >= count).then_some(()));
+    };
+    let mut dice = Dice::new("many files");
+    for n in 0..MANY {
+        // Every other line is not at its end when the agent finds it.
+        append(n, if n % 2 == 0 { "first\n" } else { "fir" });
+    }
+    let agent = start();
+    wait_for_lines(MANY / 2 * usize::from(dice.below(2) == 0));
+    agent.kill();
+    for n in 0..MANY {
+        append(n, if n % 2 == 0 { "second\n" } else { "st\nsecond\n" });
+    }
+    let agent = start();
+    wait_for_lines(2 * MANY);
+    // A file that is gone leaves its inode to the next.
+    for n in (0..MANY).step_by(100) {
+        fs::remove_file(path(n)).expect("removed");
+        append(n, "third, in another file\n");
+    }
+    wait_for_lines(2 * MANY + MANY / 100);
+    agent.kill();
+    let agent = start();
+    append(1, "last\n");
+    wait_for_lines(2 * MANY + MANY / 100 + 1);
+    let mut counts = std::collections::BTreeMap::new();
+    for text in ["first", "second", "third, in another file", "last"] {
+        counts.insert(text, store.count_lines(&format!("{{job=\"many\"}} |~ \"^{text}$\"")) as usize);
+    }
+    let expected = [("first", MANY), ("second", MANY), ("third, in another file", MANY / 100), ("last", 1)];
+    assert_eq!(counts, std::collections::BTreeMap::from(expected));
+    agent.stop();
+    store.stop();
+}

@@ -29,7 +29,7 @@ use super::identity::{FileKey, Fingerprint, HEAD_BYTES, read_full_at, read_head}
 use super::lines::{MAX_READ_BYTES, Rules};
 use super::parse::Format;
 use super::reader::Moved;
-use super::snapshot::{self, Seen, Snapshot};
+use super::snapshot::{self, Listings, Seen, Snapshot};
 
 /// How long a file that was read to its end, or is missing, is kept in mind for stragglers and slow renames.
 const GRACE: Duration = Duration::from_secs(10);
@@ -260,7 +260,7 @@ impl Chain {
 
     /// Compares the path with what is known about it, and looks at the siblings when it has changed. Must not be called
     /// while a record is in flight.
-    pub fn look(&mut self, now: Instant, spool_dir: &Path) -> io::Result<Changes> {
+    pub fn look(&mut self, now: Instant, spool_dir: &Path, listings: &mut Listings) -> io::Result<Changes> {
         assert!(!self.in_flight, "files stay what they are while a record of them is on its way");
         self.is_unsure = true;
         let since = self.last_scan.map(|at| now.duration_since(at));
@@ -290,7 +290,7 @@ impl Chain {
         if !due {
             return Ok(Changes::default());
         }
-        let Some(snapshot) = snapshot::take(&self.path)? else { return Ok(Changes::default()) };
+        let Some(snapshot) = snapshot::take(&self.path, listings)? else { return Ok(Changes::default()) };
         self.last_scan = Some(now);
         self.apply(snapshot, now, spool_dir)
     }
@@ -579,15 +579,16 @@ mod tests {
         let source = Source::new(&LogSource::default()).expect("a source");
         let mut chain = Chain::new(path.clone(), path.clone(), naming, &source);
         let start = Instant::now();
-        chain.look(start, dir.path()).expect("seen");
+        let mut listings = Listings::default();
+        chain.look(start, dir.path(), &mut listings).expect("seen");
         let known = chain.files[0].id();
         chain.files[0].entry.offset = 4;
         fs::write(&path, "one\ntwo\n").expect("it grows");
         fs::copy(&path, &copy).expect("copied");
-        let snapshot = snapshot::take(&path).expect("readable").expect("it stands still");
+        let snapshot = snapshot::take(&path, &mut listings).expect("readable").expect("it stands still");
         File::create(&path).expect("truncated");
         chain.apply(snapshot, start, dir.path()).expect("applied");
-        chain.look(start + SCAN_INTERVAL, dir.path()).expect("seen again");
+        chain.look(start + SCAN_INTERVAL, dir.path(), &mut listings).expect("seen again");
         let key = FileKey::of(&fs::metadata(&copy).expect("there"));
         let owners: Vec<FileId> =
             chain.files.iter().filter(|tracked| tracked.entry.key == Some(key)).map(Tracked::id).collect();

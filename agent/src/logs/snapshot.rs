@@ -2,14 +2,16 @@
 //!
 //! # Contract
 //! A [`Snapshot`] is what the directory held at one moment: names are listed, files opened and compared with the listing,
-//! and the names listed again; where anything differs it is done over, and given up after [`TRIES`].
+//! and the names listed again; where anything differs it is done over, and given up after [`TRIES`]. The files of a large
+//! directory share a listing as long as the directory says that it is unchanged ([`Listings`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
+use std::ops::Bound;
 use std::os::unix::fs::{DirEntryExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 
@@ -40,35 +42,94 @@ pub struct Seen {
 pub type Snapshot = Vec<Seen>;
 
 /// Takes a snapshot; `None` when the directory never stood still.
-pub fn take(base: &Path) -> io::Result<Option<Snapshot>> {
+pub fn take(base: &Path, listings: &mut Listings) -> io::Result<Option<Snapshot>> {
     for _ in 0..TRIES {
-        let before = list(base)?;
+        let before = listings.of(base)?;
         let Some(snapshot) = open_all(base, &before) else { continue };
-        if list(base)? == before {
+        if listings.of(base)? == before {
             return Ok(Some(snapshot));
         }
     }
     Ok(None)
 }
 
-/// Names and inodes of a path and its siblings.
-fn list(base: &Path) -> io::Result<BTreeMap<String, u64>> {
-    let (Some(dir), Some(base_name)) = (base.parent(), base.file_name().and_then(|name| name.to_str())) else {
-        return Ok(BTreeMap::new());
-    };
-    let listing = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        listing => listing?,
-    };
-    let mut names = BTreeMap::new();
-    for entry in listing {
+/// Directories of fewer names are read each time: kubelets give every container one of its own.
+const LARGE_DIRECTORY: usize = 100;
+/// Listings that are kept.
+const MAX_LISTINGS: usize = 16;
+/// A directory's time moves by ticks of the kernel's clock, so it tells nothing of a change soon after another.
+const SETTLED: Duration = Duration::from_millis(20);
+
+/// Names and inodes, by name.
+type Names = BTreeMap<String, u64>;
+
+/// Large directories as they were when they were read last. One is read again once its time has moved, which it does
+/// whenever a name comes, goes or leads elsewhere; ten thousand files of one directory were else ten thousand readings of
+/// ten thousand names.
+#[derive(Default)]
+pub struct Listings(HashMap<PathBuf, (Stamp, Names)>);
+
+/// What of a directory tells that it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    key: FileKey,
+    changed: SystemTime,
+}
+
+impl Listings {
+    /// Names and inodes of a path and its siblings.
+    fn of(&mut self, base: &Path) -> io::Result<Names> {
+        let (Some(dir), Some(base_name)) = (base.parent(), base.file_name().and_then(|name| name.to_str())) else {
+            return Ok(Names::new());
+        };
+        let stamp = match stamp(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::new()),
+            stamp => stamp?,
+        };
+        if let Some((_, names)) = self.0.get(dir).filter(|(known, _)| *known == stamp) {
+            return Ok(siblings(base_name, names));
+        }
+        self.0.remove(dir);
+        let names = match list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::new()),
+            names => names?,
+        };
+        let siblings = siblings(base_name, &names);
+        let is_settled = stamp.changed.elapsed().is_ok_and(|since| since >= SETTLED);
+        if names.len() >= LARGE_DIRECTORY && is_settled {
+            if self.0.len() >= MAX_LISTINGS {
+                self.0.clear();
+            }
+            self.0.insert(dir.to_owned(), (stamp, names));
+        }
+        Ok(siblings)
+    }
+}
+
+/// A directory's identity and time: before it is read, so that a change meanwhile makes the listing an old one.
+fn stamp(dir: &Path) -> io::Result<Stamp> {
+    let meta = fs::metadata(dir)?;
+    Ok(Stamp { key: FileKey::of(&meta), changed: meta.modified()? })
+}
+
+fn list(dir: &Path) -> io::Result<Names> {
+    let mut names = Names::new();
+    for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name == base_name || sibling(base_name, &name).is_some() {
+        if let Ok(name) = entry.file_name().into_string() {
             names.insert(name, entry.ino());
         }
     }
     Ok(names)
+}
+
+/// A name and its siblings, which all begin with it.
+fn siblings(base_name: &str, names: &Names) -> Names {
+    let named_so = names
+        .range::<str, _>((Bound::Included(base_name), Bound::Unbounded))
+        .take_while(|(name, _)| name.starts_with(base_name));
+    let wanted = named_so.filter(|(name, _)| *name == base_name || sibling(base_name, name).is_some());
+    wanted.map(|(name, ino)| (name.clone(), *ino)).collect()
 }
 
 fn open_all(base: &Path, names: &BTreeMap<String, u64>) -> Option<Snapshot> {
@@ -161,10 +222,37 @@ mod tests {
             mknodat(CWD, dir.path().join(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
         }
         let (sender, taken) = mpsc::channel();
-        std::thread::spawn(move || sender.send(take(&base)));
+        std::thread::spawn(move || sender.send(take(&base, &mut Listings::default())));
         let snapshot = taken.recv_timeout(Duration::from_secs(20)).expect("it does not wait for a writer");
         let snapshot = snapshot.expect("readable").expect("the directory stood still");
         let names: Vec<_> = snapshot.iter().filter_map(|seen| seen.path.file_name()).collect();
         assert_eq!(names, ["x.log"]);
+    }
+
+    /// Each of ten thousand files in a directory had all of its names read, and nothing else got its turn.
+    #[test]
+    fn files_of_a_large_directory_share_its_listing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        for n in 0..LARGE_DIRECTORY {
+            fs::write(path(&format!("{n}.log")), "line\n").expect("written");
+        }
+        let long_ago = SystemTime::now() - Duration::from_secs(60);
+        let set_time = || File::open(dir.path()).and_then(|dir| dir.set_modified(long_ago)).expect("set");
+        let seen = |listings: &mut Listings, name: &str| {
+            let snapshot = take(&path(name), listings).expect("readable").expect("it stands still");
+            snapshot.iter().filter_map(|seen| seen.path.file_name()?.to_str().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        set_time();
+        let mut listings = Listings::default();
+        assert_eq!(seen(&mut listings, "1.log"), ["1.log"]);
+        // A name that came with the time left as it was shows that nothing was read.
+        fs::write(path("1.log.1"), "line\n").expect("written");
+        set_time();
+        assert_eq!(seen(&mut listings, "1.log"), ["1.log"]);
+        fs::rename(path("1.log.1"), path("1.log.2")).expect("renamed");
+        assert_eq!(seen(&mut listings, "1.log"), ["1.log.2", "1.log"], "its time has moved");
+        fs::rename(path("2.log"), path("2.log.1")).expect("renamed");
+        assert_eq!(seen(&mut listings, "2.log"), ["2.log.1"], "a listing soon after a change is not kept");
     }
 }

@@ -29,6 +29,7 @@ use super::pods::Pods;
 use super::reader::{Moved, Prepared, Read, Times, read};
 use super::rotation::rotated_from;
 use super::ship::Shipper;
+use super::snapshot::Listings;
 use super::watch::Watch;
 use super::{FileStatus, LogCounters, Stage, enrich};
 
@@ -84,6 +85,7 @@ pub struct Tailer {
 pub struct State {
     chains: BTreeMap<ChainId, Chain>,
     by_path: HashMap<PathBuf, ChainId>,
+    listings: Listings,
     next_id: ChainId,
     /// Checkpoints of paths that no source names now: kept, should one name them again.
     dormant: Vec<PathEntry>,
@@ -414,7 +416,7 @@ impl Tailer {
         // A truncation found while reading is followed at once by another look.
         for _ in 0..3 {
             let now = Instant::now();
-            let changes = match chain.look(now, &self.state_dir) {
+            let changes = match chain.look(now, &self.state_dir, &mut state.listings) {
                 Ok(changes) => changes,
                 Err(error) => {
                     tracing::debug!(%error, path = %chain.path.display(), "cannot look at a log file");

@@ -4,7 +4,7 @@
 //! hold copies of a line; those are read one after the other, and a line counts where it is met first.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use model::Labels;
@@ -119,6 +119,13 @@ fn together(mut blocks: Vec<Candidate>, jobs: &mut Vec<Job>) {
     jobs.extend(of_leader.into_values());
 }
 
+/// When a block's lines may have copies in another source: mostly a moment at its end, where the next segment begins.
+fn shared_times(candidate: &Candidate, job: &Job) -> Vec<RangeInclusive<i64>> {
+    let others = job.iter().filter(|other| other.rank.0 != candidate.rank.0);
+    let shared = others.map(|other| candidate.min_ns.max(other.min_ns)..=candidate.max_ns.min(other.max_ns));
+    shared.filter(|times| !times.is_empty()).collect()
+}
+
 /// Opens the blocks of a job one after the other, and leaves each line to the first that has it.
 pub fn each_block(
     job: &Job,
@@ -130,16 +137,20 @@ pub fn each_block(
     for candidate in job {
         candidate.check(request)?;
         let Some(mut opened) = candidate.open(request, sought) else { continue };
-        if job.len() > 1 {
+        let shared = shared_times(candidate, job);
+        if !shared.is_empty() {
             let mut lines = std::mem::take(&mut opened.lines);
-            let is_new = |line: &u32| match opened.line(*line, &mut buffer) {
-                Ok((metadata, text)) => {
-                    let t_ns = opened.times()[*line as usize];
-                    seen.insert(line_hash(BlockLine { t_ns, text, metadata }))
+            let is_new = |line: &u32| {
+                let t_ns = opened.times()[*line as usize];
+                if !shared.iter().any(|times| times.contains(&t_ns)) {
+                    return true;
                 }
-                Err(error) => {
-                    candidate.report(&error);
-                    false
+                match opened.line(*line, &mut buffer) {
+                    Ok((metadata, text)) => seen.insert(line_hash(BlockLine { t_ns, text, metadata })),
+                    Err(error) => {
+                        candidate.report(&error);
+                        false
+                    }
                 }
             };
             lines.retain(is_new);

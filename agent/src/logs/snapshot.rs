@@ -82,18 +82,19 @@ impl Listings {
         let (Some(dir), Some(base_name)) = (base.parent(), base.file_name().and_then(|name| name.to_str())) else {
             return Ok(Names::new());
         };
-        let stamp = match stamp(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::new()),
-            stamp => stamp?,
-        };
+        match self.read(dir, base_name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Names::new()),
+            names => names,
+        }
+    }
+
+    fn read(&mut self, dir: &Path, base_name: &str) -> io::Result<Names> {
+        let stamp = stamp(dir)?;
         if let Some((_, names)) = self.0.get(dir).filter(|(known, _)| *known == stamp) {
             return Ok(siblings(base_name, names));
         }
         self.0.remove(dir);
-        let names = match list(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Names::new()),
-            names => names?,
-        };
+        let names = list(dir)?;
         let siblings = siblings(base_name, &names);
         let is_settled = stamp.changed.elapsed().is_ok_and(|since| since >= SETTLED);
         if names.len() >= LARGE_DIRECTORY && is_settled {

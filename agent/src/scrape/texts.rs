@@ -31,7 +31,7 @@ impl Texts {
     pub fn share_labels(&self, labels: &Labels) -> Labels {
         let mut known = self.0.lock();
         let share = |label: &Label| Label { name: known.share(&label.name), value: known.share(&label.value) };
-        Labels::from_sorted(labels.iter().map(share).collect::<Vec<_>>())
+        Labels::from_sorted(labels.iter().map(share))
     }
 }
 

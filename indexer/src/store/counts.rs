@@ -15,6 +15,7 @@ use disk::DiskReader;
 use model::{Labels, varint};
 
 use super::block::{Block, Reader, put_sets};
+use super::header::{self, malformed};
 
 const MINUTE_NS: i64 = 60_000_000_000;
 /// Sets of metadata that a block's lines are told apart by.
@@ -108,8 +109,7 @@ impl CountsBuilder {
         put_sets(&self.sets, &mut header);
         varint::put(&mut header, self.row_bytes.len() as u64);
         self.row_bytes.iter().for_each(|bytes| varint::put(&mut header, *bytes));
-        let rows_at = (size_of::<u32>() + header.len()) as u32;
-        [&rows_at.to_le_bytes()[..], &header, &self.rows].concat()
+        header::with_rows(&header, &self.rows)
     }
 }
 
@@ -171,21 +171,10 @@ pub struct Counts {
     starts: Vec<u64>,
 }
 
-fn malformed(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
-}
-
 impl Counts {
     /// Reads the header; the file's checksum is the caller's matter.
     pub fn open(reader: Arc<dyn DiskReader>) -> io::Result<Counts> {
-        let mut start = [0; size_of::<u32>()];
-        reader.read_exact_at(0, &mut start)?;
-        let (rows_at, len) = (u64::from(u32::from_le_bytes(start)), reader.len()?);
-        if rows_at > len || rows_at < start.len() as u64 {
-            return Err(malformed("counts whose rows begin outside them"));
-        }
-        let mut header = vec![0; rows_at as usize - start.len()];
-        reader.read_exact_at(start.len() as u64, &mut header)?;
+        let (header, rows_at) = header::read(reader.as_ref())?;
         let mut header = Reader { rest: &header };
         let sets = header.metadata_sets().map_err(malformed)?;
         let blocks = header.varint().map_err(malformed)?;
@@ -197,7 +186,7 @@ impl Counts {
             at = at.saturating_add(header.varint().map_err(malformed)?);
             starts.push(at);
         }
-        match at == len {
+        match at == reader.len()? {
             true => Ok(Counts { reader, sets, starts }),
             false => Err(malformed("counts of another length than they say")),
         }

@@ -43,9 +43,7 @@ impl HasLen for Handle {
 impl FileHandle for Handle {
     fn read_bytes(&self, range: Range<usize>) -> io::Result<OwnedBytes> {
         let mut bytes = vec![0; range.len()];
-        if self.reader.read_at(range.start as u64, &mut bytes)? < range.len() {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
-        }
+        self.reader.read_exact_at(range.start as u64, &mut bytes)?;
         Ok(OwnedBytes::new(bytes))
     }
 }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use disk::DiskReader;
 use model::varint;
 
+use super::header::{self, malformed};
+
 const GRAM_BYTES: usize = 5;
 const WINDOW: usize = 4;
 const HASH_BITS: u32 = 20;
@@ -132,32 +134,28 @@ impl FilterBuilder {
         }
         let row_bits = (self.most_grams * 2).next_power_of_two().trailing_zeros().clamp(MIN_ROW_BITS, MAX_ROW_BITS);
         let row_bytes = self.columns.len().div_ceil(8);
-        let mut out = Vec::new();
-        varint::put(&mut out, u64::from(row_bits));
-        varint::put(&mut out, self.columns.len() as u64);
-        varint::put(&mut out, self.blocks.len() as u64);
+        let mut header = Vec::new();
+        varint::put(&mut header, u64::from(row_bits));
+        varint::put(&mut header, self.columns.len() as u64);
+        varint::put(&mut header, self.blocks.len() as u64);
         let mut before = 0;
         for place in &self.blocks {
-            varint::put(&mut out, u64::from(place.first - before));
-            varint::put(&mut out, u64::from(place.bits));
+            varint::put(&mut header, u64::from(place.first - before));
+            varint::put(&mut header, u64::from(place.bits));
             before = place.first;
         }
-        let rows_at = out.len() + size_of::<u32>();
-        out.extend_from_slice(&(rows_at as u32).to_le_bytes());
-        // The header ends with where the rows begin; readers want to know it first.
-        out.rotate_right(size_of::<u32>());
-        out.resize(rows_at + (row_bytes << row_bits), 0);
+        let mut bytes = vec![0; row_bytes << row_bits];
         for (column, rows) in self.columns.iter().enumerate() {
             for (place, bits) in rows.iter().enumerate() {
                 let mut bits = *bits;
                 while bits != 0 {
                     let row = (place << 6 | bits.trailing_zeros() as usize) & ((1 << row_bits) - 1);
-                    out[rows_at + row * row_bytes + column / 8] |= 1 << (column % 8);
+                    bytes[row * row_bytes + column / 8] |= 1 << (column % 8);
                     bits &= bits - 1;
                 }
             }
         }
-        out
+        header::with_rows(&header, &bytes)
     }
 }
 
@@ -180,15 +178,7 @@ pub struct Filter {
 impl Filter {
     /// Reads the header; the file's checksum is the caller's matter.
     pub fn open(reader: Arc<dyn DiskReader>) -> io::Result<Filter> {
-        let malformed = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let mut start = [0; size_of::<u32>()];
-        reader.read_exact_at(0, &mut start)?;
-        let rows_at = u32::from_le_bytes(start) as usize;
-        if rows_at as u64 > reader.len()? || rows_at < start.len() {
-            return Err(malformed("a filter whose rows begin outside it"));
-        }
-        let mut header = vec![0; rows_at - start.len()];
-        reader.read_exact_at(start.len() as u64, &mut header)?;
+        let (header, rows_at) = header::read(reader.as_ref())?;
         let mut rest = header.as_slice();
         let mut number = |max: u64| {
             varint::take(&mut rest).filter(|number| *number <= max).ok_or_else(|| malformed("a filter's header"))
@@ -196,7 +186,7 @@ impl Filter {
         let row_bits = number(u64::from(MAX_ROW_BITS))? as u32;
         let columns = number(1 << 31)?;
         let count = number(MAX_BLOCKS as u64)? as usize;
-        let (mut blocks, mut first) = (Vec::with_capacity(count.min(rows_at)), 0);
+        let (mut blocks, mut first) = (Vec::with_capacity(count.min(header.len())), 0);
         for _ in 0..count {
             first += number(columns)?;
             let bits = number(u64::from(MAX_COLUMNS_BITS))? as u32;
@@ -206,10 +196,10 @@ impl Filter {
             blocks.push(Place { first: first as u32, bits });
         }
         let row_bytes = columns.div_ceil(8) as usize;
-        if reader.len()? != rows_at as u64 + ((row_bytes as u64) << row_bits) {
+        if reader.len()? != rows_at + ((row_bytes as u64) << row_bits) {
             return Err(malformed("a filter of another length than it says"));
         }
-        Ok(Filter { reader, row_bits, row_bytes, rows_at: rows_at as u64, blocks })
+        Ok(Filter { reader, row_bits, row_bytes, rows_at, blocks })
     }
 
     /// Leaves of `blocks` those that may hold a text with these grams.

@@ -21,6 +21,7 @@ pub mod erasure;
 mod error;
 mod grams;
 mod head;
+mod header;
 mod manifest;
 mod opened;
 mod publish;

@@ -16,7 +16,7 @@ use super::counts::{Row, Rows};
 use super::error::StoreError;
 use super::opened::{OpenBlock, Place, Sought};
 use super::segment::Segment;
-use super::unordered::{Job, each_block, jobs, on_threads, threads_for};
+use super::unordered::{Job, each_block, jobs, largest_first, on_threads, threads_for};
 
 /// How lines are counted.
 pub struct Asked<'a> {
@@ -40,7 +40,7 @@ pub fn tally(
             ControlFlow::Break(()) => return Ok(()),
         };
     }
-    let sought = Sought::new(request);
+    let (jobs, sought) = (largest_first(jobs), Sought::new(request));
     let visit = Mutex::new((visit, ControlFlow::Continue(())));
     on_threads(&jobs, &mut vec![(); threads_for(jobs.len())], |(), job| {
         each_block(job, request, &sought, |candidate, opened| {
@@ -98,7 +98,6 @@ fn told(
             return Ok(ControlFlow::Break(()));
         }
     }
-    left.sort_by_cached_key(|job| std::cmp::Reverse(job.iter().map(|one| one.text_bytes).sum::<u64>()));
     Ok(ControlFlow::Continue(left))
 }
 

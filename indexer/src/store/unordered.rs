@@ -84,8 +84,7 @@ pub fn open_all(
 /// Blocks that must be read together, because they may hold copies of a line.
 pub type Job = Vec<Candidate>;
 
-/// Puts blocks of a pushed stream together that overlap and come from different sources. Large ones come first, so that no
-/// thread is left with one at the end.
+/// Puts blocks of a pushed stream together that overlap and come from different sources.
 pub fn jobs(candidates: Vec<Candidate>) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     let mut by_stream: HashMap<Labels, Vec<Candidate>> = HashMap::new();
@@ -96,6 +95,11 @@ pub fn jobs(candidates: Vec<Candidate>) -> Vec<Job> {
         }
     }
     by_stream.into_values().for_each(|blocks| together(blocks, &mut jobs));
+    jobs
+}
+
+/// So that no thread is left with a large one at the end.
+pub fn largest_first(mut jobs: Vec<Job>) -> Vec<Job> {
     jobs.sort_by_cached_key(|job| std::cmp::Reverse(job.iter().map(|one| one.text_bytes).sum::<u64>()));
     jobs
 }
@@ -169,7 +173,7 @@ pub fn scan(
     visitors: &mut [LineVisitor<'_>],
 ) -> Result<(), QueryError> {
     let sought = Sought::new(request);
-    on_threads(&jobs(candidates), visitors, |visitor, job| {
+    on_threads(&largest_first(jobs(candidates)), visitors, |visitor, job| {
         let mut buffer = String::new();
         each_block(job, request, &sought, |candidate, opened| {
             for line in &opened.lines {

@@ -14,6 +14,10 @@ impl<'a> Edges<'a> {
         Edges { at_ns, place: 0 }
     }
 
+    pub fn at_ns(&self) -> &'a [i64] {
+        self.at_ns
+    }
+
     /// The place of the edge that an instant counts at; as many as there are for one behind the last.
     pub fn of(&mut self, t_ns: i64) -> usize {
         if !self.is_at(self.place, t_ns) {

@@ -254,7 +254,7 @@ pub trait Lines: Send + Sync {
         self.select(request, &mut |line| {
             let SelectedLine { labels, metadata, t_ns, text } = line;
             let (edge, bytes) = (places.of(t_ns), if with_bytes { text.len() as u64 } else { 0 });
-            if edge == edges.len() {
+            if places.is_behind_all(edge) {
                 return ControlFlow::Continue(());
             }
             visit(Tally { labels, metadata, edge, lines: 1, bytes })

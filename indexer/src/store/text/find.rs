@@ -4,7 +4,7 @@ use memchr::memmem::Finder;
 use query::WordTest;
 
 use super::split::{MARK, split};
-use super::{Column, Group, Malformed, Texts, Values, is_word, letters_of};
+use super::{All, Column, Group, Malformed, Texts, Values, is_word, letters_of};
 
 /// What to look for in lines.
 #[derive(Debug)]
@@ -282,23 +282,24 @@ pub fn retain(items: &mut Vec<u32>, keeps: impl Fn(u32) -> bool) {
 }
 
 impl Column {
+    /// Its values, where they lie apart from the structure, and how long one is at most.
+    fn apart(&self) -> Option<(&All, usize)> {
+        match self {
+            Column::Fixed { all, width } => Some((all, *width)),
+            Column::Varying { all, .. } => Some((all, all.bytes)),
+            Column::Constant(_) | Column::Indexed { .. } => None,
+        }
+    }
+
     /// Whether a value of a column that must be read may hold a word.
     fn may_fit(&self, word: &[u8]) -> bool {
-        let (all, max_bytes) = match self {
-            Column::Fixed { all, width } => (all, *width),
-            Column::Varying { all, .. } => (all, all.bytes),
-            Column::Constant(_) | Column::Indexed { .. } => return true,
-        };
+        let Some((all, max_bytes)) = self.apart() else { return true };
         word.len() <= max_bytes && letters_of(word) & !all.letters == 0
     }
 
     /// Whether a value of a column that must be read may match.
     fn may_match(&self, test: &WordTest) -> bool {
-        let (all, max_bytes) = match self {
-            Column::Fixed { all, width } => (all, *width),
-            Column::Varying { all, .. } => (all, all.bytes),
-            Column::Constant(_) | Column::Indexed { .. } => return true,
-        };
+        let Some((all, max_bytes)) = self.apart() else { return true };
         let has_letters = |text: &String| letters_of(text.as_bytes()) & !all.letters == 0;
         test.min_bytes <= max_bytes && test.holds.as_ref().is_none_or(|any| any.texts.iter().any(has_letters))
     }
@@ -310,11 +311,8 @@ impl Column {
             let matches = |place: &u32| test.regex.is_match(self.value(*place as usize, texts, values));
             return found.extend(places.into_iter().filter(matches));
         }
-        let all = match self {
-            Column::Fixed { all, .. } | Column::Varying { all, .. } => values.of(all),
-            Column::Constant(_) | Column::Indexed { .. } => return,
-        };
-        if !test.regex.is_match(all) {
+        let Some((all, _)) = self.apart() else { return };
+        if !test.regex.is_match(values.of(all)) {
             return;
         }
         let values = (0..lines as u32).map(|place| (place, self.value(place as usize, texts, values)));
@@ -324,10 +322,8 @@ impl Column {
 
     /// The places whose values hold a word.
     fn places_with(&self, word: &[u8], values: &Values) -> Found {
-        let all = match self {
-            Column::Fixed { all, .. } | Column::Varying { all, .. } => values.of(all),
-            Column::Constant(_) | Column::Indexed { .. } => return Found::None,
-        };
+        let Some((all, _)) = self.apart() else { return Found::None };
+        let all = values.of(all);
         let (finder, mut from, mut places) = (Finder::new(word), 0, Vec::new());
         while let Some(at) = finder.find(&all[from..]).map(|at| from + at) {
             let (place, end) = self.place_at(at);

@@ -20,7 +20,6 @@ pub(super) struct Collected<'a> {
     samples: usize,
     failure: Option<QueryError>,
     /// Where windows begin and end, where lines are only counted: those between two edges count together.
-    at_ns: &'a [i64],
     edges: Edges<'a>,
     /// Series by the addresses of labels and metadata, which stay theirs as long as they are held here.
     tallied: HashMap<(usize, usize), (Labels, Labels, usize)>,
@@ -34,7 +33,7 @@ impl<'a> Collected<'a> {
     pub fn new(range: &'a RangeAggregation, limits: &'a Limits, at_ns: &'a [i64]) -> Collected<'a> {
         let (places, series, tallied) = Default::default();
         let edges = Edges::new(at_ns);
-        Collected { range, limits, places, series, last: None, samples: 0, failure: None, at_ns, edges, tallied }
+        Collected { range, limits, places, series, last: None, samples: 0, failure: None, edges, tallied }
     }
 
     /// Takes lines until one fails.
@@ -56,7 +55,7 @@ impl<'a> Collected<'a> {
     /// Takes what a store knows of lines without their texts.
     pub fn tally(&mut self, source: &dyn Lines, request: &LineSelect<'_>) -> Result<(), QueryError> {
         let with_bytes = matches!(self.range.op, RangeOp::Bytes | RangeOp::BytesRate);
-        source.tally(request, self.at_ns, with_bytes, &mut |tally| match self.take_tally(&tally, with_bytes) {
+        source.tally(request, self.edges.at_ns(), with_bytes, &mut |tally| match self.take_tally(&tally, with_bytes) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 self.failure = Some(error);
@@ -99,12 +98,13 @@ impl<'a> Collected<'a> {
 
     /// The series; their points are in no order. What lies between two edges is a point at the later one.
     pub fn finish(self) -> Result<Vec<(Labels, Points)>, QueryError> {
-        let Collected { failure, mut series, at_ns, .. } = self;
+        let Collected { failure, mut series, edges, .. } = self;
         for (_, points) in &mut series {
             for (edge, sum) in std::mem::take(&mut points.sums) {
                 // No request reaches behind the last edge.
-                points.t_ns.extend(at_ns.get(edge));
-                points.values.extend(at_ns.get(edge).map(|_| sum));
+                let Some(t_ns) = edges.at_ns().get(edge) else { continue };
+                points.t_ns.push(*t_ns);
+                points.values.push(sum);
             }
         }
         failure.map_or(Ok(series), Err)

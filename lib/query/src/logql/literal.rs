@@ -37,12 +37,7 @@ fn is_of_words(hir: &Hir) -> bool {
         HirKind::Empty => true,
         HirKind::Look(_) => false,
         HirKind::Literal(literal) => literal.0.iter().all(|byte| is_word(*byte)),
-        HirKind::Class(Class::Unicode(class)) => {
-            class.iter().all(|range| are_words(range.start().into(), range.end().into()))
-        }
-        HirKind::Class(Class::Bytes(class)) => {
-            class.iter().all(|range| are_words(range.start().into(), range.end().into()))
-        }
+        HirKind::Class(class) => ranges(class).into_iter().all(|(start, end)| are_words(start.into(), end.into())),
         HirKind::Repetition(repetition) => is_of_words(&repetition.sub),
         HirKind::Capture(capture) => is_of_words(&capture.sub),
         HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().all(is_of_words),
@@ -113,15 +108,18 @@ impl Run {
 /// for ASCII letters finds.
 fn letter(hir: &Hir) -> Option<char> {
     let HirKind::Class(class) = hir.kind() else { return None };
-    let ranges: Vec<(char, char)> = match class {
-        Class::Unicode(class) => class.iter().map(|range| (range.start(), range.end())).collect(),
-        Class::Bytes(class) => class.iter().map(|range| (range.start().into(), range.end().into())).collect(),
-    };
-    match ranges[..] {
+    match ranges(class)[..] {
         [(upper, same), (lower, end)] if upper == same && lower == end && upper.to_ascii_lowercase() == lower => {
             Some(lower)
         }
         _ => None,
+    }
+}
+
+fn ranges(class: &Class) -> Vec<(char, char)> {
+    match class {
+        Class::Unicode(class) => class.iter().map(|range| (range.start(), range.end())).collect(),
+        Class::Bytes(class) => class.iter().map(|range| (range.start().into(), range.end().into())).collect(),
     }
 }
 

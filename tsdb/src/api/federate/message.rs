@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, header};
 use model::{Histogram, Labels, METRIC_NAME, ResetHint};
 use prost::Message;
 
+use super::super::write::LabelPair;
 use super::{Newest, below, with_external};
 
 pub const CONTENT_TYPE: &str =
@@ -26,21 +27,13 @@ struct MetricFamily {
 #[derive(Clone, PartialEq, Message)]
 struct Metric {
     #[prost(message, repeated, tag = "1")]
-    labels: Vec<Pair>,
+    labels: Vec<LabelPair>,
     #[prost(message, optional, tag = "5")]
     untyped: Option<Untyped>,
     #[prost(message, optional, tag = "7")]
     histogram: Option<HistogramMessage>,
     #[prost(int64, tag = "6")]
     t_ms: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Pair {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -131,7 +124,7 @@ fn kind(newest: &Newest) -> i32 {
 }
 
 fn metric(newest: &Newest, external: &Labels) -> Metric {
-    let labels = with_external(&newest.labels, external).into_iter().map(|(name, value)| Pair { name, value });
+    let labels = with_external(&newest.labels, external).into_iter().map(|(name, value)| LabelPair { name, value });
     let histogram = newest.histogram.as_deref().map(|histogram| match histogram.uses_custom_buckets() {
         true => classic(histogram),
         false => native(histogram),

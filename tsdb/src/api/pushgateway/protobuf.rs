@@ -7,16 +7,10 @@ use model::exposition::{Exposition, TextSample};
 use model::{Labels, METRIC_NAME, MetricKind, MetricMetadata};
 use prost::Message;
 
+use super::super::write::LabelPair;
+
 pub const CONTENT_TYPE: &str = "application/vnd.google.protobuf";
 const NATIVE_ALONE: &str = "has native buckets alone, which cannot be pushed";
-
-#[derive(Clone, PartialEq, Message)]
-struct Pair {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
 
 /// A gauge, a counter or what has no type.
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -70,7 +64,7 @@ struct Histogram {
 #[derive(Clone, PartialEq, Message)]
 struct Metric {
     #[prost(message, repeated, tag = "1")]
-    labels: Vec<Pair>,
+    labels: Vec<LabelPair>,
     #[prost(message, optional, tag = "2")]
     gauge: Option<Simple>,
     #[prost(message, optional, tag = "3")]
@@ -170,7 +164,7 @@ impl Reading<'_> {
 
     fn add(&mut self, suffix: &str, more: Option<(&str, f64)>, value: f64) -> Result<(), String> {
         let mut labels = Labels::default().to_builder();
-        for Pair { name, value } in &self.metric.labels {
+        for LabelPair { name, value } in &self.metric.labels {
             if !model::is_label_name(name) || labels.get(name).is_some() {
                 return Err(format!("{}: invalid or repeated label {name:?}", self.name));
             }
@@ -192,7 +186,8 @@ mod tests {
     use super::*;
 
     fn family(name: &str, kind: i32, metric: Metric) -> Vec<u8> {
-        let labels = vec![Pair { name: "b".into(), value: "2".into() }, Pair { name: "a".into(), value: "é".into() }];
+        let labels =
+            vec![LabelPair { name: "b".into(), value: "2".into() }, LabelPair { name: "a".into(), value: "é".into() }];
         let metrics = vec![Metric { labels, ..metric }];
         MetricFamily { name: name.into(), help: "some".into(), kind, metrics, unit: String::new() }
             .encode_length_delimited_to_vec()
@@ -242,7 +237,7 @@ mod tests {
         refused(&family("1g", 1, gauge()), "invalid metric name");
         let histogram = Some(Histogram { count: 2, zero_threshold: 0.001, ..Histogram::default() });
         refused(&family("h", 4, Metric { histogram, ..Metric::default() }), NATIVE_ALONE);
-        let labels = vec![Pair { name: "a".into(), value: "1".into() }; 2];
+        let labels = vec![LabelPair { name: "a".into(), value: "1".into() }; 2];
         let repeated =
             MetricFamily { name: "g".into(), metrics: vec![Metric { labels, ..gauge() }], ..MetricFamily::default() };
         refused(&repeated.encode_length_delimited_to_vec(), "repeated label");

@@ -309,8 +309,8 @@ impl Block {
 
 fn read_exactly(reader: &dyn DiskReader, offset: u64, bytes: usize) -> std::io::Result<Vec<u8>> {
     let mut buffer = vec![0; bytes];
-    let read = reader.read_at(offset, &mut buffer)?;
-    if read == bytes { Ok(buffer) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+    reader.read_exact_at(offset, &mut buffer)?;
+    Ok(buffer)
 }
 
 /// The raw bytes of what is compressed exactly where it is shorter than raw.

@@ -2,7 +2,8 @@
 //!
 //! An agent alone, with a blackhole for a sink: 1.5 million lines of a container, parsed, parts joined, labelled; 10,000
 //! lines a second as they are written; 10,000 files that nobody writes to. CPU seconds and peak memory of each.
-//! `BINNACLE_BENCH_LINES` sets how many lines there are.
+//! `BINNACLE_BENCH_LINES` sets how many lines there are; with a broker in `BINNACLE_TEST_KAFKA` (`tests/kafka.sh`) they are
+//! also sent there, until all are acknowledged.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -26,18 +27,23 @@ const WATCHED: Duration = Duration::from_secs(20);
 
 fn main() {
     let lines = std::env::var("BINNACLE_BENCH_LINES").ok().and_then(|text| text.parse().ok()).unwrap_or(LINES);
-    backlog(lines);
+    backlog("nowhere", lines, NOWHERE);
+    if let Ok(brokers) = std::env::var("BINNACLE_TEST_KAFKA") {
+        let prefix = format!("bench-{}.", std::process::id());
+        backlog("Kafka", lines, &format!("bus: {{kafka: {{brokers: '{brokers}', topic_prefix: '{prefix}'}}}}"));
+    }
     live();
     idle();
 }
 
-/// An agent that reads containers' logs under `dir` and keeps nothing.
-fn agent(dir: &Path) -> Binnacle {
-    let config = dir.join("agent.yml");
-    let paths = dir.join("pods/**/*.log");
-    let text = format!("logs: {{sources: [{{paths: ['{}']}}], sinks: [{{type: blackhole}}]}}\n", paths.display());
-    fs::write(&config, text).expect("written");
-    Binnacle::start(dir, &["agent", &format!("--config.file={}", config.display())])
+const NOWHERE: &str = "logs: {sinks: [{type: blackhole}]}";
+
+/// An agent that reads containers' logs under `dir`, configured so.
+fn agent(dir: &Path, config: &str) -> Binnacle {
+    let path = dir.join("agent.yml");
+    fs::write(&path, config).expect("written");
+    let logs = format!("--agent.logs.path={}", dir.join("pods/**/*.log").display());
+    Binnacle::start(dir, &["agent", &format!("--config.file={}", path.display()), &logs])
 }
 
 /// Lines of about 255 bytes; every hundredth comes in two parts.
@@ -79,23 +85,23 @@ fn acknowledged(agent: &Binnacle) -> u64 {
     found.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
-fn backlog(count: usize) {
+fn backlog(sink: &str, count: usize, config: &str) {
     let dir = temp_dir();
     let text = lines(count);
     fs::write(pod(dir.path(), "busy"), &text).expect("written");
     let expected = (count - count / 100) as u64;
-    let agent = agent(dir.path());
+    let agent = agent(dir.path(), config);
     let start = Instant::now();
     wait_for("all lines", || (acknowledged(&agent) + 1 >= expected).then_some(()));
     let (cpu_s, peak_mib) = cost(agent.pid());
     let mb = text.len() as f64 / 1e6;
-    println!("{mb:.0} MB of a container's lines to nowhere, {:.2} s", start.elapsed().as_secs_f64());
+    println!("{mb:.0} MB of a container's lines to {sink}, {:.2} s", start.elapsed().as_secs_f64());
     println!("  {:>8.0} MB per CPU second   {cpu_s:.2} CPU s   {peak_mib:.0} MiB peak\n", mb / cpu_s);
 }
 
 fn live() {
     let dir = temp_dir();
-    let agent = agent(dir.path());
+    let agent = agent(dir.path(), NOWHERE);
     let mut file = OpenOptions::new().create(true).append(true).open(pod(dir.path(), "live")).expect("opens");
     let text = lines(LIVE_LINES_PER_SECOND as usize / 10);
     let (start, before) = (Instant::now(), cost(agent.pid()).0);
@@ -116,7 +122,7 @@ fn idle() {
     for n in 0..IDLE_FILES {
         fs::write(pod(dir.path(), &format!("idle-{n}")), lines(2)).expect("written");
     }
-    let agent = agent(dir.path());
+    let agent = agent(dir.path(), NOWHERE);
     wait_for("all lines", || (acknowledged(&agent) as usize >= IDLE_FILES).then_some(()));
     // The first look has its own price.
     std::thread::park_timeout(Duration::from_secs(5));

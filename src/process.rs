@@ -16,7 +16,6 @@ use disk::{Disk, RealDisk};
 use indexer::{Indexer, IndexerOptions};
 use model::DEFAULT_TENANT;
 use parking_lot::RwLock;
-use service::config::{ScrapeConfig, StaticConfig};
 use service::metrics::{Gauge, Metrics};
 use service::work::Works;
 use tokio::net::TcpListener;
@@ -27,11 +26,10 @@ use tsdb::Tsdb;
 
 use crate::admitted::Admitted;
 use crate::cli::Role;
-use crate::settings::Settings;
+use crate::settings::{COLLECT_INTERVAL_MS, Settings};
 use crate::shared::{LoadedConfig, RunningAgent, Shared};
 use crate::{rules, web};
 
-const COLLECT_INTERVAL_MS: u64 = 15_000;
 /// A part that does not end within this after its stop is left behind.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -156,7 +154,8 @@ impl Process {
         let producer = producer(shared)?;
         let options = agent_options(&shared.settings, address)?;
         let agent = Agent::new(options, producer, Arc::new(RealDisk), &shared.metrics)?;
-        *shared.agent.lock() = Some(RunningAgent { status: agent.status(), handle: agent.handle() });
+        *shared.agent.lock() =
+            Some(RunningAgent { status: agent.status(), handle: agent.handle(), address: address.to_owned() });
         self.spawn("agent", move |stop| async move { agent.run(stop).await.map_err(|error| error.to_string()) });
         Ok(())
     }
@@ -402,13 +401,6 @@ fn indexer_options(settings: &Settings, works: &Works) -> IndexerOptions {
 fn agent_options(settings: &Settings, address: &str) -> anyhow::Result<AgentOptions> {
     let cli = &settings.cli;
     let own = std::path::absolute(&cli.storage_path)?;
-    let mut jobs = settings.config.scrape_configs.clone();
-    if cli.config_file.is_none() {
-        jobs.push(own_metrics(address));
-    }
-    if !settings.takes_samples() {
-        jobs.clear();
-    }
     Ok(AgentOptions {
         state_dir: settings.data("agent"),
         node: settings.node.clone(),
@@ -422,7 +414,7 @@ fn agent_options(settings: &Settings, address: &str) -> anyhow::Result<AgentOpti
         cgroupfs: cli.cgroupfs.clone(),
         textfile_dir: cli.textfile_dir.clone(),
         collect_interval_ms: COLLECT_INTERVAL_MS,
-        scrape: (settings.config.global.clone(), jobs),
+        scrape: (settings.config.global.clone(), settings.scrape_jobs(&settings.config, address)),
         metrics_enabled: settings.takes_samples(),
         // Where samples alone go on, lines would go nowhere.
         logs_enabled: !settings.is_remote_agent() || !settings.config.logs.sinks.is_empty(),
@@ -431,14 +423,4 @@ fn agent_options(settings: &Settings, address: &str) -> anyhow::Result<AgentOpti
 
 fn real_path(path: &Path) -> std::path::PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// Without a configuration this process scrapes itself.
-fn own_metrics(address: &str) -> ScrapeConfig {
-    ScrapeConfig {
-        job_name: "binnacle".to_owned(),
-        scrape_interval: Some(model::DurationMs(COLLECT_INTERVAL_MS as i64)),
-        static_configs: vec![StaticConfig { targets: vec![address.to_owned()], ..StaticConfig::default() }],
-        ..ScrapeConfig::default()
-    }
 }

@@ -1,18 +1,24 @@
 //! What is meant: flags and configuration file joined, defaults filled in, everything checked.
 
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent::LogSetup;
 use anyhow::{Context, bail};
 use indexer::{LogRetention, StreamRetention};
-use model::{Labels, NS_PER_MS};
+use model::{DurationMs, Labels, NS_PER_MS};
 use query::logql::parse_matchers;
-use service::config::{self, Config, LogSource};
+use service::config::{self, Config, LogSource, ScrapeConfig, StaticConfig};
 
 use crate::cli::{Cli, Role};
 
 const DAY_MS: i64 = 86_400_000;
+/// How often an agent collects.
+pub const COLLECT_INTERVAL_MS: u64 = 15_000;
+/// The job that scrapes this process.
+const OWN_JOB: &str = "binnacle";
 
 /// Which parts run in this process.
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +130,33 @@ impl Settings {
         self.has_bus() || self.is_remote_agent()
     }
 
+    /// What is scraped: what the configuration says, and this process itself where nothing is said and on every node, whose
+    /// agents nobody else knows of. A job of that name replaces ours.
+    pub fn scrape_jobs(&self, config: &Config, address: &str) -> Vec<ScrapeConfig> {
+        if !self.takes_samples() {
+            return Vec::new();
+        }
+        let mut jobs = config.scrape_configs.clone();
+        let scrapes_itself = self.cli.config_file.is_none() || self.cli.role == Some(Role::Agent);
+        if scrapes_itself && jobs.iter().all(|job| job.job_name != OWN_JOB) {
+            jobs.push(self.own_job(address));
+        }
+        jobs
+    }
+
+    fn own_job(&self, address: &str) -> ScrapeConfig {
+        let labels = match self.cli.role {
+            Some(Role::Agent) => BTreeMap::from([("instance".to_owned(), self.node.clone())]),
+            _ => BTreeMap::new(),
+        };
+        ScrapeConfig {
+            job_name: OWN_JOB.to_owned(),
+            scrape_interval: Some(DurationMs(COLLECT_INTERVAL_MS as i64)),
+            static_configs: vec![StaticConfig { targets: vec![reachable(address)], labels }],
+            ..ScrapeConfig::default()
+        }
+    }
+
     /// What paths in the configuration are relative to.
     pub fn config_dir(&self) -> PathBuf {
         let dir = self.cli.config_file.as_deref().and_then(|path| path.parent());
@@ -144,6 +177,16 @@ impl Settings {
     pub fn data(&self, part: &str) -> PathBuf {
         self.cli.storage_path.join(part)
     }
+}
+
+/// Where a listener is reached from here.
+fn reachable(address: &str) -> String {
+    let Ok(mut address) = address.parse::<SocketAddr>() else { return address.to_owned() };
+    if address.ip().is_unspecified() {
+        let is_ipv4 = address.is_ipv4();
+        address.set_ip(if is_ipv4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    address.to_string()
 }
 
 /// How long lines are kept; selectors are checked here.
@@ -196,4 +239,17 @@ fn machine_memory_bytes(procfs: &std::path::Path) -> usize {
     let text = std::fs::read_to_string(procfs.join("meminfo")).unwrap_or_default();
     let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().trim_end_matches(" kB").parse().ok());
     kib.map_or(4 << 30, |kib: usize| kib.saturating_mul(1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unspecified_address_is_reached_by_loopback() {
+        let check = |listener: &str, expected: &str| assert_eq!(reachable(listener), expected);
+        check("0.0.0.0:9091", "127.0.0.1:9091");
+        check("[::]:9091", "[::1]:9091");
+        check("10.0.0.7:9091", "10.0.0.7:9091");
+    }
 }

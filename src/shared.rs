@@ -67,6 +67,8 @@ impl Deref for LoadedConfig {
 pub struct RunningAgent {
     pub status: AgentStatus,
     pub handle: AgentHandle,
+    /// Where this process listens.
+    pub address: String,
 }
 
 impl Shared {
@@ -109,7 +111,8 @@ impl Shared {
         }
         if let Some(agent) = self.agent.lock().as_ref().filter(|_| self.settings.cli.config_file.is_some()) {
             agent.handle.set_logs(logs);
-            agent.handle.set_scrape(&config.global, &config.scrape_configs);
+            let jobs = self.settings.scrape_jobs(&config, &agent.address);
+            agent.handle.set_scrape(&config.global, &jobs);
         }
         if let Some(remote) = &self.remote {
             let labels = config.global.external_labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));

@@ -7,6 +7,9 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::end_to_end::harness::{Binnacle, Dice, temp_dir, wait_for};
 
@@ -312,7 +315,32 @@ fn a_full_disk_under_the_checkpoint_loses_and_repeats_nothing() {
 
 const MANY: usize = 10_000;
 
-/// Ten thousand files, written to between kills of the agent; some of them are begun anew under the inode of one that is gone.
+/// Changes the names of a directory every few milliseconds, until it is dropped.
+struct Restless(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
+
+impl Restless {
+    fn start(dir: &Path) -> Restless {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (over, [here, there]) = (is_over.clone(), ["restless.tmp", "restless.tmp.1"].map(|name| dir.join(name)));
+        let change = move || {
+            while !over.load(Ordering::Relaxed) {
+                fs::write(&here, "of no interest\n").and_then(|()| fs::rename(&here, &there)).expect("writable");
+                std::thread::park_timeout(Duration::from_millis(3));
+            }
+        };
+        Restless(is_over, Some(std::thread::spawn(change)))
+    }
+}
+
+impl Drop for Restless {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        let _ = self.1.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+/// Ten thousand files, written to between kills of the agent; some of them are begun anew under the inode of one that is
+/// gone. Their directory never stands still: the agent once read nothing then, and did not hear that it should stop.
 #[test]
 fn ten_thousand_files_are_read_once_each_through_kills_and_reused_inodes() {
     let dir = temp_dir();
@@ -340,6 +368,7 @@ fn ten_thousand_files_are_read_once_each_through_kills_and_reused_inodes() {
         // Every other line is not at its end when the agent finds it.
         append(n, if n % 2 == 0 { "first\n" } else { "fir" });
     }
+    let restless = Restless::start(&logs_dir);
     let agent = start();
     wait_for_lines(MANY / 2 * usize::from(dice.below(2) == 0));
     agent.kill();
@@ -365,5 +394,6 @@ fn ten_thousand_files_are_read_once_each_through_kills_and_reused_inodes() {
     let expected = [("first", MANY), ("second", MANY), ("third, in another file", MANY / 100), ("last", 1)];
     assert_eq!(counts, std::collections::BTreeMap::from(expected));
     agent.stop();
+    drop(restless);
     store.stop();
 }

@@ -29,7 +29,7 @@ use super::identity::{FileKey, Fingerprint, HEAD_BYTES, read_full_at, read_head}
 use super::lines::{MAX_READ_BYTES, Rules};
 use super::parse::Format;
 use super::reader::Moved;
-use super::snapshot::{self, Listings, Seen, Snapshot};
+use super::snapshot::{Seen, Snapshot};
 
 /// How long a file that was read to its end, or is missing, is kept in mind for stragglers and slow renames.
 const GRACE: Duration = Duration::from_secs(10);
@@ -258,9 +258,9 @@ impl Chain {
         }
     }
 
-    /// Compares the path with what is known about it, and looks at the siblings when it has changed. Must not be called
-    /// while a record is in flight.
-    pub fn look(&mut self, now: Instant, spool_dir: &Path, listings: &mut Listings) -> io::Result<Changes> {
+    /// Compares the path with what is known about it: whether its directory must be looked at. Must not be called while a
+    /// record is in flight.
+    pub fn is_due(&mut self, now: Instant) -> io::Result<bool> {
         assert!(!self.in_flight, "files stay what they are while a record of them is on its way");
         self.is_unsure = true;
         let since = self.last_scan.map(|at| now.duration_since(at));
@@ -273,7 +273,7 @@ impl Chain {
             last.entry.key == Some(key) && (last.file.is_some() || last.entry.left_alone)
         };
         self.is_unsure = !current.is_some_and(|(key, _)| self.files.last().is_some_and(|last| is_known(last, key)));
-        let due = match (current, self.files.last()) {
+        Ok(match (current, self.files.last()) {
             (Some((key, size)), Some(last)) if last.entry.key == Some(key) && last.file.is_some() => {
                 let is_cut = size < last.entry.offset || size < u64::from(last.entry.fingerprint.len);
                 if is_cut {
@@ -286,13 +286,13 @@ impl Chain {
             }
             (Some(_), _) => true,
             (None, _) => since.is_none_or(|since| since >= MISSING_INTERVAL),
-        };
-        if !due {
-            return Ok(Changes::default());
-        }
-        let Some(snapshot) = snapshot::take(&self.path, listings)? else { return Ok(Changes::default()) };
-        self.last_scan = Some(now);
-        self.apply(snapshot, now, spool_dir)
+        })
+    }
+
+    /// Whether a look at its directory is due whatever its path leads to.
+    pub fn wants_scan(&self, now: Instant) -> bool {
+        let is_long_ago = |at: Instant| self.files.len() > 1 && now.duration_since(at) >= SCAN_INTERVAL;
+        !self.in_flight && self.last_scan.is_none_or(is_long_ago)
     }
 
     /// The content is gone (`copytruncate`): what was not read may be found in a copy.
@@ -305,7 +305,10 @@ impl Chain {
         self.is_unsure = true;
     }
 
-    fn apply(&mut self, mut snapshot: Snapshot, now: Instant, spool_dir: &Path) -> io::Result<Changes> {
+    /// Takes over what the directory held. Must not be called while a record is in flight.
+    pub fn apply(&mut self, mut snapshot: Snapshot, now: Instant, spool_dir: &Path) -> io::Result<Changes> {
+        assert!(!self.in_flight, "files stay what they are while a record of them is on its way");
+        self.last_scan = Some(now);
         let mut changes = Changes::default();
         let mut owner: Vec<Option<FileId>> = vec![None; snapshot.len()];
         self.match_by_key(&snapshot, &mut owner);
@@ -566,6 +569,7 @@ fn spool_if_gzip(tracked: &mut Tracked, spool_dir: &Path) -> io::Result<()> {
 mod tests {
     use service::config::LogSource;
 
+    use super::super::snapshot;
     use super::*;
 
     /// A short file was copied, a snapshot taken, and only then the file truncated: its beginning could not be compared any
@@ -579,16 +583,18 @@ mod tests {
         let source = Source::new(&LogSource::default()).expect("a source");
         let mut chain = Chain::new(path.clone(), path.clone(), naming, &source);
         let start = Instant::now();
-        let mut listings = Listings::default();
-        chain.look(start, dir.path(), &mut listings).expect("seen");
+        let snapshot = || snapshot::take(dir.path(), vec!["a.log".to_owned()]).expect("readable").remove(0).1;
+        assert!(chain.is_due(start).expect("there"));
+        chain.apply(snapshot(), start, dir.path()).expect("seen");
         let known = chain.files[0].id();
         chain.files[0].entry.offset = 4;
         fs::write(&path, "one\ntwo\n").expect("it grows");
         fs::copy(&path, &copy).expect("copied");
-        let snapshot = snapshot::take(&path, &mut listings).expect("readable").expect("it stands still");
+        let before = snapshot();
         File::create(&path).expect("truncated");
-        chain.apply(snapshot, start, dir.path()).expect("applied");
-        chain.look(start + SCAN_INTERVAL, dir.path(), &mut listings).expect("seen again");
+        chain.apply(before, start, dir.path()).expect("applied");
+        assert!(chain.is_due(start + SCAN_INTERVAL).expect("there"));
+        chain.apply(snapshot(), start + SCAN_INTERVAL, dir.path()).expect("seen again");
         let key = FileKey::of(&fs::metadata(&copy).expect("there"));
         let owners: Vec<FileId> =
             chain.files.iter().filter(|tracked| tracked.entry.key == Some(key)).map(Tracked::id).collect();

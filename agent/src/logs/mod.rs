@@ -18,6 +18,7 @@ pub mod identity;
 pub mod lines;
 pub mod multiline;
 pub mod parse;
+pub mod paths;
 pub mod pods;
 pub mod reader;
 pub mod rotation;

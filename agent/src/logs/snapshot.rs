@@ -1,17 +1,18 @@
-//! A consistent look at a path and its rotated siblings, taken while they may be renamed under our eyes.
+//! A consistent look at paths of a directory and their rotated siblings, taken while they may be renamed under our eyes.
 //!
 //! # Contract
-//! A [`Snapshot`] is what the directory held at one moment: names are listed, files opened and compared with the listing,
-//! and the names listed again; where anything differs it is done over, and given up after [`TRIES`]. The files of a large
-//! directory share a listing as long as the directory says that it is unchanged ([`Listings`]).
+//! A [`Snapshot`] is what the directory held of a path at one moment: names are listed, files opened and compared with the
+//! listing, and the names listed again. Where the names of a path or its siblings differ it is done over for that path, and
+//! given up after [`TRIES`]; what happens to other names of the directory does not matter. All paths share the listings, so
+//! that a directory of ten thousand files that never stands still is not listed for each of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::ops::Bound;
 use std::os::unix::fs::{DirEntryExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use flate2::read::MultiGzDecoder;
 
@@ -21,6 +22,10 @@ use super::rotation::{Age, Compression, sibling};
 const TRIES: usize = 20;
 /// Siblings of one path that are looked at; the youngest count.
 const MAX_SIBLINGS: usize = 1000;
+/// Files that are opened between two listings, but for the siblings of the last path.
+const MAX_OPENED: usize = 1000;
+/// Names that are read of a directory.
+const MAX_NAMES: usize = 1 << 20;
 
 /// A file as it was seen.
 #[derive(Debug)]
@@ -41,82 +46,53 @@ pub struct Seen {
 /// Oldest first; the path itself, when it is there, is the last.
 pub type Snapshot = Vec<Seen>;
 
-/// Takes a snapshot; `None` when the directory never stood still.
-pub fn take(base: &Path, listings: &mut Listings) -> io::Result<Option<Snapshot>> {
-    for _ in 0..TRIES {
-        let before = listings.of(base)?;
-        let Some(snapshot) = open_all(base, &before) else { continue };
-        if listings.of(base)? == before {
-            return Ok(Some(snapshot));
-        }
-    }
-    Ok(None)
-}
-
-/// Directories of fewer names are read each time: kubelets give every container one of its own.
-const LARGE_DIRECTORY: usize = 100;
-/// Listings that are kept.
-const MAX_LISTINGS: usize = 16;
-/// A directory's time moves by ticks of the kernel's clock, so it tells nothing of a change soon after another.
-const SETTLED: Duration = Duration::from_millis(20);
-
 /// Names and inodes, by name.
 type Names = BTreeMap<String, u64>;
 
-/// Large directories as they were when they were read last. One is read again once its time has moved, which it does
-/// whenever a name comes, goes or leads elsewhere; ten thousand files of one directory were else ten thousand readings of
-/// ten thousand names.
-#[derive(Default)]
-pub struct Listings(HashMap<PathBuf, (Stamp, Names)>);
-
-/// What of a directory tells that it was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    key: FileKey,
-    changed: SystemTime,
-}
-
-impl Listings {
-    /// Names and inodes of a path and its siblings.
-    fn of(&mut self, base: &Path) -> io::Result<Names> {
-        let (Some(dir), Some(base_name)) = (base.parent(), base.file_name().and_then(|name| name.to_str())) else {
-            return Ok(Names::new());
-        };
-        match self.read(dir, base_name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Names::new()),
-            names => names,
-        }
-    }
-
-    fn read(&mut self, dir: &Path, base_name: &str) -> io::Result<Names> {
-        let stamp = stamp(dir)?;
-        if let Some((_, names)) = self.0.get(dir).filter(|(known, _)| *known == stamp) {
-            return Ok(siblings(base_name, names));
-        }
-        self.0.remove(dir);
-        let names = list(dir)?;
-        let siblings = siblings(base_name, &names);
-        let is_settled = stamp.changed.elapsed().is_ok_and(|since| since >= SETTLED);
-        if names.len() >= LARGE_DIRECTORY && is_settled {
-            if self.0.len() >= MAX_LISTINGS {
-                self.0.clear();
+/// Takes snapshots of paths of one directory, given by their names. Those are missing that never stood still, and those
+/// that are too many for once.
+pub fn take(dir: &Path, names: Vec<String>) -> io::Result<Vec<(String, Snapshot)>> {
+    let mut taken = Vec::new();
+    let (mut wanted, mut before) = (names, list(dir)?);
+    for _ in 0..TRIES {
+        let mut opened = Vec::new();
+        let mut opened_files = 0;
+        for base in wanted {
+            if opened_files >= MAX_OPENED {
+                break;
             }
-            self.0.insert(dir.to_owned(), (stamp, names));
+            let snapshot = open_all(dir, &base, &siblings(&base, &before));
+            opened_files += snapshot.as_ref().map_or(0, Vec::len);
+            opened.push((base, snapshot));
         }
-        Ok(siblings)
+        let after = list(dir)?;
+        wanted = Vec::new();
+        for (base, snapshot) in opened {
+            match snapshot.filter(|_| siblings(&base, &before) == siblings(&base, &after)) {
+                Some(snapshot) => taken.push((base, snapshot)),
+                None => wanted.push(base),
+            }
+        }
+        if wanted.is_empty() {
+            break;
+        }
+        before = after;
     }
+    Ok(taken)
 }
 
-/// A directory's identity and time: before it is read, so that a change meanwhile makes the listing an old one.
-fn stamp(dir: &Path) -> io::Result<Stamp> {
-    let meta = fs::metadata(dir)?;
-    Ok(Stamp { key: FileKey::of(&meta), changed: meta.modified()? })
-}
-
+/// No names where there is no such directory.
 fn list(dir: &Path) -> io::Result<Names> {
     let mut names = Names::new();
-    for entry in fs::read_dir(dir)? {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
+        if names.len() >= MAX_NAMES {
+            return Err(io::Error::other(format!("a directory of more than {MAX_NAMES} names")));
+        }
         if let Ok(name) = entry.file_name().into_string() {
             names.insert(name, entry.ino());
         }
@@ -133,8 +109,8 @@ fn siblings(base_name: &str, names: &Names) -> Names {
     wanted.map(|(name, ino)| (name.clone(), *ino)).collect()
 }
 
-fn open_all(base: &Path, names: &BTreeMap<String, u64>) -> Option<Snapshot> {
-    let (dir, base_name) = (base.parent()?, base.file_name()?.to_str()?);
+/// `None`: a name leads elsewhere by now.
+fn open_all(dir: &Path, base_name: &str, names: &Names) -> Option<Snapshot> {
     let mut siblings: Vec<(Age, Compression, &String)> = Vec::new();
     for name in names.keys().filter(|name| *name != base_name) {
         let (age, compression) = sibling(base_name, name)?;
@@ -153,7 +129,7 @@ fn open_all(base: &Path, names: &BTreeMap<String, u64>) -> Option<Snapshot> {
         snapshot.extend(seen.map(|seen| Seen { is_rotation: age.is_rotation(), ..seen }));
     }
     if let Some(ino) = names.get(base_name) {
-        let seen = open(base, *ino, false)?;
+        let seen = open(&dir.join(base_name), *ino, false)?;
         snapshot.extend(seen.map(|seen| Seen { is_base: true, ..seen }));
     }
     Some(snapshot)
@@ -206,6 +182,7 @@ fn gzip_head(file: &File) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -213,47 +190,58 @@ mod tests {
 
     use super::*;
 
+    fn names(snapshot: &Snapshot) -> Vec<&str> {
+        snapshot.iter().filter_map(|seen| seen.path.file_name()?.to_str()).collect()
+    }
+
     /// A FIFO beside a log file (`x.log.pipe`) held the tailer in open(2) for ever, and with it every log.
     #[test]
     fn a_fifo_is_passed_by() {
         let dir = tempfile::tempdir().expect("a directory");
-        let base = dir.path().join("x.log");
-        fs::write(&base, "line\n").expect("written");
+        fs::write(dir.path().join("x.log"), "line\n").expect("written");
         for name in ["x.log.pipe", "x.log.1"] {
             mknodat(CWD, dir.path().join(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
         }
         let (sender, taken) = mpsc::channel();
-        std::thread::spawn(move || sender.send(take(&base, &mut Listings::default())));
-        let snapshot = taken.recv_timeout(Duration::from_secs(20)).expect("it does not wait for a writer");
-        let snapshot = snapshot.expect("readable").expect("the directory stood still");
-        let names: Vec<_> = snapshot.iter().filter_map(|seen| seen.path.file_name()).collect();
-        assert_eq!(names, ["x.log"]);
+        let path = dir.path().to_owned();
+        std::thread::spawn(move || sender.send(take(&path, vec!["x.log".to_owned()])));
+        let snapshots = taken.recv_timeout(Duration::from_secs(20)).expect("it does not wait for a writer");
+        let snapshots = snapshots.expect("readable");
+        assert_eq!(names(&snapshots[0].1), ["x.log"]);
     }
 
-    /// Each of ten thousand files in a directory had all of its names read, and nothing else got its turn.
+    /// Each of ten thousand files had its directory listed for itself, and for ever again while names came and went there.
     #[test]
-    fn files_of_a_large_directory_share_its_listing() {
+    fn files_that_stand_still_are_taken_at_once_from_a_directory_that_does_not() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = |name: &str| dir.path().join(name);
-        for n in 0..LARGE_DIRECTORY {
-            fs::write(path(&format!("{n}.log")), "line\n").expect("written");
-        }
-        let long_ago = SystemTime::now() - Duration::from_secs(60);
-        let set_time = || File::open(dir.path()).and_then(|dir| dir.set_modified(long_ago)).expect("set");
-        let seen = |listings: &mut Listings, name: &str| {
-            let snapshot = take(&path(name), listings).expect("readable").expect("it stands still");
-            snapshot.iter().filter_map(|seen| seen.path.file_name()?.to_str().map(str::to_owned)).collect::<Vec<_>>()
-        };
-        set_time();
-        let mut listings = Listings::default();
-        assert_eq!(seen(&mut listings, "1.log"), ["1.log"]);
-        // A name that came with the time left as it was shows that nothing was read.
-        fs::write(path("1.log.1"), "line\n").expect("written");
-        set_time();
-        assert_eq!(seen(&mut listings, "1.log"), ["1.log"]);
-        fs::rename(path("1.log.1"), path("1.log.2")).expect("renamed");
-        assert_eq!(seen(&mut listings, "1.log"), ["1.log.2", "1.log"], "its time has moved");
-        fs::rename(path("2.log"), path("2.log.1")).expect("renamed");
-        assert_eq!(seen(&mut listings, "2.log"), ["2.log.1"], "a listing soon after a change is not kept");
+        let wanted: Vec<String> = (0..500).map(|n| format!("{n}.log")).collect();
+        wanted.iter().for_each(|name| fs::write(path(name), "line\n").expect("written"));
+        fs::write(path("7.log.1"), "line\n").expect("written");
+        let is_over = AtomicBool::new(false);
+        let snapshots = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    fs::write(path("restless"), "line\n").expect("written");
+                    fs::rename(path("restless"), path("restless.1")).expect("renamed");
+                }
+            });
+            let taken = take(dir.path(), wanted.clone());
+            is_over.store(true, Ordering::Relaxed);
+            taken.expect("readable")
+        });
+        assert_eq!(snapshots.iter().map(|(base, _)| base.clone()).collect::<Vec<_>>(), wanted);
+        assert_eq!(names(&snapshots[7].1), ["7.log.1", "7.log"]);
+        assert_eq!(names(&snapshots[8].1), ["8.log"]);
+    }
+
+    #[test]
+    fn what_is_too_much_for_once_is_left() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let wanted: Vec<String> = (0..MAX_OPENED + 5).map(|n| format!("{n}.log")).collect();
+        wanted.iter().for_each(|name| fs::write(dir.path().join(name), "line\n").expect("written"));
+        assert_eq!(take(dir.path(), wanted).expect("readable").len(), MAX_OPENED);
+        let gone = take(&dir.path().join("none"), vec!["a.log".to_owned()]).expect("nothing is there");
+        assert!(matches!(&gone[..], [(_, snapshot)] if snapshot.is_empty()));
     }
 }

@@ -11,6 +11,7 @@
 //!   [`BEHIND_TURN`]th turn at least.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
@@ -25,11 +26,12 @@ use super::discover::{Discovery, Found};
 use super::event::{ChainId, Event, Outcome};
 use super::filter::{Bucket, Reason};
 use super::identity::FileKey;
+use super::paths::Paths;
 use super::pods::Pods;
 use super::reader::{Moved, Prepared, Read, Times, read};
 use super::rotation::rotated_from;
 use super::ship::Shipper;
-use super::snapshot::Listings;
+use super::snapshot;
 use super::watch::Watch;
 use super::{FileStatus, LogCounters, Stage, enrich};
 
@@ -47,8 +49,12 @@ const SPARING: u32 = 1000;
 const MAX_PUT_OFF: u32 = 60;
 /// New names are looked for at most this often when events tell of them.
 const MIN_WALK_INTERVAL: Duration = Duration::from_millis(200);
+/// Paths whose directory is looked at together.
+const MAX_SCANNED: usize = 1000;
 /// Changes are gathered for this long, so that a busy file ships batches and not lines.
 const LINGER: Duration = Duration::from_millis(25);
+/// Nothing is heard meanwhile, so what is ready is read for no longer in one go.
+const MAX_PASS: Duration = Duration::from_millis(200);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const BEHIND_TURN: u64 = 4;
 /// How long a pod's file waits for what the kubelet tells of it.
@@ -84,8 +90,7 @@ pub struct Tailer {
 #[derive(Default)]
 pub struct State {
     chains: BTreeMap<ChainId, Chain>,
-    by_path: HashMap<PathBuf, ChainId>,
-    listings: Listings,
+    paths: Paths,
     next_id: ChainId,
     /// Checkpoints of paths that no source names now: kept, should one name them again.
     dormant: Vec<PathEntry>,
@@ -210,6 +215,9 @@ impl Tailer {
         if self.state.is_dirty {
             until = until.min(timers.save);
         }
+        if !self.state.queued.is_empty() && self.state.in_flight_bytes < MAX_IN_FLIGHT_BYTES {
+            until = now;
+        }
         let mut heard = match self.events.recv_timeout(until.saturating_duration_since(now)) {
             Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => None,
@@ -241,9 +249,9 @@ impl Tailer {
         }
         for path in &pending.paths {
             let base = path.file_name().and_then(|name| name.to_str()).and_then(rotated_from);
-            let known = self.state.by_path.get(path);
-            match known.or_else(|| self.state.by_path.get(&path.with_file_name(base?))) {
-                Some(id) => drop(ready.insert(*id)),
+            let known = self.state.paths.get(path);
+            match known.or_else(|| self.state.paths.get(&path.with_file_name(base?))) {
+                Some(id) => drop(ready.insert(id)),
                 None if pending.names => match self.discovery.find(path) {
                     Some(found) => found_files.push(found),
                     // A directory perhaps, or a link's target.
@@ -252,8 +260,9 @@ impl Tailer {
                 None => {}
             }
         }
-        for found in found_files {
-            ready.extend(self.take_up(&found, None));
+        if !found_files.is_empty() {
+            let held = self.held_files();
+            ready.extend(found_files.iter().filter_map(|found| self.take_up(found, &held)));
         }
         ready.into_iter().for_each(|id| self.make_ready(id));
         pending.anything || (pending.names && has_unknown)
@@ -292,11 +301,10 @@ impl Tailer {
 
     fn walk(&mut self) {
         let mut walk = self.discovery.walk();
-        let held: HashSet<FileKey> =
-            self.state.chains.values().flat_map(|chain| chain.files.iter().filter_map(|file| file.entry.key)).collect();
+        let held = self.held_files();
         for found in &walk.files {
             walk.directories.extend(found.path.parent().map(PathBuf::from));
-            if let Some(id) = self.take_up(found, Some(&held)) {
+            if let Some(id) = self.take_up(found, &held) {
                 self.make_ready(id);
             }
         }
@@ -307,18 +315,18 @@ impl Tailer {
         }
     }
 
-    /// Begins to follow a path that is not known, unless its file is, under another name, or is our own.
-    fn take_up(&mut self, found: &Found, held: Option<&HashSet<FileKey>>) -> Option<ChainId> {
-        if self.state.by_path.contains_key(&found.path) {
+    fn held_files(&self) -> HashSet<FileKey> {
+        self.state.chains.values().flat_map(|chain| chain.files.iter().filter_map(|file| file.entry.key)).collect()
+    }
+
+    /// Begins to follow a path that is not known, unless its file is held, under another name, or is our own.
+    fn take_up(&mut self, found: &Found, held: &HashSet<FileKey>) -> Option<ChainId> {
+        if self.state.paths.get(&found.path).is_some() {
             return None;
         }
         let key = FileKey::of(&std::fs::metadata(&found.path).ok()?);
-        let is_held = match held {
-            Some(held) => held.contains(&key),
-            None => self.state.chains.values().any(|chain| chain.files.iter().any(|file| file.entry.key == Some(key))),
-        };
         // A known file under another name goes on being read where it is known.
-        if is_held || self.discovery.own_files.contains(&key) {
+        if held.contains(&key) || self.discovery.own_files.contains(&key) {
             return None;
         }
         self.add(found)
@@ -346,8 +354,14 @@ impl Tailer {
         let id = self.state.next_id;
         self.state.next_id += 1;
         self.state.chains.insert(id, chain);
-        self.state.by_path.insert(found.path.clone(), id);
+        self.state.paths.insert(&found.path, id);
         Some(id)
+    }
+
+    fn remove(&mut self, id: ChainId) -> Option<Chain> {
+        let chain = self.state.chains.remove(&id)?;
+        self.state.paths.remove(&chain.path);
+        Some(chain)
     }
 
     /// What the kubelet tells of a file's pod: nothing where it is no pod's or nobody is asked, `Some(None)` not yet.
@@ -373,8 +387,7 @@ impl Tailer {
             chain.unnamed_until = None;
         }
         for id in dropped {
-            if let Some(chain) = self.state.chains.remove(&id) {
-                self.state.by_path.remove(&chain.path);
+            if let Some(chain) = self.remove(id) {
                 self.state.dormant.push(chain.checkpoint());
             }
         }
@@ -382,11 +395,13 @@ impl Tailer {
         all.into_iter().for_each(|id| self.make_ready(id));
     }
 
-    /// Reads what is ready, as far as the bytes on their way allow, saves new identities once for all, and ships.
+    /// Reads what is ready, as far as the bytes on their way and the time allow, saves new identities once for all, and
+    /// ships.
     fn pass(&mut self) {
         let mut prepared: Vec<(ChainId, Box<Prepared>)> = Vec::new();
         let mut bytes = self.state.in_flight_bytes;
-        while bytes < MAX_IN_FLIGHT_BYTES {
+        let started = Instant::now();
+        while bytes < MAX_IN_FLIGHT_BYTES && started.elapsed() < MAX_PASS {
             let Some(id) = self.turn() else { break };
             if let Some(batch) = self.prepare(id) {
                 bytes += batch.batch.text_bytes();
@@ -408,29 +423,18 @@ impl Tailer {
         if self.state.in_flight.contains_key(&id) {
             return None;
         }
-        let state = &mut self.state;
-        let chain = state.chains.get_mut(&id)?;
-        if chain.unnamed_until.is_some_and(|until| Instant::now() < until) {
+        if self.state.chains.get(&id)?.unnamed_until.is_some_and(|until| Instant::now() < until) {
             return None;
         }
         // A truncation found while reading is followed at once by another look.
         for _ in 0..3 {
             let now = Instant::now();
-            let changes = match chain.look(now, &self.state_dir, &mut state.listings) {
-                Ok(changes) => changes,
-                Err(error) => {
-                    tracing::debug!(%error, path = %chain.path.display(), "cannot look at a log file");
-                    return None;
-                }
-            };
-            state.is_dirty |= changes.changed;
-            if !changes.forgotten.is_empty() {
-                self.shipper.forget(ForgetFiles { tenant: chain.tenant.clone(), files: changes.forgotten });
-            }
-            if chain.is_over() {
-                let path = chain.path.clone();
-                state.chains.remove(&id);
-                state.by_path.remove(&path);
+            let chain = self.state.chains.get_mut(&id)?;
+            let looked = chain.is_due(now).and_then(|is_due| if is_due { self.scan(id, now) } else { Ok(()) });
+            let state = &mut self.state;
+            let chain = state.chains.get_mut(&id)?;
+            if let Err(error) = looked {
+                tracing::debug!(%error, path = %chain.path.display(), "cannot look at a log file");
                 return None;
             }
             let next = chain.next(now)?;
@@ -452,6 +456,41 @@ impl Tailer {
             }
         }
         None
+    }
+
+    /// Looks at the directory of a path, for all of its paths that wait for that.
+    fn scan(&mut self, id: ChainId, now: Instant) -> io::Result<()> {
+        let state = &self.state;
+        let Some(dir) = state.chains.get(&id).and_then(|chain| chain.path.parent()).map(Path::to_owned) else {
+            return Ok(());
+        };
+        let waits =
+            |other: &ChainId| state.chains.get(other).is_some_and(|chain| *other != id && chain.wants_scan(now));
+        let others = state.paths.of_directory(&dir).filter(waits);
+        let name = |id: ChainId| state.chains.get(&id)?.path.file_name()?.to_str().map(str::to_owned);
+        let names = std::iter::once(id).chain(others).take(MAX_SCANNED).filter_map(name).collect();
+        for (name, snapshot) in snapshot::take(&dir, names)? {
+            let Some(seen) = self.state.paths.get(&dir.join(name)) else { continue };
+            let Some(chain) = self.state.chains.get_mut(&seen) else { continue };
+            let changes = match chain.apply(snapshot, now, &self.state_dir) {
+                Ok(changes) => changes,
+                Err(error) if seen == id => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, path = %chain.path.display(), "cannot look at a log file");
+                    continue;
+                }
+            };
+            self.state.is_dirty |= changes.changed;
+            if !changes.forgotten.is_empty() {
+                self.shipper.forget(ForgetFiles { tenant: chain.tenant.clone(), files: changes.forgotten });
+            }
+            if chain.is_over() {
+                self.remove(seen);
+            } else if seen != id && changes.changed {
+                self.make_ready(seen);
+            }
+        }
+        Ok(())
     }
 
     fn ship(&mut self, id: ChainId, prepared: Prepared) {

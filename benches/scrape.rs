@@ -77,10 +77,14 @@ fn vmagent(binary: &Path, port: u16) -> Vmagent {
     let dir = temp_dir();
     let config = dir.path().join("prometheus.yml");
     fs::write(&config, jobs(port)).expect("written");
+    // Old ones know no other protocol.
+    let help = Command::new(binary).arg("-help").output().expect("vmagent runs");
+    let force = "-remoteWrite.forcePromProto";
+    let knows_force = String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).contains(force);
     let child = Command::new(binary)
+        .args(knows_force.then_some(force))
         .arg(format!("-promscrape.config={}", config.display()))
         .arg(format!("-remoteWrite.url=http://127.0.0.1:{port}/write"))
-        .arg("-remoteWrite.forcePromProto")
         .arg(format!("-remoteWrite.tmpDataPath={}", dir.path().join("queue").display()))
         .arg("-httpListenAddr=127.0.0.1:0")
         .stderr(Stdio::null())

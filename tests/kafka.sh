@@ -2,6 +2,8 @@
 # One Apache Kafka node (KRaft) for the tests.
 #
 #   tests/kafka.sh start DIR   starts a broker with its data under DIR and prints BINNACLE_TEST_KAFKA=127.0.0.1:PORT
+#   tests/kafka.sh kill DIR    kills it, as a crash would
+#   tests/kafka.sh again DIR   starts it where it was, on what it had
 #   tests/kafka.sh stop DIR    stops it and deletes what it wrote
 #
 # The jars come from Maven Central, once, into ${XDG_CACHE_HOME:-$HOME/.cache}/binnacle/kafka.
@@ -92,6 +94,13 @@ PROPERTIES
     id=$(kafka kafka.tools.StorageTool random-uuid 2>>"$dir/kafka.log" | tail -n 1)
     kafka kafka.tools.StorageTool format --standalone -t "$id" -c "$dir/server.properties" >>"$dir/kafka.log" 2>&1 ||
         { cat "$dir/kafka.log" >&2; die "formatting the storage failed"; }
+    run "$dir" "$port"
+    echo "BINNACLE_TEST_KAFKA=127.0.0.1:$port"
+}
+
+# Starts what is configured, and waits until it answers.
+run() { # DIR PORT
+    local dir=$1 port=$2
     java -Xmx512m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$cache/lib/*" \
         kafka.Kafka "$dir/server.properties" >>"$dir/kafka.log" 2>&1 </dev/null &
     local pid=$!
@@ -102,7 +111,23 @@ PROPERTIES
         [ "$SECONDS" -lt "$deadline" ] || { cat "$dir/kafka.log" >&2; stop "$dir"; die "Kafka did not answer within $START_SECONDS s"; }
         sleep 0.3
     done
-    echo "BINNACLE_TEST_KAFKA=127.0.0.1:$port"
+}
+
+again() { # DIR
+    cache="${XDG_CACHE_HOME:-$HOME/.cache}/binnacle/kafka-$KAFKA_VERSION"
+    [ ! -e "$1/pid" ] || die "$1/pid exists: a broker runs there"
+    run "$1" "$(sed -n 's/^listeners=PLAINTEXT:\/\/127.0.0.1:\([0-9]*\).*/\1/p' "$1/server.properties")"
+}
+
+# A process id may have been given to somebody else since.
+is_broker() { tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -q "kafka.Kafka"; }
+
+crash() { # DIR
+    local pid
+    pid=$(cat "$1/pid")
+    ! is_broker "$pid" || kill -9 "$pid"
+    while is_broker "$pid"; do sleep 0.1; done
+    rm "$1/pid"
 }
 
 # The broker opens its port once it is registered with the controller.
@@ -112,8 +137,7 @@ stop() { # DIR
     [ -e "$1/pid" ] || { say "no broker was started in $1"; return; }
     local pid
     pid=$(cat "$1/pid")
-    # A process id may have been given to somebody else since.
-    if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q "kafka.Kafka"; then
+    if is_broker "$pid"; then
         kill "$pid"
         for _ in $(seq 50); do
             kill -0 "$pid" 2>/dev/null || break
@@ -126,6 +150,8 @@ stop() { # DIR
 
 case "${1:-} ${2:-}" in
     "start "?*) start "$2" ;;
+    "kill "?*) crash "$2" ;;
+    "again "?*) again "$2" ;;
     "stop "?*) stop "$2" ;;
-    *) die "usage: tests/kafka.sh start DIR | stop DIR" ;;
+    *) die "usage: tests/kafka.sh start|kill|again|stop DIR" ;;
 esac

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::end_to_end::harness::{Binnacle, Dice, temp_dir, wait_for};
+use crate::end_to_end::harness::{Binnacle, Dice, full, temp_dir, wait_for};
 
 /// What happens to a file beside being written to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,8 +83,17 @@ impl Log {
         file.write_all(text.as_bytes()).expect("written");
     }
 
-    /// Whoever rotates does it between two lines.
+    /// Rotates; what cannot be read later by its name is read before.
     fn suffer(&mut self, store: &Binnacle) {
+        if matches!(self.fate, Fate::Recreated | Fate::Relinked) {
+            self.finish_line();
+            self.wait_in(store);
+        }
+        self.rotate();
+    }
+
+    /// Whoever rotates does it between two lines.
+    fn rotate(&mut self) {
         self.finish_line();
         self.rotations += 1;
         match self.fate {
@@ -97,15 +106,9 @@ impl Log {
                 fs::copy(&self.path, self.beside(".1")).expect("copied");
                 File::options().write(true).truncate(true).open(&self.path).expect("truncated");
             }
-            Fate::Recreated => {
-                self.wait_in(store);
-                fs::remove_file(&self.path).expect("removed");
-            }
+            Fate::Recreated => fs::remove_file(&self.path).expect("removed"),
             // What a link led to and does not any more can only be read by who had it open.
-            Fate::Relinked => {
-                self.wait_in(store);
-                self.relink();
-            }
+            Fate::Relinked => self.relink(),
             Fate::LeftAlone => {}
         }
     }
@@ -169,55 +172,202 @@ fn pack(from: &Path, to: &Path) {
     fs::remove_file(from).expect("removed");
 }
 
+/// Logs of every fate, each with lines that have arrived.
+struct Torture {
+    logs: Vec<Log>,
+    dice: Dice,
+    /// Most lines that are written at once.
+    most: u64,
+}
+
+impl Torture {
+    /// Begins to write; `start` starts whoever reads it.
+    fn begin(
+        dir: &Path,
+        dice: Dice,
+        most: u64,
+        store: &Binnacle,
+        start: impl FnOnce() -> Binnacle,
+    ) -> (Torture, Binnacle) {
+        let mut torture = Torture { logs: FATES.iter().map(|fate| Log::new(dir, *fate)).collect(), dice, most };
+        for log in &mut torture.logs {
+            log.write(10, &mut torture.dice);
+        }
+        let agent = start();
+        // A path that was never seen has no past.
+        for log in &mut torture.logs {
+            log.finish_line();
+            log.wait_in(store);
+        }
+        (torture, agent)
+    }
+
+    /// Writes and rotates. What must have been read before it goes is left alone where no store is reached.
+    fn round(&mut self, store: Option<&Binnacle>) {
+        let (dice, most) = (&mut self.dice, self.most);
+        for log in &mut self.logs {
+            log.write(dice.below(most), dice);
+            for _ in 0..dice.below(3) {
+                match store {
+                    Some(store) => log.suffer(store),
+                    None if matches!(log.fate, Fate::Recreated | Fate::Relinked) => continue,
+                    None => log.rotate(),
+                }
+                log.write(1 + dice.below(most), dice);
+            }
+        }
+    }
+
+    fn check(mut self, store: &Binnacle) {
+        for log in &mut self.logs {
+            log.finish_line();
+            log.check(store);
+        }
+    }
+}
+
+/// How many rounds of torture, and how many lines of a file at once.
+fn scale() -> (u64, u64) {
+    let given = std::env::var("BINNACLE_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    given.map_or((24, 120), |rounds: u64| (rounds, 400))
+}
+
 #[test]
 fn every_line_arrives_once_whatever_is_done_to_the_files() {
-    let given = std::env::var("BINNACLE_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
-    let (rounds, most) = given.map_or((24, 120), |rounds: u64| (rounds, 400));
+    let (rounds, most) = scale();
     let dir = temp_dir();
     let logs_dir = dir.path().join("logs");
     fs::create_dir(&logs_dir).expect("created");
-    let mut dice = Dice::new("torture");
     let store_dir = dir.path().join("store");
     let mut store = Binnacle::start(&store_dir, &["--agent.disabled"]);
     let address = store.url("").replace("http://", "");
     let (push, glob) =
         (format!("--agent.push-url={}", store.url("")), format!("--agent.logs.path={}/*.log", logs_dir.display()));
     let start_agent = || Binnacle::start(dir.path(), &["agent", &push, &glob]);
-    let mut logs: Vec<Log> = FATES.iter().map(|fate| Log::new(&logs_dir, *fate)).collect();
-    for log in &mut logs {
-        log.write(10, &mut dice);
-    }
-    let mut agent = start_agent();
-    // A path that was never seen has no past.
-    for log in &mut logs {
-        log.finish_line();
-        log.wait_in(&store);
-    }
+    let (mut torture, mut agent) = Torture::begin(&logs_dir, Dice::new("torture"), most, &store, start_agent);
     for _ in 0..rounds {
-        for log in &mut logs {
-            log.write(dice.below(most), &mut dice);
-            for _ in 0..dice.below(3) {
-                log.suffer(&store);
-                log.write(1 + dice.below(most), &mut dice);
-            }
-        }
-        if dice.below(2) == 0 {
+        torture.round(Some(&store));
+        if torture.dice.below(2) == 0 {
             agent.kill();
             agent = start_agent();
         }
-        if dice.below(6) == 0 {
+        if torture.dice.below(6) == 0 {
             store.kill();
             store = Binnacle::start_at(&store_dir, &["--agent.disabled"], &address);
             store.wait_ready();
         }
     }
-    for log in &mut logs {
-        log.finish_line();
-        log.check(&store);
-    }
+    torture.check(&store);
     agent.expect_warning("records are not taken");
     agent.stop();
     store.stop();
+}
+
+/// The agent's clock is set back and forth within the last hour, by faketime, which asks a file each time.
+#[test]
+fn every_line_arrives_once_though_the_clock_jumps() {
+    let Some(faketime) = std::env::var_os("BINNACLE_TEST_FAKETIME") else {
+        assert!(!full(), "make test needs faketime");
+        return;
+    };
+    let (rounds, most) = scale();
+    let dir = temp_dir();
+    let (logs_dir, clock) = (dir.path().join("logs"), dir.path().join("clock"));
+    fs::create_dir(&logs_dir).expect("created");
+    let set_back = |minutes: u64| {
+        fs::write(dir.path().join("next"), format!("-{minutes}m\n")).expect("written");
+        fs::rename(dir.path().join("next"), &clock).expect("renamed");
+    };
+    set_back(0);
+    let store = Binnacle::start(&dir.path().join("store"), &["--agent.disabled"]);
+    let start_agent = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_binnacle"));
+        command.arg("agent").arg(format!("--agent.push-url={}", store.url("")));
+        command.arg(format!("--agent.logs.path={}/*.log", logs_dir.display()));
+        command.env("LD_PRELOAD", &faketime).env("FAKETIME_TIMESTAMP_FILE", &clock).env("FAKETIME_NO_CACHE", "1");
+        command.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
+        Binnacle::spawn(dir.path(), command)
+    };
+    let (mut torture, mut agent) = Torture::begin(&logs_dir, Dice::new("clock"), most, &store, start_agent);
+    for _ in 0..rounds / 2 {
+        set_back(torture.dice.below(50));
+        torture.round(Some(&store));
+        if torture.dice.below(3) == 0 {
+            agent.kill();
+            agent = start_agent();
+        }
+    }
+    torture.check(&store);
+    agent.stop();
+    store.stop();
+}
+
+/// A broker of its own under the agent: killed and started again on what it had, with the agent and without.
+#[test]
+fn every_line_arrives_once_though_the_broker_stops_and_starts() {
+    if !full() {
+        return;
+    }
+    let (rounds, most) = scale();
+    let dir = temp_dir();
+    let logs_dir = dir.path().join("logs");
+    fs::create_dir(&logs_dir).expect("created");
+    let broker = OwnBroker::start(&dir.path().join("kafka"));
+    let kafka = format!("--bus.kafka.brokers={}", broker.address);
+    let glob = format!("--agent.logs.path={}/*.log", logs_dir.display());
+    let start_agent = || Binnacle::start(dir.path(), &["agent", &kafka, &glob]);
+    let store = Binnacle::start(&dir.path().join("store"), &["indexer", &kafka]);
+    let (mut torture, mut agent) = Torture::begin(&logs_dir, Dice::new("broker"), most, &store, start_agent);
+    for stop in 0..3 {
+        broker.kill();
+        for _ in 0..rounds / 6 {
+            torture.round(None);
+        }
+        if stop == 1 {
+            agent.kill();
+            agent = start_agent();
+        }
+        broker.start_again();
+        torture.round(Some(&store));
+    }
+    torture.check(&store);
+    agent.stop();
+    store.stop();
+}
+
+/// Apache Kafka for one test.
+struct OwnBroker {
+    dir: PathBuf,
+    address: String,
+}
+
+impl OwnBroker {
+    fn start(dir: &Path) -> OwnBroker {
+        let said = kafka_sh("start", dir);
+        let address = said.lines().find_map(|line| line.strip_prefix("BINNACLE_TEST_KAFKA=")).expect("it says where");
+        OwnBroker { dir: dir.to_owned(), address: address.to_owned() }
+    }
+
+    fn kill(&self) {
+        kafka_sh("kill", &self.dir);
+    }
+
+    fn start_again(&self) {
+        kafka_sh("again", &self.dir);
+    }
+}
+
+impl Drop for OwnBroker {
+    fn drop(&mut self) {
+        kafka_sh("stop", &self.dir);
+    }
+}
+
+fn kafka_sh(what: &str, dir: &Path) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka.sh");
+    let output = Command::new(script).arg(what).arg(dir).output().expect("kafka.sh runs");
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A small file system of its own, which outlives the agents that use it.

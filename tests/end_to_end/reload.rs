@@ -44,6 +44,40 @@ fn a_reload_takes_up_scrape_jobs_and_rules() {
     binnacle.stop();
 }
 
+/// An agent of a DaemonSet, which has a configuration: nobody else would scrape it.
+#[test]
+fn an_agent_scrapes_itself_until_the_configuration_does() {
+    let dir = temp_dir();
+    let config = dir.path().join("agent.yml");
+    fs::write(&config, "logs: {sources: []}\n").expect("written");
+    let store = Binnacle::start(&dir.path().join("store"), &["--agent.disabled"]);
+    let push = format!("--agent.push-url={}", store.url(""));
+    let flag = format!("--config.file={}", config.display());
+    let agent = Binnacle::start(dir.path(), &["agent", &push, &flag, "--agent.node=node-7"]);
+    let own = || {
+        let targets = agent.get("/api/v1/targets", &[]);
+        let of = |target: &serde_json::Value| {
+            let text = |path: &str| target.pointer(path).and_then(|text| text.as_str()).unwrap_or("").to_owned();
+            [text("/scrapePool"), text("/labels/instance"), text("/scrapeUrl")]
+        };
+        targets["data"]["activeTargets"].as_array().expect("targets").iter().map(of).collect::<Vec<_>>()
+    };
+    let ours = vec![["binnacle".to_owned(), "node-7".to_owned(), agent.url("/metrics")]];
+    wait_for("the agent as its own target", || (own() == ours).then_some(()));
+    let reload = |text: &str| {
+        fs::write(&config, text).expect("written");
+        let answer = agent.client().post(agent.url("/-/reload")).send().expect("an answer");
+        assert_eq!(answer.status().as_u16(), 200);
+    };
+    reload("logs: {sources: []}\nglobal: {scrape_interval: 30s}\n");
+    wait_for("the same after a reload", || (own() == ours).then_some(()));
+    reload("scrape_configs: [{job_name: binnacle, static_configs: [{targets: ['h:1']}]}]\n");
+    let theirs = vec![["binnacle", "h:1", "http://h:1/metrics"].map(str::to_owned)];
+    wait_for("the job of the file", || (own() == theirs).then_some(()));
+    agent.stop();
+    store.stop();
+}
+
 #[test]
 fn discovered_targets_come_and_go_without_a_reload() {
     let dir = temp_dir();

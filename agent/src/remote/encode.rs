@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use model::varint::{put, zigzag};
+use model::varint::{self, zigzag};
 use model::{
-    BucketSpan, Exemplar, Histogram, HistogramSample, Labels, MetricKind, MetricMetadata, ResetHint, Sample,
+    BucketSpan, Exemplar, Histogram, HistogramSample, Label, Labels, MetricKind, MetricMetadata, ResetHint, Sample,
     SeriesSamples,
 };
 
@@ -39,15 +39,31 @@ impl<'a> Entry<'a> {
         histograms.iter().filter(move |histogram| histogram.t_ms >= oldest_ms)
     }
 
+    /// Whether all that is sent of it is one float.
+    fn is_one_float(&self, contents: Contents) -> bool {
+        let SeriesSamples { samples, histograms, exemplars, .. } = self.samples;
+        let has_others =
+            (contents.histograms && !histograms.is_empty()) || (contents.exemplars && !exemplars.is_empty());
+        !has_others && matches!(samples.as_slice(), [one] if one.t_ms >= self.oldest_ms)
+    }
+
     fn exemplars(&self, contents: Contents) -> &'a [Exemplar] {
         if contents.exemplars { &self.samples.exemplars } else { &[] }
     }
 }
 
+/// Most numbers here are short.
+#[inline]
+fn put(out: &mut Vec<u8>, value: u64) {
+    if value < 0x80 { out.push(value as u8) } else { varint::put(out, value) }
+}
+
+#[inline]
 fn key(out: &mut Vec<u8>, field: u64, wire: u64) {
     put(out, field << 3 | wire);
 }
 
+#[inline]
 fn integer(out: &mut Vec<u8>, field: u64, value: i64) {
     if value != 0 {
         key(out, field, 0);
@@ -66,6 +82,7 @@ fn double_always(out: &mut Vec<u8>, field: u64, value: f64) {
     out.extend(value.to_le_bytes());
 }
 
+#[inline]
 fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
     key(out, field, 2);
     put(out, value.len() as u64);
@@ -85,24 +102,46 @@ fn message(out: &mut Vec<u8>, field: u64, write: impl FnOnce(&mut Vec<u8>)) {
     bytes(out, field, &inner);
 }
 
+#[inline]
 fn varint_bytes(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
+/// How long a text is as a field.
+#[inline]
+fn field_bytes(text: &str) -> usize {
+    1 + varint_bytes(text.len() as u64) + text.len()
+}
+
+/// How long labels are as messages.
+fn labels_bytes(labels: &Labels) -> usize {
+    let of = |label: &Label| {
+        let inner = field_bytes(&label.name) + field_bytes(&label.value);
+        1 + varint_bytes(inner as u64) + inner
+    };
+    labels.iter().map(of).sum()
+}
+
 /// A label as a message: its length is known beforehand.
+#[inline]
 fn label(out: &mut Vec<u8>, field: u64, name: &str, value: &str) {
-    let of = |text: &str| 1 + varint_bytes(text.len() as u64) + text.len();
     key(out, field, 2);
-    put(out, (of(name) + of(value)) as u64);
+    put(out, (field_bytes(name) + field_bytes(value)) as u64);
     bytes(out, 1, name.as_bytes());
     bytes(out, 2, value.as_bytes());
 }
 
-/// A sample: a value and a time, and in 2.0 a start.
-fn sample(out: &mut Vec<u8>, field: u64, sample: &Sample, start_ms: i64) {
+#[inline]
+fn sample_bytes(sample: &Sample, start_ms: i64) -> usize {
     let of = |value: i64| if value == 0 { 0 } else { 1 + varint_bytes(value as u64) };
+    9 + of(sample.t_ms) + of(start_ms)
+}
+
+/// A sample: a value and a time, and in 2.0 a start.
+#[inline]
+fn sample(out: &mut Vec<u8>, field: u64, sample: &Sample, start_ms: i64) {
     key(out, field, 2);
-    put(out, (9 + of(sample.t_ms) + of(start_ms)) as u64);
+    put(out, sample_bytes(sample, start_ms) as u64);
     double_always(out, 1, sample.value);
     integer(out, 2, sample.t_ms);
     integer(out, 3, start_ms);
@@ -112,6 +151,16 @@ fn sample(out: &mut Vec<u8>, field: u64, sample: &Sample, start_ms: i64) {
 pub fn v1<'a>(entries: impl Iterator<Item = Entry<'a>>, metadata: &[MetricMetadata], contents: Contents) -> Vec<u8> {
     let (mut out, mut series) = (Vec::new(), Vec::new());
     for entry in entries {
+        if let [one] = entry.samples.samples.as_slice()
+            && entry.is_one_float(contents)
+        {
+            // As most are: written at once, its length known.
+            key(&mut out, 1, 2);
+            put(&mut out, (labels_bytes(entry.labels) + 2 + sample_bytes(one, 0)) as u64);
+            entry.labels.iter().for_each(|one| label(&mut out, 1, &one.name, &one.value));
+            sample(&mut out, 2, one, 0);
+            continue;
+        }
         series.clear();
         entry.labels.iter().for_each(|one| label(&mut series, 1, &one.name, &one.value));
         entry.floats().for_each(|(_, one)| sample(&mut series, 2, one, 0));

@@ -4,7 +4,7 @@
 //! - **At least once.** A reader of the bus per receiver, with a checkpoint of its own (`remote/NAME.json`) that moves after
 //!   the receiver took the samples; after `kill -9` it goes on there, and what was under way is sent again. A receiver that
 //!   is new begins with what comes from now on.
-//! - **Order.** Series are divided among shards by their hash; a shard sends one request at a time, so the samples of a
+//! - **Order.** Series are divided among shards by their labels; a shard sends one request at a time, so the samples of a
 //!   series arrive in the order of the bus.
 //! - **Away.** 5xx, a connection that fails, and with `retry_on_http_429` 429 are tried again for ever, after a wait that
 //!   doubles up to `max_backoff`, or that the receiver asks for. Other answers drop the request, which is counted. The bus

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{BusError, Delivery, Offset, Topic, partition_for};
-use model::{Batch, Labels, MetricBatch, relabel};
+use model::{Batch, Label, Labels, MetricBatch, hash_pairs, relabel};
 use parking_lot::Mutex;
 use service::config::RemoteMessage;
 use tokio::sync::{mpsc, watch};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::counters::{Counters, RemoteCounters};
 use super::progress::{Progress, ProgressFile};
-use super::shard::{Item, KnownMetadata, Shard, Waiting, Work, remember};
+use super::shard::{Item, KnownMetadata, Sent, Shard, Waiting, Work, remember};
 use super::{Remote, Surroundings};
 
 /// More shards are not begun, whatever `max_shards` says: each has one request under way.
@@ -205,18 +205,14 @@ impl Reader<'_> {
         let mut shares: Vec<Work> = self.senders.iter().map(|_| work()).collect();
         let Batch::Metrics(metrics) = batch.as_ref() else { return shares };
         let mut pending = 0;
-        for (at, series) in metrics.series.iter().enumerate() {
+        let mut homes = Homes::new(shares.len());
+        for (at, series) in (0u32..).zip(&metrics.series) {
             let Some(labels) = self.labels(&series.labels) else {
                 self.counters.dropped.inc_by(series.len() as u64);
                 continue;
             };
-            let shard = match shares.len() {
-                1 => 0,
-                // Not what divides partitions: all of a partition would go to one shard.
-                count => partition_for(series.labels.hash("shard"), count as u32) as usize,
-            };
             pending += series.len().max(1);
-            shares[shard].items.push(Item { batch: batch.clone(), at, labels });
+            shares[homes.of(&series.labels)].items.push(Item { batch: batch.clone(), at, labels });
         }
         self.counters.pending.inc_by(pending as i64);
         self.describe(metrics, &mut shares[0]);
@@ -239,14 +235,14 @@ impl Reader<'_> {
     }
 
     /// Labels as they are sent; `None` where relabelling drops them.
-    fn labels(&self, labels: &Labels) -> Option<Labels> {
+    fn labels(&self, labels: &Labels) -> Option<Sent> {
         let steps = &self.remote.config.write_relabel_configs;
         if steps.is_empty() && self.remote.external.is_empty() {
-            return Some(labels.clone());
+            return Some(Sent::AsTheyAre);
         }
         let mut renamed = self.renamed.lock();
         if let Some(known) = renamed.get(labels) {
-            return known.clone();
+            return known.clone().map(Sent::Renamed);
         }
         let mut full = labels.to_builder();
         for label in self.remote.external.iter().filter(|label| labels.get(&label.name).is_none()) {
@@ -257,6 +253,74 @@ impl Reader<'_> {
             renamed.clear();
         }
         renamed.insert(labels.clone(), sent.clone());
-        sent
+        sent.map(Sent::Renamed)
+    }
+}
+
+/// Which shard a series goes to: by `job` and `instance` where it has both, so that a scrape stays together and is not hashed
+/// series by series; else by all of its labels.
+struct Homes<'a> {
+    shards: usize,
+    /// Where the last series had the two, and its shard.
+    last: Option<([(usize, &'a Label); 2], usize)>,
+}
+
+impl<'a> Homes<'a> {
+    fn new(shards: usize) -> Homes<'a> {
+        Homes { shards, last: None }
+    }
+
+    fn of(&mut self, labels: &'a Labels) -> usize {
+        if self.shards == 1 {
+            return 0;
+        }
+        let all = labels.as_slice();
+        let is_same = |(at, label): &(usize, &Label)| {
+            let found = all.get(*at);
+            found.is_some_and(|one| Arc::ptr_eq(&one.name, &label.name) && Arc::ptr_eq(&one.value, &label.value))
+        };
+        if let Some((known, home)) = &self.last
+            && known.iter().all(is_same)
+        {
+            return *home;
+        }
+        let find = |name: &str| {
+            let at = all.binary_search_by(|label| label.name.as_ref().cmp(name)).ok()?;
+            Some((at, &all[at]))
+        };
+        // Another hash than what divides partitions: all of a partition would go to one shard.
+        let home = |hash: u64| partition_for(hash, self.shards as u32) as usize;
+        let (Some(instance), Some(job)) = (find("instance"), find("job")) else {
+            return home(labels.hash("shard"));
+        };
+        let pairs = [instance, job].map(|(_, label)| (label.name.as_ref(), label.value.as_ref()));
+        let home = home(hash_pairs("shard", pairs.into_iter()));
+        self.last = Some(([instance, job], home));
+        home
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_scraped_together_stays_together_and_the_rest_is_spread() {
+        let mut homes = Homes::new(8);
+        let scraped = |instance: &str, name: &str| {
+            let shared = Labels::from_pairs([("instance", instance), ("job", "j")]);
+            [name, "other"].map(|name| shared.with("__name__", name))
+        };
+        let targets: Vec<[Labels; 2]> = (0..100).map(|n| scraped(&n.to_string(), "a")).collect();
+        let places: Vec<[usize; 2]> =
+            targets.iter().map(|series| [homes.of(&series[0]), homes.of(&series[1])]).collect();
+        assert!(places.iter().all(|[one, other]| one == other));
+        assert!((0..8).all(|shard| places.iter().any(|place| place[0] == shard)));
+        // In any order, and told anew.
+        let again: Vec<usize> = targets.iter().rev().map(|series| Homes::new(8).of(&series[0])).collect();
+        assert!(places.iter().rev().map(|place| place[0]).eq(again));
+        let pushed: Vec<Labels> = (0..100).map(|n| Labels::from_pairs([("n", n.to_string())])).collect();
+        let shards: std::collections::BTreeSet<usize> = pushed.iter().map(|labels| homes.of(labels)).collect();
+        assert_eq!(shards.len(), 8);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bus::Offset;
-use model::{Batch, Labels, MetricBatch, MetricMetadata};
+use model::{Batch, Labels, MetricBatch, MetricMetadata, SeriesSamples};
 use parking_lot::Mutex;
 use service::config::RemoteMessage;
 use tokio::sync::{mpsc, watch};
@@ -24,9 +24,25 @@ pub type KnownMetadata = Arc<Mutex<HashMap<String, Arc<MetricMetadata>>>>;
 /// A series of a record.
 pub struct Item {
     pub batch: Arc<Batch>,
-    pub at: usize,
-    /// As they are sent.
-    pub labels: Labels,
+    pub at: u32,
+    pub labels: Sent,
+}
+
+/// The labels that a series is sent under.
+pub enum Sent {
+    AsTheyAre,
+    Renamed(Labels),
+}
+
+impl Item {
+    fn series(&self) -> Option<(&Labels, &SeriesSamples)> {
+        let Batch::Metrics(MetricBatch { series, .. }) = self.batch.as_ref() else { return None };
+        let series = &series[self.at as usize];
+        match &self.labels {
+            Sent::AsTheyAre => Some((&series.labels, series)),
+            Sent::Renamed(labels) => Some((labels, series)),
+        }
+    }
 }
 
 /// What a shard has to do of one record.
@@ -64,10 +80,7 @@ pub struct Waiting {
 }
 
 fn samples_of(item: &Item) -> usize {
-    match item.batch.as_ref() {
-        Batch::Metrics(batch) => batch.series[item.at].len().max(1),
-        _ => 0,
-    }
+    item.series().map_or(0, |(_, series)| series.len().max(1))
 }
 
 impl Shard {
@@ -183,8 +196,7 @@ impl Shard {
     }
 
     fn entry<'a>(&self, item: &'a Item, contents: Contents, oldest_ms: i64, tally: &mut Tally) -> Option<Entry<'a>> {
-        let Batch::Metrics(MetricBatch { series, .. }) = item.batch.as_ref() else { return None };
-        let samples = &series[item.at];
+        let (labels, samples) = item.series()?;
         let floats = samples.samples.iter().map(|sample| sample.t_ms);
         let histograms = samples.histograms.iter().map(|sample| sample.t_ms);
         let is_sent = |t_ms: &i64| *t_ms >= oldest_ms;
@@ -195,14 +207,14 @@ impl Shard {
         tally.exemplars += if contents.exemplars { samples.exemplars.len() as u64 } else { 0 };
         tally.dropped += samples.len() as u64 - sent_floats - sent_histograms;
         tally.newest_ms = floats.chain(histograms).max().unwrap_or(i64::MIN).max(tally.newest_ms);
-        (sent_floats + sent_histograms > 0).then_some(Entry { labels: &item.labels, samples, oldest_ms })
+        (sent_floats + sent_histograms > 0).then_some(Entry { labels, samples, oldest_ms })
     }
 
     /// What is known of the metrics of some series.
     fn families<'a>(&self, items: &'a [Item]) -> HashMap<&'a str, Arc<MetricMetadata>> {
         let known = self.known.lock();
         let mut families = HashMap::new();
-        for name in items.iter().filter_map(|item| item.labels.metric_name()) {
+        for name in items.iter().filter_map(|item| item.series()?.0.metric_name()) {
             let stems = ["", "_bucket", "_count", "_sum"].iter().filter_map(|suffix| name.strip_suffix(suffix));
             let found = stems.into_iter().find_map(|stem| known.get(stem));
             families.extend(found.map(|one| (name, one.clone())));

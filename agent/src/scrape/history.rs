@@ -1,10 +1,11 @@
 //! What scrapes of a target become, given those before: samples under the target's labels, markers for series that are
 //! gone, and the series about the scrape itself.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::exposition::{Lines, TextFormat, read_point, read_series, split_series};
+use model::exposition::{Lines, TextFormat, read_point, split_series};
 use model::{
     Exemplar, Histogram, HistogramSample, Labels, METRIC_NAME, MetricBatch, MetricMetadata, Sample, SeriesSamples,
     relabel, stale_marker,
@@ -13,7 +14,7 @@ use model::{
 use super::counters::Counters;
 use super::fetch::Body;
 use super::job::Job;
-use super::series::{Place, SeriesTable};
+use super::series::{Place, Point, SeriesTable};
 use super::target::Target;
 use super::texts::Texts;
 use super::{nhcb, protobuf};
@@ -68,12 +69,13 @@ struct Collecting {
 
 impl History {
     pub fn new(target: Arc<Target>, tenant: String, texts: Texts, counters: Counters) -> History {
-        History { target, tenant, table: SeriesTable::default(), texts, metadata: Arc::default(), counters }
+        let table = SeriesTable::new(target.labels.clone(), target.job.config.honor_labels);
+        History { target, tenant, table, texts, metadata: Arc::default(), counters }
     }
 
     /// Goes on with a changed configuration: what texts mean may have changed, which series there are has not.
     pub fn retarget(&mut self, target: Arc<Target>) {
-        self.table.forget_texts();
+        self.table.retarget(target.labels.clone(), target.job.config.honor_labels);
         self.target = target;
     }
 
@@ -127,7 +129,7 @@ impl History {
         }
         let mut batch = MetricBatch::new(self.tenant.clone(), series);
         if error.is_none() && *self.metadata != *metadata {
-            self.metadata = metadata.clone().into();
+            self.metadata = self.texts.share_metadata(metadata.clone());
             batch.metadata = metadata;
         }
         (batch, Outcome { error, scraped, kept })
@@ -232,17 +234,18 @@ impl History {
         if let Some(place) = self.table.find(series) {
             return Ok(Some(place));
         }
-        let scraped = read_series(series).map_err(str::to_owned)?.build();
+        let written = self.texts.series(series).map_err(str::to_owned)?;
         let job = &self.target.job;
-        let labels = with_target(&scraped, &self.target.labels, job.config.honor_labels);
+        let labels = with_target(&written.labels, &self.target.labels, job.config.honor_labels);
         let labels = relabel(&labels, &job.config.metric_relabel_configs);
         if let Some(labels) = &labels {
             check_labels(job, labels).inspect_err(|_| {
                 self.counters.over_label_limits.inc();
             })?;
         }
-        let labels = labels.map(|labels| self.texts.share_labels(&labels));
-        Ok(Some(self.table.add(self.texts.share(series), labels)))
+        let has_steps = !job.config.metric_relabel_configs.is_empty();
+        let labels = labels.map(|labels| if has_steps { self.texts.share_labels(&labels) } else { labels });
+        Ok(Some(self.table.add(written, labels)))
     }
 
     fn put(
@@ -258,26 +261,19 @@ impl History {
         let config = &self.target.job.config;
         let own_t_ms = own_t_ms.filter(|_| config.honor_timestamps);
         let t_ms = own_t_ms.unwrap_or(into.t_ms);
-        let scrape = self.table.scrape();
-        let series = self.table.series(place);
-        if series.seen == scrape && series.t_ms == t_ms {
+        let is_live = own_t_ms.is_none() || config.track_timestamps_staleness;
+        let is_histogram = matches!(value, Value::Histogram(_));
+        if !self.table.sample(place, Point { t_ms, is_live, is_histogram }) {
             // Of repeated samples Prometheus takes the first.
             self.counters.duplicates.inc();
             return Ok(());
         }
-        (series.seen, series.t_ms) = (scrape, t_ms);
-        let is_live = own_t_ms.is_none() || config.track_timestamps_staleness;
-        if is_live && !series.is_live {
-            series.born = scrape;
-        }
-        series.is_live = is_live;
-        series.is_histogram = matches!(value, Value::Histogram(_));
         if t_ms > into.t_ms.saturating_add(MAX_AHEAD_MS) {
             self.counters.out_of_bounds.inc();
             return Ok(());
         }
         into.kept += 1;
-        let labels = series.labels.clone();
+        let labels = self.table.labels(place);
         for exemplar in exemplars.iter_mut().filter(|exemplar| exemplar.t_ms == 0) {
             exemplar.t_ms = t_ms;
         }
@@ -381,6 +377,27 @@ fn check_labels(job: &Job, labels: &Labels) -> Result<(), String> {
 
 /// Adds the target's labels: where a scraped label has the same name it is kept, or renamed to `exported_…`.
 pub fn with_target(scraped: &Labels, target: &Labels, honor_labels: bool) -> Labels {
+    let (mut left, mut right) = (scraped.as_slice(), target.as_slice());
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    while let (Some(scraped_label), Some(label)) = (left.first(), right.first()) {
+        match scraped_label.name.cmp(&label.name) {
+            Ordering::Less => {
+                merged.push(scraped_label.clone());
+                left = &left[1..];
+            }
+            Ordering::Greater => {
+                merged.push(label.clone());
+                right = &right[1..];
+            }
+            Ordering::Equal => return renamed(scraped, target, honor_labels),
+        }
+    }
+    merged.extend(left.iter().chain(right).cloned());
+    Labels::from_sorted(merged)
+}
+
+/// The same where names meet.
+fn renamed(scraped: &Labels, target: &Labels, honor_labels: bool) -> Labels {
     let mut labels = scraped.to_builder();
     for label in target {
         match scraped.get(&label.name) {

@@ -316,7 +316,7 @@ fn every_line_arrives_once_though_the_broker_stops_and_starts() {
     let kafka = format!("--bus.kafka.brokers={}", broker.address);
     let glob = format!("--agent.logs.path={}/*.log", logs_dir.display());
     let start_agent = || Binnacle::start(dir.path(), &["agent", &kafka, &glob]);
-    let store = Binnacle::start(&dir.path().join("store"), &["indexer", &kafka]);
+    let mut store = Binnacle::start(&dir.path().join("store"), &["indexer", &kafka]);
     let (mut torture, mut agent) = Torture::begin(&logs_dir, Dice::new("broker"), most, &store, start_agent);
     for stop in 0..3 {
         broker.kill();
@@ -324,13 +324,23 @@ fn every_line_arrives_once_though_the_broker_stops_and_starts() {
             torture.round(None);
         }
         if stop == 1 {
+            // One that starts meanwhile waits for the broker.
             agent.kill();
-            agent = start_agent();
+            agent = std::thread::scope(|scope| {
+                let starting = scope.spawn(start_agent);
+                broker.start_again();
+                starting.join().expect("it starts")
+            });
+        } else {
+            broker.start_again();
         }
-        broker.start_again();
         torture.round(Some(&store));
     }
     torture.check(&store);
+    for process in [&mut agent, &mut store] {
+        process.expect_warning("librdkafka");
+        process.expect_warning("Kafka consumer");
+    }
     agent.stop();
     store.stop();
 }

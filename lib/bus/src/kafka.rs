@@ -13,6 +13,7 @@
 mod lines;
 mod plain;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,8 +38,10 @@ pub use lines::{KafkaLine, KafkaLines};
 
 /// How long one question to the brokers may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long [`KafkaBus::connect`] waits for topics to exist.
-const TOPICS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often [`KafkaBus::connect`] says what it waits for.
+const WAITING_INTERVAL: Duration = Duration::from_secs(30);
+/// A trouble of one kind is said once in so long: while brokers are away, librdkafka has several a second.
+const SAID_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the brokers, which have just answered, may take to hear a request for topics.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(3);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -82,19 +85,36 @@ impl ClientContext for Telemetry {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "librdkafka", facility, "{message}");
             }
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if is_news(facility) => {
                 tracing::warn!(target: "librdkafka", facility, "{message}");
             }
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
                 tracing::info!(target: "librdkafka", facility, "{message}");
             }
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+            _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", %error, "{reason}");
+        if is_news(&error.to_string()) {
+            tracing::warn!(target: "librdkafka", %error, "{reason}");
+        } else {
+            tracing::debug!(target: "librdkafka", %error, "{reason}");
+        }
     }
+}
+
+/// Whether a trouble of this kind was not said within [`SAID_INTERVAL`].
+fn is_news(kind: &str) -> bool {
+    /// When each kind was said: few, as librdkafka has few.
+    static SAID: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
+    let (mut said, now) = (SAID.lock(), Instant::now());
+    said.retain(|_, at| now.duration_since(*at) < SAID_INTERVAL);
+    let is_news = !said.contains_key(kind);
+    if is_news {
+        said.insert(kind.to_owned(), now);
+    }
+    is_news
 }
 
 impl ConsumerContext for Telemetry {}
@@ -176,15 +196,25 @@ impl KafkaOptions {
 }
 
 impl KafkaBus {
-    /// Connects, creates the topics that do not exist, and waits until all have partitions.
+    /// Connects, creates the topics that do not exist, and waits until all have partitions: as long as brokers are away, of
+    /// which it warns. An error is one of the options.
     pub async fn connect(options: KafkaOptions) -> Result<KafkaBus, BusError> {
         let producer = options.producer()?;
         let lookup: Arc<BaseConsumer<Telemetry>> =
             Arc::new(options.reader().create_with_context(Telemetry).map_err(unavailable)?);
-        let partitions = ensure_topics(&options, &lookup, &producer).await?;
-        let asked = producer.clone();
-        let cluster = ask(move || Ok(asked.client().fetch_cluster_id(ANSWER_TIMEOUT))).await?;
-        let cluster = cluster.ok_or_else(|| unavailable("the brokers do not say their cluster id"))?;
+        let admin: AdminClient<Telemetry> = options.client(&[]).create_with_context(Telemetry).map_err(unavailable)?;
+        let mut waiting = Instant::now();
+        let (partitions, cluster) = loop {
+            match ensure_topics(&options, &lookup, &producer, &admin).await {
+                Ok(found) => break found,
+                Err(reason) if waiting.elapsed() >= WAITING_INTERVAL => {
+                    tracing::warn!(brokers = options.brokers, reason, "still waiting for Kafka");
+                    waiting = Instant::now();
+                }
+                Err(reason) => tracing::debug!(reason, "waiting for Kafka"),
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        };
         let id = format!("kafka:{cluster}/{}", options.topic_prefix);
         let queue_room = Semaphore::new(QUEUE_BYTES);
         let (producer, has_dead) = (Mutex::new(producer), Default::default());
@@ -277,37 +307,31 @@ fn watermarks(lookup: &BaseConsumer<Telemetry>, name: &str, partition: i32) -> R
     Ok((offset(start)?, offset(end)?))
 }
 
-/// Creates the topics that do not exist, waits until all have partitions, and says how many, by `Topic as usize`.
+/// The partitions of each topic, by `Topic as usize`, and the cluster's id. What does not exist yet is asked for, and the
+/// reason told why it is not there.
 async fn ensure_topics(
     options: &KafkaOptions,
     lookup: &Arc<BaseConsumer<Telemetry>>,
     producer: &KafkaProducer,
-) -> Result<[u32; Topic::ALL.len()], BusError> {
-    let deadline = Instant::now() + TOPICS_TIMEOUT;
+    admin: &AdminClient<Telemetry>,
+) -> Result<([u32; Topic::ALL.len()], String), String> {
     let names = Topic::ALL.map(|topic| options.topic_name(topic));
-    let admin: AdminClient<Telemetry> = options.client(&[]).create_with_context(Telemetry).map_err(unavailable)?;
-    loop {
-        let (asked, asked_names) = (lookup.clone(), names.clone());
-        let counts = ask(move || count_all(asked.client(), &asked_names)).await;
-        let reason = match counts {
-            Ok(counts) if !counts.contains(&0) => return Ok(counts),
-            Ok(counts) => {
-                let missing: Vec<&str> =
-                    (0..).zip(&names).filter(|(i, _)| counts[*i] == 0).map(|(_, name)| name.as_str()).collect();
-                if !create_topics(&admin, options, &missing).await {
-                    // A producer's question makes brokers create a topic where they do that by themselves.
-                    let (asked, asked_names) = (producer.clone(), names.clone());
-                    ask(move || count_all(asked.client(), &asked_names)).await?;
-                }
-                format!("there are no topics {}", missing.join(", "))
-            }
-            Err(error) => error.to_string(),
-        };
-        if Instant::now() >= deadline {
-            return Err(unavailable(reason));
+    let (asked, asked_names) = (lookup.clone(), names.clone());
+    let counts = ask(move || count_all(asked.client(), &asked_names)).await.map_err(|error| error.to_string())?;
+    if counts.contains(&0) {
+        let missing: Vec<&str> =
+            (0..).zip(&names).filter(|(i, _)| counts[*i] == 0).map(|(_, name)| name.as_str()).collect();
+        if !create_topics(admin, options, &missing).await {
+            // A producer's question makes brokers create a topic where they do that by themselves.
+            let (asked, asked_names) = (producer.clone(), names.clone());
+            ask(move || count_all(asked.client(), &asked_names)).await.map_err(|error| error.to_string())?;
         }
-        tokio::time::sleep(RETRY_PAUSE).await;
+        return Err(format!("there are no topics {}", missing.join(", ")));
     }
+    let asked = producer.clone();
+    let cluster = ask(move || Ok(asked.client().fetch_cluster_id(ANSWER_TIMEOUT))).await;
+    let cluster = cluster.map_err(|error| error.to_string())?;
+    Ok((counts, cluster.ok_or("the brokers do not say their cluster id")?))
 }
 
 fn count_all<C: ClientContext>(
@@ -434,7 +458,8 @@ impl KafkaConsumer {
                 | RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::Fatal => return Err(unavailable(format!("{}: {code}", self.name))),
                 // Of connections, mostly; librdkafka goes on by itself.
-                code => tracing::warn!(topic = self.name, %code, "Kafka consumer"),
+                code if is_news(&code.to_string()) => tracing::warn!(topic = self.name, %code, "Kafka consumer"),
+                code => tracing::debug!(topic = self.name, %code, "Kafka consumer"),
             }
         }
     }

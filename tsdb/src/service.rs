@@ -29,6 +29,9 @@ use crate::store::{Cardinality, Effort, PartInfo, Store, StoreError, TenantStats
 
 /// How long a strong read waits for the store to catch up.
 const APPLY_DEADLINE: Duration = Duration::from_secs(30);
+/// Between queries the directories of parts that they use may be held up to this share of what queries may hold: of half
+/// the machine's memory, where nobody says more.
+const DIRECTORIES_SHARE: usize = 16;
 
 pub struct Options {
     pub dir: PathBuf,
@@ -115,6 +118,9 @@ pub(crate) struct Counters {
     pub(crate) left_out: Counter,
     pub(crate) flushed_bytes: Counter,
     pub(crate) merged_bytes: Counter,
+    pub(crate) directory_bytes: Gauge,
+    pub(crate) directory_loads: Counter,
+    pub(crate) directory_evictions: Counter,
 }
 
 impl Counters {
@@ -144,6 +150,11 @@ impl Counters {
             let (flushed, merged) = (self.flushed_bytes.clone(), self.merged_bytes.clone());
             registry.register("tsdb_part_flushed_bytes", "Bytes of parts written from heads", flushed);
             registry.register("tsdb_part_merged_bytes", "Bytes of parts written from other parts", merged);
+            let held = self.directory_bytes.clone();
+            registry.register("tsdb_directory_bytes", "Directories of parts that are held for queries", held);
+            let (loads, evictions) = (self.directory_loads.clone(), self.directory_evictions.clone());
+            registry.register("tsdb_directory_loads", "Directories of parts that queries loaded", loads);
+            registry.register("tsdb_directory_evictions", "Directories of parts that found no room", evictions);
             let known = self.known_series.clone();
             registry.register("tsdb_known_series", "Label sets of remote write that are recognized", known);
             registry.register("tsdb_metadata_refused", "Descriptions of metrics that found no room", metadata);
@@ -211,6 +222,7 @@ impl Tsdb {
         metrics: &Metrics,
     ) -> Result<Arc<Tsdb>, TsdbError> {
         let store = Arc::new(Store::open(disk.clone(), &options.dir, &bus.id())?);
+        store.hold_directories((options.query_max_total_bytes / DIRECTORIES_SHARE).clamp(64 << 20, 1 << 30));
         let (progress, ends_at_start) = Progress::at_start(&store, bus.as_ref(), &options).await?;
         let halt = CancellationToken::new();
         if progress.halted.is_some() {

@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use super::deletions::{Deletion, ranges_of, remove_all};
 use super::exemplars::thin;
 use super::head::TenantHead;
-use super::part::{Cursor, Reading};
+use super::part::{Block, Cursor, Directory, Reading};
 use super::postings::Postings;
 use super::select::{check_deadline, frozen_head};
 use super::{LivePart, Store};
@@ -28,16 +28,15 @@ pub struct Listing<'a> {
 
 impl LivePart {
     /// Whether a block of a series reaches into the inclusive range, and is not deleted as a whole.
-    fn shows(&self, id: u32, start_ms: i64, end_ms: i64) -> bool {
+    fn shows(&self, directory: &Directory, id: u32, start_ms: i64, end_ms: i64) -> bool {
+        let mut blocks = directory.blocks(id, start_ms, end_ms);
         if self.entry.deletions.is_empty() {
-            return self.part.reaches(id, start_ms, end_ms);
+            return blocks.next().is_some();
         }
-        let deleted = ranges_of(&self.entry.deletions, &self.entry.tenant, &self.part.labels(id));
+        let deleted = ranges_of(&self.entry.deletions, &self.entry.tenant, &directory.labels(id));
         let is_deleted =
-            |min_ms: i64, max_ms: i64| deleted.iter().any(|(start, end)| *start <= min_ms && max_ms <= *end);
-        self.part
-            .block_times(id)
-            .any(|(min_ms, max_ms)| min_ms <= end_ms && max_ms >= start_ms && !is_deleted(min_ms, max_ms))
+            |block: &Block| deleted.iter().any(|(start, end)| *start <= block.min_ms && block.max_ms() <= *end);
+        blocks.any(|block| !is_deleted(block))
     }
 }
 
@@ -67,11 +66,13 @@ impl Store {
             (view.parts(tenant, start_ms, end_ms), view.frozen.clone(), view.frozen_deletions(tenant))
         };
         frozen_head(&frozen, tenant).into_iter().for_each(|head| add_head(head, &deletions));
+        let asking = self.directories.ask(&parts);
         for live in parts {
             check_deadline(deadline)?;
-            for id in selectors.iter().flat_map(|matchers| live.part.postings().select(matchers)) {
-                if live.shows(id, start_ms, end_ms) {
-                    found.insert(live.part.labels(id));
+            let directory = asking.open(&live)?;
+            for id in selectors.iter().flat_map(|matchers| directory.postings().select(matchers)) {
+                if live.shows(&directory, id, start_ms, end_ms) {
+                    found.insert(directory.labels(id));
                 }
             }
         }
@@ -117,13 +118,14 @@ impl Store {
             ids.iter().for_each(|id| add(head.labels(id).clone(), head.exemplars(id, start_ms, end_ms), &deletions));
         }
         let reading = Reading { start_ms, end_ms, wants: Wants::Values };
-        for LivePart { entry, part } in &parts {
+        let asking = self.directories.ask(&parts);
+        for live in &parts {
             check_deadline(deadline)?;
-            let mut cursor = Cursor::default();
-            for id in &ids_in(part.postings()) {
-                if part.has_exemplars(id) {
-                    let exemplars = part.exemplars(id, &reading, |number| cursor.frame(part, number))?;
-                    add(part.labels(id), exemplars, &entry.deletions);
+            let (directory, mut cursor) = (asking.open(live)?, Cursor::default());
+            for id in &ids_in(directory.postings()) {
+                if directory.has_exemplars(id) {
+                    let exemplars = directory.exemplars(id, &reading, &mut cursor)?;
+                    add(directory.labels(id), exemplars, &live.entry.deletions);
                 }
             }
         }
@@ -174,9 +176,10 @@ impl Store {
             (view.parts(tenant, start_ms, end_ms), view.frozen.clone())
         };
         frozen_head(&frozen, tenant).filter(reaches).map(TenantHead::postings).into_iter().for_each(&mut visit);
-        for live in parts {
+        let asking = self.directories.ask(&parts);
+        for live in &parts {
             check_deadline(deadline)?;
-            visit(live.part.postings());
+            visit(asking.open(live)?.postings());
         }
         Ok(())
     }

@@ -8,7 +8,8 @@
 //!   manifest, which names the parts and the offsets that they cover. A crash at any moment leaves the old manifest or the
 //!   new one; what the manifest does not cover is replayed from the bus, what it does not name is deleted at the start.
 //! - **Damage** is refused by checksum, with its file and place; what lies elsewhere answers. A part that cannot be opened is
-//!   said and counted, and left where it is.
+//!   said and counted, and left where it is. Opening reads every directory through for its checksum and keeps none
+//!   ([`directories`]).
 //! - **One process.** A lock in the directory is held as long as the store lives.
 //! - **Order.** Parts of one tenant and day lie in the manifest in the order of the bus, and merges keep it.
 
@@ -16,6 +17,7 @@ mod active;
 mod cardinality;
 mod columns;
 mod deletions;
+mod directories;
 mod exemplars;
 mod head;
 mod listing;
@@ -48,6 +50,7 @@ use parking_lot::{Mutex, RwLock};
 use active::Active;
 pub use cardinality::Cardinality;
 use deletions::Deletion;
+use directories::Directories;
 use head::Head;
 pub use listing::Listing;
 use manifest::{Manifest, PartEntry};
@@ -84,6 +87,7 @@ pub struct Store {
     metadata: Mutex<Metadata>,
     /// Held by the one merge at a time.
     merging: Mutex<Failures>,
+    directories: Directories,
     written: WrittenBytes,
     _lock: Box<dyn DiskLock>,
 }
@@ -204,6 +208,7 @@ impl Store {
             manifest,
             metadata,
             merging: Mutex::default(),
+            directories: Directories::default(),
             written: WrittenBytes::default(),
             _lock: lock,
         })

@@ -129,12 +129,16 @@ impl Tsdb {
         counters.part_bytes.set(bytes as i64);
         counters.unreadable_parts.set(self.store.unreadable_parts() as i64);
         let (written, directories) = (self.store.written_bytes(), self.store.directory_stats());
+        let (read, refused) = self.store.read_metric_counts();
         counters.directory_bytes.set(directories.bytes as i64);
+        counters.read_metrics.set(read as i64);
         for (counter, value) in [
             (&counters.flushed_bytes, written.flushed.load(Ordering::Relaxed)),
             (&counters.merged_bytes, written.merged.load(Ordering::Relaxed)),
             (&counters.directory_loads, directories.loads),
             (&counters.directory_evictions, directories.evictions),
+            (&counters.created_series, self.store.created_series()),
+            (&counters.read_metrics_refused, refused),
         ] {
             counter.inc_by(value.saturating_sub(counter.get()));
         }

@@ -121,6 +121,9 @@ pub(crate) struct Counters {
     pub(crate) directory_bytes: Gauge,
     pub(crate) directory_loads: Counter,
     pub(crate) directory_evictions: Counter,
+    pub(crate) created_series: Counter,
+    pub(crate) read_metrics: Gauge,
+    pub(crate) read_metrics_refused: Counter,
 }
 
 impl Counters {
@@ -155,6 +158,11 @@ impl Counters {
             let (loads, evictions) = (self.directory_loads.clone(), self.directory_evictions.clone());
             registry.register("tsdb_directory_loads", "Directories of parts that queries loaded", loads);
             registry.register("tsdb_directory_evictions", "Directories of parts that found no room", evictions);
+            let created = self.created_series.clone();
+            registry.register("tsdb_series_created", "Series that were new, or active again", created);
+            let (read, refused) = (self.read_metrics.clone(), self.read_metrics_refused.clone());
+            registry.register("tsdb_read_metrics", "Metrics that were read since the start", read);
+            registry.register("tsdb_read_metrics_refused", "Reads of metrics that found no room there", refused);
             let known = self.known_series.clone();
             registry.register("tsdb_known_series", "Label sets of remote write that are recognized", known);
             registry.register("tsdb_metadata_refused", "Descriptions of metrics that found no room", metadata);
@@ -185,6 +193,7 @@ pub struct Tsdb {
     /// What protocols keep between requests.
     pub(crate) intake: Intake,
     logs: std::sync::OnceLock<Logs>,
+    pub(crate) opened_ms: i64,
 }
 
 type Waiting = std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
@@ -238,6 +247,7 @@ impl Tsdb {
             store,
             intake,
             logs: std::sync::OnceLock::new(),
+            opened_ms: now_ms(),
             room,
             options,
             bus,

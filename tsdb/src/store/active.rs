@@ -22,8 +22,9 @@ struct One {
 }
 
 impl Active {
-    /// A head met a series as new.
-    pub fn meet(&mut self, hash: u64, labels: &Labels, now_ms: i64) {
+    /// A head met a series as new. Answers whether it was not active.
+    pub fn meet(&mut self, hash: u64, labels: &Labels, now_ms: i64) -> bool {
+        let before = self.series.len();
         let by_metric = &mut self.by_metric;
         let one = self.series.entry(hash).or_insert_with(|| {
             let name = labels.iter().find(|label| label.name.as_ref() == METRIC_NAME);
@@ -32,6 +33,7 @@ impl Active {
             One { met_ms: now_ms, metric }
         });
         one.met_ms = now_ms;
+        self.series.len() > before
     }
 
     /// Forgets series that no head met for a while.
@@ -67,8 +69,10 @@ mod tests {
     #[test]
     fn series_are_counted_by_metric_until_they_are_forgotten() {
         let mut active = Active::default();
-        for (hash, metric, met_ms) in [(1, "a", 0), (2, "a", 5), (3, "b", 0), (1, "a", 10)] {
-            active.meet(hash, &Labels::from_pairs([(METRIC_NAME, metric)]), met_ms);
+        for (hash, metric, met_ms, is_new) in
+            [(1, "a", 0, true), (2, "a", 5, true), (3, "b", 0, true), (1, "a", 10, false)]
+        {
+            assert_eq!(active.meet(hash, &Labels::from_pairs([(METRIC_NAME, metric)]), met_ms), is_new);
         }
         assert_eq!((active.len(), active.of_metric("a"), active.of_metric("b")), (3, 2, 1));
         active.forget(ACTIVE_MS + 6);

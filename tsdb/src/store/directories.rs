@@ -279,6 +279,11 @@ mod tests {
         assert_eq!((ask(0), ask(1)), (1, 1));
         store.hold_directories(store.directory_stats().bytes);
         assert_eq!((ask(0), ask(2), ask(0), ask(1)), (0, 1, 0, 1));
+        // A query over all, oldest first, does not take the newest from itself before it comes to it.
+        store.hold_directories(store.directory_stats().bytes / 2);
+        let (_, before) = (ask(2), loads(&store));
+        assert_eq!(read(&store, i64::MIN, i64::MAX).len(), 6);
+        assert_eq!((loads(&store) - before, ask(2)), (2, 0));
     }
 
     /// What replaces or joins parts that queries use is there for the next one; when they cease it is not.

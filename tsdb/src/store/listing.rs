@@ -27,16 +27,16 @@ pub struct Listing<'a> {
 }
 
 impl LivePart {
-    /// Whether a block of a series reaches into the inclusive range, and is not deleted as a whole.
-    fn shows(&self, directory: &Directory, id: u32, start_ms: i64, end_ms: i64) -> bool {
+    /// Where the first block of a series begins that reaches into the inclusive range and is not deleted as a whole.
+    fn first_ms(&self, directory: &Directory, id: u32, start_ms: i64, end_ms: i64) -> Option<i64> {
         let mut blocks = directory.blocks(id, start_ms, end_ms);
         if self.entry.deletions.is_empty() {
-            return blocks.next().is_some();
+            return blocks.next().map(|block| block.min_ms);
         }
         let deleted = ranges_of(&self.entry.deletions, &self.entry.tenant, &directory.labels(id));
         let is_deleted =
             |block: &Block| deleted.iter().any(|(start, end)| *start <= block.min_ms && block.max_ms() <= *end);
-        blocks.any(|block| !is_deleted(block))
+        blocks.find(|block| !is_deleted(block)).map(|block| block.min_ms)
     }
 }
 
@@ -44,20 +44,26 @@ impl Store {
     /// Label sets of the series that a listing asks for, sorted. Parts answer by their blocks, so that a series may be
     /// listed that has samples only close to the range.
     pub fn series(&self, listing: &Listing<'_>) -> Result<BTreeSet<Labels>, QueryError> {
+        Ok(self.series_since(listing)?.into_keys().collect())
+    }
+
+    /// Like [`Store::series`], with the time of each one's first sample there.
+    pub fn series_since(&self, listing: &Listing<'_>) -> Result<BTreeMap<Labels, i64>, QueryError> {
         let Listing { tenant, selectors, start_ms, end_ms, deadline } = *listing;
-        let mut found = BTreeSet::new();
+        let mut found: BTreeMap<Labels, i64> = BTreeMap::new();
+        let mut add = |labels: Labels, first_ms: i64| {
+            found.entry(labels).and_modify(|known| *known = first_ms.min(*known)).or_insert(first_ms);
+        };
         let mut add_head = |head: &TenantHead, deletions: &[Arc<Deletion>]| {
             for id in selectors.iter().flat_map(|matchers| head.postings().select(matchers)) {
                 let labels = head.labels(id);
-                let mut has_sample = head.has_sample(id, start_ms, end_ms);
-                if has_sample && !deletions.is_empty() {
+                let mut first_ms = head.first_ms(id, start_ms, end_ms);
+                if first_ms.is_some() && !deletions.is_empty() {
                     let mut columns = head.columns(id, start_ms, end_ms);
                     remove_all(&mut columns, &ranges_of(deletions, tenant, labels));
-                    has_sample = !columns.is_empty();
+                    first_ms = columns.timestamps_ms.first().copied();
                 }
-                if has_sample {
-                    found.insert(labels.clone());
-                }
+                first_ms.into_iter().for_each(|first_ms| add(labels.clone(), first_ms));
             }
         };
         let (parts, frozen, deletions) = {
@@ -71,9 +77,8 @@ impl Store {
             check_deadline(deadline)?;
             let directory = asking.open(&live)?;
             for id in selectors.iter().flat_map(|matchers| directory.postings().select(matchers)) {
-                if live.shows(&directory, id, start_ms, end_ms) {
-                    found.insert(directory.labels(id));
-                }
+                let first_ms = live.first_ms(&directory, id, start_ms, end_ms);
+                first_ms.into_iter().for_each(|first_ms| add(directory.labels(id), first_ms));
             }
         }
         Ok(found)

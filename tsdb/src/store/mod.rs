@@ -27,6 +27,7 @@ mod metadata;
 mod part;
 mod postings;
 mod publish;
+mod read_metrics;
 mod select;
 mod snapshot;
 mod verify;
@@ -40,7 +41,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bus::Offset;
 use disk::{Disk, DiskLock};
@@ -60,6 +61,7 @@ use metadata::Metadata;
 use part::Part;
 #[cfg(any(test, feature = "fuzz"))]
 pub use part::read_any_part;
+use read_metrics::ReadMetrics;
 pub use verify::verify;
 
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +90,9 @@ pub struct Store {
     /// Held by the one merge at a time.
     merging: Mutex<Failures>,
     directories: Directories,
+    read_metrics: ReadMetrics,
+    /// Series that were met as new and not active.
+    created_series: AtomicU64,
     written: WrittenBytes,
     _lock: Box<dyn DiskLock>,
 }
@@ -209,6 +214,8 @@ impl Store {
             metadata,
             merging: Mutex::default(),
             directories: Directories::default(),
+            read_metrics: ReadMetrics::default(),
+            created_series: AtomicU64::new(0),
             written: WrittenBytes::default(),
             _lock: lock,
         })
@@ -232,9 +239,9 @@ impl Store {
         let mut view = self.view.write();
         let View { head, next, active, .. } = &mut *view;
         let active = active.entry(batch.tenant.clone()).or_default();
-        head.apply(batch, oldest_ms, |hash, labels| {
-            active.meet(hash, labels, now_ms);
-        });
+        let mut created = 0;
+        head.apply(batch, oldest_ms, |hash, labels| created += u64::from(active.meet(hash, labels, now_ms)));
+        self.created_series.fetch_add(created, Ordering::Relaxed);
         next.insert(partition, offset + 1);
     }
 
@@ -268,6 +275,11 @@ impl Store {
     /// Forgets series that no head met for a while.
     pub fn forget_inactive(&self, now_ms: i64) {
         self.view.write().active.values_mut().for_each(|active| active.forget(now_ms));
+    }
+
+    /// How many series were new, or active again, since the start.
+    pub fn created_series(&self) -> u64 {
+        self.created_series.load(Ordering::Relaxed)
     }
 
     /// Of the head and, as long as it is not published, the frozen one.

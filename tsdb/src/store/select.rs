@@ -191,6 +191,7 @@ impl Series for Store {
         }
         check_deadline(deadline)?;
         let (rows, places) = gathering.finish();
+        self.read_metrics.note(tenant, matchers, rows.iter().map(|(labels, _)| labels));
         let (tenant, reading) = (tenant.to_owned(), Reading { start_ms, end_ms, wants });
         let frames = FrameCache::default();
         Ok(Box::new(Selection {

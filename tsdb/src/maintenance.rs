@@ -137,6 +137,7 @@ impl Tsdb {
             (&counters.merged_bytes, written.merged.load(Ordering::Relaxed)),
             (&counters.directory_loads, directories.loads),
             (&counters.directory_evictions, directories.evictions),
+            (&counters.merges_waited_ms, self.store.merges_waited().as_millis() as u64),
             (&counters.created_series, self.store.created_series()),
             (&counters.read_metrics_refused, refused),
         ] {

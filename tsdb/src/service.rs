@@ -121,6 +121,7 @@ pub(crate) struct Counters {
     pub(crate) directory_bytes: Gauge,
     pub(crate) directory_loads: Counter,
     pub(crate) directory_evictions: Counter,
+    pub(crate) merges_waited_ms: Counter,
     pub(crate) created_series: Counter,
     pub(crate) read_metrics: Gauge,
     pub(crate) read_metrics_refused: Counter,
@@ -158,6 +159,8 @@ impl Counters {
             let (loads, evictions) = (self.directory_loads.clone(), self.directory_evictions.clone());
             registry.register("tsdb_directory_loads", "Directories of parts that queries loaded", loads);
             registry.register("tsdb_directory_evictions", "Directories of parts that found no room", evictions);
+            let waited = self.merges_waited_ms.clone();
+            registry.register("tsdb_merge_waited_ms", "How long merges stood still for queries", waited);
             let created = self.created_series.clone();
             registry.register("tsdb_series_created", "Series that were new, or active again", created);
             let (read, refused) = (self.read_metrics.clone(), self.read_metrics_refused.clone());
@@ -547,7 +550,7 @@ impl Tsdb {
         let _cancel = CancelOnDrop(canceled);
         let store = self.store.clone();
         let worked = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let (_permit, _turn) = (permit, store.begin_query());
             work(&engine, &store, deadline)
         });
         let answer =

@@ -3,11 +3,13 @@
 //! A run of parts from some place to the newest is merged where its oldest is not much larger than all newer ones
 //! together, so that a sample is written again only a logarithmic number of times. Publishing goes on meanwhile.
 //!
-//! A day whose merge failed is left alone for a while, and one that the disk has no room for waits; other days go on.
+//! A merge gives way to queries ([`super::turns`]). A day whose merge failed is left alone for a while, and one that the disk
+//! has no room for waits; other days go on.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use model::{Exemplar, Labels, MS_PER_DAY};
 
@@ -16,6 +18,7 @@ use super::deletions::{ranges_of, remove_all};
 use super::exemplars::thin;
 use super::manifest::PartEntry;
 use super::part::{Cursor, Directory, Packing, PartWriter, Reading};
+use super::turns::Turns;
 use super::{LivePart, Store, StoreError};
 
 /// Parts of today are merged by so many.
@@ -60,7 +63,7 @@ impl Store {
 
     fn merge_run(&self, run: &[LivePart], packing: Packing) -> Result<(), StoreError> {
         let number = self.manifest.lock().take_number();
-        let merged = self.write_part(number, packing, |writer| merge(writer, run)).and_then(|written| {
+        let merged = self.write_part(number, packing, |writer| merge(writer, run, &self.turns)).and_then(|written| {
             let parts_dir = self.dir.join("parts");
             self.disk.sync_dir(&parts_dir).map_err(|error| StoreError::io("cannot sync", &parts_dir, error))?;
             Ok(written)
@@ -180,7 +183,9 @@ fn whole_run(sizes: &[u64]) -> Option<Range<usize>> {
 }
 
 /// Writes the series of all parts in order, without what was deleted; of one instant the sample of the latest part wins.
-fn merge(writer: &mut PartWriter, run: &[LivePart]) -> Result<(), StoreError> {
+/// Gives way to queries.
+fn merge(writer: &mut PartWriter, run: &[LivePart], turns: &Turns) -> Result<(), StoreError> {
+    let (began, mut waited) = (Instant::now(), Duration::ZERO);
     let mut inputs = run.iter().map(Input::new).collect::<Result<Vec<_>, _>>()?;
     let (mut merged, mut exemplars) = (Samples::default(), Vec::new());
     while let Some(labels) = inputs.iter().filter_map(|input| input.labels.as_ref()).min().cloned() {
@@ -194,6 +199,8 @@ fn merge(writer: &mut PartWriter, run: &[LivePart]) -> Result<(), StoreError> {
         if !merged.is_empty() || !exemplars.is_empty() {
             writer.add(&labels, &merged, &exemplars)?;
         }
+        let worked = began.elapsed().saturating_sub(waited);
+        waited += turns.give_way(worked.saturating_sub(waited));
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ mod publish;
 mod read_metrics;
 mod select;
 mod snapshot;
+mod turns;
 mod verify;
 
 #[cfg(test)]
@@ -62,6 +63,7 @@ use part::Part;
 #[cfg(any(test, feature = "fuzz"))]
 pub use part::read_any_part;
 use read_metrics::ReadMetrics;
+use turns::Turns;
 pub use verify::verify;
 
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +92,7 @@ pub struct Store {
     /// Held by the one merge at a time.
     merging: Mutex<Failures>,
     directories: Directories,
+    turns: Turns,
     read_metrics: ReadMetrics,
     /// Series that were met as new and not active.
     created_series: AtomicU64,
@@ -214,6 +217,7 @@ impl Store {
             metadata,
             merging: Mutex::default(),
             directories: Directories::default(),
+            turns: Turns::default(),
             read_metrics: ReadMetrics::default(),
             created_series: AtomicU64::new(0),
             written: WrittenBytes::default(),

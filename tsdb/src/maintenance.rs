@@ -128,10 +128,20 @@ impl Tsdb {
         counters.part_samples.set(samples as i64);
         counters.part_bytes.set(bytes as i64);
         counters.unreadable_parts.set(self.store.unreadable_parts() as i64);
-        let written = self.store.written_bytes();
-        for (counter, bytes) in [(&counters.flushed_bytes, &written.flushed), (&counters.merged_bytes, &written.merged)]
-        {
-            counter.inc_by(bytes.load(Ordering::Relaxed).saturating_sub(counter.get()));
+        let (written, directories) = (self.store.written_bytes(), self.store.directory_stats());
+        let (read, refused) = self.store.read_metric_counts();
+        counters.directory_bytes.set(directories.bytes as i64);
+        counters.read_metrics.set(read as i64);
+        for (counter, value) in [
+            (&counters.flushed_bytes, written.flushed.load(Ordering::Relaxed)),
+            (&counters.merged_bytes, written.merged.load(Ordering::Relaxed)),
+            (&counters.directory_loads, directories.loads),
+            (&counters.directory_evictions, directories.evictions),
+            (&counters.merges_waited_ms, self.store.merges_waited().as_millis() as u64),
+            (&counters.created_series, self.store.created_series()),
+            (&counters.read_metrics_refused, refused),
+        ] {
+            counter.inc_by(value.saturating_sub(counter.get()));
         }
         counters.known_series.set(self.known.len() as i64);
         counters.metadata_refused.set(self.store.metadata_refused() as i64);

@@ -29,6 +29,9 @@ use crate::store::{Cardinality, Effort, PartInfo, Store, StoreError, TenantStats
 
 /// How long a strong read waits for the store to catch up.
 const APPLY_DEADLINE: Duration = Duration::from_secs(30);
+/// Between queries the directories of parts that they use may be held up to this share of what queries may hold: of half
+/// the machine's memory, where nobody says more.
+const DIRECTORIES_SHARE: usize = 16;
 
 pub struct Options {
     pub dir: PathBuf,
@@ -115,6 +118,13 @@ pub(crate) struct Counters {
     pub(crate) left_out: Counter,
     pub(crate) flushed_bytes: Counter,
     pub(crate) merged_bytes: Counter,
+    pub(crate) directory_bytes: Gauge,
+    pub(crate) directory_loads: Counter,
+    pub(crate) directory_evictions: Counter,
+    pub(crate) merges_waited_ms: Counter,
+    pub(crate) created_series: Counter,
+    pub(crate) read_metrics: Gauge,
+    pub(crate) read_metrics_refused: Counter,
 }
 
 impl Counters {
@@ -144,6 +154,18 @@ impl Counters {
             let (flushed, merged) = (self.flushed_bytes.clone(), self.merged_bytes.clone());
             registry.register("tsdb_part_flushed_bytes", "Bytes of parts written from heads", flushed);
             registry.register("tsdb_part_merged_bytes", "Bytes of parts written from other parts", merged);
+            let held = self.directory_bytes.clone();
+            registry.register("tsdb_directory_bytes", "Directories of parts that are held for queries", held);
+            let (loads, evictions) = (self.directory_loads.clone(), self.directory_evictions.clone());
+            registry.register("tsdb_directory_loads", "Directories of parts that queries loaded", loads);
+            registry.register("tsdb_directory_evictions", "Directories of parts that found no room", evictions);
+            let waited = self.merges_waited_ms.clone();
+            registry.register("tsdb_merge_waited_ms", "How long merges stood still for queries", waited);
+            let created = self.created_series.clone();
+            registry.register("tsdb_series_created", "Series that were new, or active again", created);
+            let (read, refused) = (self.read_metrics.clone(), self.read_metrics_refused.clone());
+            registry.register("tsdb_read_metrics", "Metrics that were read since the start", read);
+            registry.register("tsdb_read_metrics_refused", "Reads of metrics that found no room there", refused);
             let known = self.known_series.clone();
             registry.register("tsdb_known_series", "Label sets of remote write that are recognized", known);
             registry.register("tsdb_metadata_refused", "Descriptions of metrics that found no room", metadata);
@@ -174,6 +196,7 @@ pub struct Tsdb {
     /// What protocols keep between requests.
     pub(crate) intake: Intake,
     logs: std::sync::OnceLock<Logs>,
+    pub(crate) opened_ms: i64,
 }
 
 type Waiting = std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
@@ -211,6 +234,7 @@ impl Tsdb {
         metrics: &Metrics,
     ) -> Result<Arc<Tsdb>, TsdbError> {
         let store = Arc::new(Store::open(disk.clone(), &options.dir, &bus.id())?);
+        store.hold_directories((options.query_max_total_bytes / DIRECTORIES_SHARE).clamp(64 << 20, 1 << 30));
         let (progress, ends_at_start) = Progress::at_start(&store, bus.as_ref(), &options).await?;
         let halt = CancellationToken::new();
         if progress.halted.is_some() {
@@ -226,6 +250,7 @@ impl Tsdb {
             store,
             intake,
             logs: std::sync::OnceLock::new(),
+            opened_ms: now_ms(),
             room,
             options,
             bus,
@@ -525,7 +550,7 @@ impl Tsdb {
         let _cancel = CancelOnDrop(canceled);
         let store = self.store.clone();
         let worked = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let (_permit, _turn) = (permit, store.begin_query());
             work(&engine, &store, deadline)
         });
         let answer =

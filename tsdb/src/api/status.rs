@@ -116,7 +116,10 @@ pub async fn tsdb(
     app.catch_up(strong).await?;
     let stats = app.evaluate(app.engine(), timeout, move |_, store, _| store.cardinality(&tenant, top));
     let stats = stats.await.map_err(query_error)?;
-    Ok(json::success(&[], &[], |out| {
+    let is_more = app.store.read_metric_counts().1 > 0;
+    let warnings: Vec<String> =
+        is_more.then(|| "more metrics were read than are remembered".to_owned()).into_iter().collect();
+    Ok(json::success(&warnings, &[], |out| {
         let _ = write!(
             out,
             r#"{{"headStats":{{"numSeries":{},"numLabelPairs":{},"chunkCount":0,"minTime":{},"maxTime":{}}}"#,
@@ -127,6 +130,7 @@ pub async fn tsdb(
             ("labelValueCountByLabelName", &stats.values_by_label),
             ("memoryInBytesByLabelName", &stats.bytes_by_label),
             ("seriesCountByLabelValuePair", &stats.series_by_pair),
+            ("seriesCountByUnreadMetricName", &stats.series_by_unread_metric),
         ];
         for (name, list) in lists {
             let _ = write!(out, ",\"{name}\":");
@@ -136,6 +140,14 @@ pub async fn tsdb(
                 let _ = write!(out, ",\"value\":{value}}}");
             });
         }
+        out.push_str(",\"seriesCountByFirstHour\":");
+        json::array(out, &stats.series_by_first_hour, |out, (hour_ms, series)| {
+            out.push_str("{\"time\":");
+            json::seconds(out, *hour_ms);
+            let _ = write!(out, ",\"value\":{series}}}");
+        });
+        out.push_str(",\"readSince\":");
+        json::seconds(out, app.opened_ms);
         out.push('}');
     }))
 }

@@ -197,6 +197,20 @@ async fn errors_have_prometheus_envelope() {
     fixture.check("/api/v1/metadata", StatusCode::OK, r#""data":{}"#).await;
 }
 
+/// The explorer of cardinality says when series came and what nobody reads.
+#[tokio::test]
+async fn unread_metrics_and_new_series_are_shown() {
+    let fixture = start().await;
+    let sent = body(vec![series(&[("__name__", "x")], &[(now_ms() - 60_000, 1.0)])]);
+    assert_eq!(fixture.write(sent).await.0, StatusCode::NO_CONTENT);
+    let (path, ok) = ("/api/v1/status/tsdb", StatusCode::OK);
+    fixture.check(path, ok, r#""seriesCountByUnreadMetricName":[{"name":"x","value":1}]"#).await;
+    fixture.check(path, ok, r#""seriesCountByFirstHour":[{"time":"#).await;
+    fixture.check("/api/v1/query?query=x", ok, "success").await;
+    fixture.check(path, ok, r#""seriesCountByUnreadMetricName":[]"#).await;
+    fixture.check(path, ok, r#""readSince":"#).await;
+}
+
 fn histogram(t_ms: i64, counts: &[i64]) -> Histogram {
     let mut before = 0;
     Histogram {

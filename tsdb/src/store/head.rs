@@ -209,7 +209,12 @@ impl TenantHead {
 
     /// Whether a series has a sample in the inclusive range.
     pub fn has_sample(&self, id: u32, start_ms: i64, end_ms: i64) -> bool {
-        self.series[id as usize].times().any(|t| (start_ms..=end_ms).contains(&t))
+        self.first_ms(id, start_ms, end_ms).is_some()
+    }
+
+    /// A series' first sample within the inclusive range, as they came.
+    pub fn first_ms(&self, id: u32, start_ms: i64, end_ms: i64) -> Option<i64> {
+        self.series[id as usize].times().find(|t| (start_ms..=end_ms).contains(t))
     }
 
     /// By UTC day: the series that have samples or exemplars in it, by rising labels.

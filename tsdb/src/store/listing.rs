@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use super::deletions::{Deletion, ranges_of, remove_all};
 use super::exemplars::thin;
 use super::head::TenantHead;
-use super::part::{Cursor, Reading};
+use super::part::{Block, Cursor, Directory, Reading};
 use super::postings::Postings;
 use super::select::{check_deadline, frozen_head};
 use super::{LivePart, Store};
@@ -27,17 +27,16 @@ pub struct Listing<'a> {
 }
 
 impl LivePart {
-    /// Whether a block of a series reaches into the inclusive range, and is not deleted as a whole.
-    fn shows(&self, id: u32, start_ms: i64, end_ms: i64) -> bool {
+    /// Where the first block of a series begins that reaches into the inclusive range and is not deleted as a whole.
+    fn first_ms(&self, directory: &Directory, id: u32, start_ms: i64, end_ms: i64) -> Option<i64> {
+        let mut blocks = directory.blocks(id, start_ms, end_ms);
         if self.entry.deletions.is_empty() {
-            return self.part.reaches(id, start_ms, end_ms);
+            return blocks.next().map(|block| block.min_ms);
         }
-        let deleted = ranges_of(&self.entry.deletions, &self.entry.tenant, &self.part.labels(id));
+        let deleted = ranges_of(&self.entry.deletions, &self.entry.tenant, &directory.labels(id));
         let is_deleted =
-            |min_ms: i64, max_ms: i64| deleted.iter().any(|(start, end)| *start <= min_ms && max_ms <= *end);
-        self.part
-            .block_times(id)
-            .any(|(min_ms, max_ms)| min_ms <= end_ms && max_ms >= start_ms && !is_deleted(min_ms, max_ms))
+            |block: &Block| deleted.iter().any(|(start, end)| *start <= block.min_ms && block.max_ms() <= *end);
+        blocks.find(|block| !is_deleted(block)).map(|block| block.min_ms)
     }
 }
 
@@ -45,20 +44,26 @@ impl Store {
     /// Label sets of the series that a listing asks for, sorted. Parts answer by their blocks, so that a series may be
     /// listed that has samples only close to the range.
     pub fn series(&self, listing: &Listing<'_>) -> Result<BTreeSet<Labels>, QueryError> {
+        Ok(self.series_since(listing)?.into_keys().collect())
+    }
+
+    /// Like [`Store::series`], with the time of each one's first sample there.
+    pub fn series_since(&self, listing: &Listing<'_>) -> Result<BTreeMap<Labels, i64>, QueryError> {
         let Listing { tenant, selectors, start_ms, end_ms, deadline } = *listing;
-        let mut found = BTreeSet::new();
+        let mut found: BTreeMap<Labels, i64> = BTreeMap::new();
+        let mut add = |labels: Labels, first_ms: i64| {
+            found.entry(labels).and_modify(|known| *known = first_ms.min(*known)).or_insert(first_ms);
+        };
         let mut add_head = |head: &TenantHead, deletions: &[Arc<Deletion>]| {
             for id in selectors.iter().flat_map(|matchers| head.postings().select(matchers)) {
                 let labels = head.labels(id);
-                let mut has_sample = head.has_sample(id, start_ms, end_ms);
-                if has_sample && !deletions.is_empty() {
+                let mut first_ms = head.first_ms(id, start_ms, end_ms);
+                if first_ms.is_some() && !deletions.is_empty() {
                     let mut columns = head.columns(id, start_ms, end_ms);
                     remove_all(&mut columns, &ranges_of(deletions, tenant, labels));
-                    has_sample = !columns.is_empty();
+                    first_ms = columns.timestamps_ms.first().copied();
                 }
-                if has_sample {
-                    found.insert(labels.clone());
-                }
+                first_ms.into_iter().for_each(|first_ms| add(labels.clone(), first_ms));
             }
         };
         let (parts, frozen, deletions) = {
@@ -67,12 +72,13 @@ impl Store {
             (view.parts(tenant, start_ms, end_ms), view.frozen.clone(), view.frozen_deletions(tenant))
         };
         frozen_head(&frozen, tenant).into_iter().for_each(|head| add_head(head, &deletions));
+        let asking = self.directories.ask(&parts);
         for live in parts {
             check_deadline(deadline)?;
-            for id in selectors.iter().flat_map(|matchers| live.part.postings().select(matchers)) {
-                if live.shows(id, start_ms, end_ms) {
-                    found.insert(live.part.labels(id));
-                }
+            let directory = asking.open(&live)?;
+            for id in selectors.iter().flat_map(|matchers| directory.postings().select(matchers)) {
+                let first_ms = live.first_ms(&directory, id, start_ms, end_ms);
+                first_ms.into_iter().for_each(|first_ms| add(directory.labels(id), first_ms));
             }
         }
         Ok(found)
@@ -117,13 +123,14 @@ impl Store {
             ids.iter().for_each(|id| add(head.labels(id).clone(), head.exemplars(id, start_ms, end_ms), &deletions));
         }
         let reading = Reading { start_ms, end_ms, wants: Wants::Values };
-        for LivePart { entry, part } in &parts {
+        let asking = self.directories.ask(&parts);
+        for live in &parts {
             check_deadline(deadline)?;
-            let mut cursor = Cursor::default();
-            for id in &ids_in(part.postings()) {
-                if part.has_exemplars(id) {
-                    let exemplars = part.exemplars(id, &reading, |number| cursor.frame(part, number))?;
-                    add(part.labels(id), exemplars, &entry.deletions);
+            let (directory, mut cursor) = (asking.open(live)?, Cursor::default());
+            for id in &ids_in(directory.postings()) {
+                if directory.has_exemplars(id) {
+                    let exemplars = directory.exemplars(id, &reading, &mut cursor)?;
+                    add(directory.labels(id), exemplars, &live.entry.deletions);
                 }
             }
         }
@@ -174,9 +181,10 @@ impl Store {
             (view.parts(tenant, start_ms, end_ms), view.frozen.clone())
         };
         frozen_head(&frozen, tenant).filter(reaches).map(TenantHead::postings).into_iter().for_each(&mut visit);
-        for live in parts {
+        let asking = self.directories.ask(&parts);
+        for live in &parts {
             check_deadline(deadline)?;
-            visit(live.part.postings());
+            visit(asking.open(live)?.postings());
         }
         Ok(())
     }

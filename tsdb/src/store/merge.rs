@@ -3,12 +3,13 @@
 //! A run of parts from some place to the newest is merged where its oldest is not much larger than all newer ones
 //! together, so that a sample is written again only a logarithmic number of times. Publishing goes on meanwhile.
 //!
-//! A day whose merge failed is left alone for a while, and one that the disk has no room for waits; other days go on.
+//! A merge gives way to queries ([`super::turns`]). A day whose merge failed is left alone for a while, and one that the disk
+//! has no room for waits; other days go on.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use model::{Exemplar, Labels, MS_PER_DAY};
 
@@ -16,7 +17,8 @@ use super::columns::{self, Samples};
 use super::deletions::{ranges_of, remove_all};
 use super::exemplars::thin;
 use super::manifest::PartEntry;
-use super::part::{Cursor, Packing, PartWriter, Reading};
+use super::part::{Cursor, Directory, Packing, PartWriter, Reading};
+use super::turns::Turns;
 use super::{LivePart, Store, StoreError};
 
 /// Parts of today are merged by so many.
@@ -61,12 +63,12 @@ impl Store {
 
     fn merge_run(&self, run: &[LivePart], packing: Packing) -> Result<(), StoreError> {
         let number = self.manifest.lock().take_number();
-        let merged = self.write_part(number, packing, |writer| merge(writer, run)).and_then(|written| {
+        let merged = self.write_part(number, packing, |writer| merge(writer, run, &self.turns)).and_then(|written| {
             let parts_dir = self.dir.join("parts");
             self.disk.sync_dir(&parts_dir).map_err(|error| StoreError::io("cannot sync", &parts_dir, error))?;
             Ok(written)
         });
-        let (summary, part) = merged.inspect_err(|_| self.remove_parts([number].into_iter()))?;
+        let (summary, directory) = merged.inspect_err(|_| self.remove_parts([number].into_iter()))?;
         self.written.merged.fetch_add(summary.bytes, Ordering::Relaxed);
         let entry = PartEntry {
             number,
@@ -87,7 +89,8 @@ impl Store {
             self.remove_parts([number].into_iter());
             return Ok(());
         }
-        self.replace(&mut manifest, run, Some(LivePart { entry, part: Arc::new(part) }))
+        let live = self.live_part(entry, directory, |_| self.directories.are_asked(run));
+        self.replace(&mut manifest, run, Some(live))
     }
 
     /// Parts to be written again without what was deleted of them, once somebody asked for that.
@@ -180,8 +183,10 @@ fn whole_run(sizes: &[u64]) -> Option<Range<usize>> {
 }
 
 /// Writes the series of all parts in order, without what was deleted; of one instant the sample of the latest part wins.
-fn merge(writer: &mut PartWriter, run: &[LivePart]) -> Result<(), StoreError> {
-    let mut inputs: Vec<Input> = run.iter().map(Input::new).collect();
+/// Gives way to queries.
+fn merge(writer: &mut PartWriter, run: &[LivePart], turns: &Turns) -> Result<(), StoreError> {
+    let (began, mut waited) = (Instant::now(), Duration::ZERO);
+    let mut inputs = run.iter().map(Input::new).collect::<Result<Vec<_>, _>>()?;
     let (mut merged, mut exemplars) = (Samples::default(), Vec::new());
     while let Some(labels) = inputs.iter().filter_map(|input| input.labels.as_ref()).min().cloned() {
         merged.clear();
@@ -194,6 +199,8 @@ fn merge(writer: &mut PartWriter, run: &[LivePart]) -> Result<(), StoreError> {
         if !merged.is_empty() || !exemplars.is_empty() {
             writer.add(&labels, &merged, &exemplars)?;
         }
+        let worked = began.elapsed().saturating_sub(waited);
+        waited += turns.give_way(worked.saturating_sub(waited));
     }
     Ok(())
 }
@@ -201,6 +208,7 @@ fn merge(writer: &mut PartWriter, run: &[LivePart]) -> Result<(), StoreError> {
 /// A part being read in the order of its series.
 struct Input<'a> {
     live: &'a LivePart,
+    directory: Directory,
     id: u32,
     /// Of the series at hand; `None` at the end.
     labels: Option<Labels>,
@@ -208,25 +216,26 @@ struct Input<'a> {
 }
 
 impl Input<'_> {
-    fn new(live: &LivePart) -> Input<'_> {
-        let labels = (live.part.series() > 0).then(|| live.part.labels(0));
-        Input { live, id: 0, labels, cursor: Cursor::default() }
+    fn new(live: &LivePart) -> Result<Input<'_>, StoreError> {
+        let directory = live.part.load()?;
+        let labels = (directory.series() > 0).then(|| directory.labels(0));
+        Ok(Input { live, directory, id: 0, labels, cursor: Cursor::default() })
     }
 
     /// Adds the series at hand to what earlier parts had of it.
     fn read(&mut self, labels: &Labels, into: &mut Samples, exemplars: &mut Vec<Exemplar>) -> Result<(), StoreError> {
-        let LivePart { entry, part } = self.live;
+        let (entry, directory) = (&self.live.entry, &self.directory);
         let deleted = ranges_of(&entry.deletions, &entry.tenant, labels);
         let cursor = &mut self.cursor;
         if deleted.is_empty() {
-            part.read(self.id, &Reading::ALL, |number| cursor.frame(part, number), into)?;
+            directory.read(self.id, &Reading::ALL, cursor, into)?;
         } else {
             let mut own = Samples::default();
-            part.read(self.id, &Reading::ALL, |number| cursor.frame(part, number), &mut own)?;
+            directory.read(self.id, &Reading::ALL, cursor, &mut own)?;
             remove_all(&mut own, &deleted);
             columns::merge_later(into, &own);
         }
-        let own = part.exemplars(self.id, &Reading::ALL, |number| cursor.frame(part, number))?;
+        let own = directory.exemplars(self.id, &Reading::ALL, cursor)?;
         let is_kept = |one: &Exemplar| !deleted.iter().any(|(start, end)| (*start..=*end).contains(&one.t_ms));
         exemplars.extend(own.into_iter().filter(is_kept));
         Ok(())
@@ -234,7 +243,7 @@ impl Input<'_> {
 
     fn advance(&mut self) {
         self.id += 1;
-        self.labels = (self.id < self.live.part.series()).then(|| self.live.part.labels(self.id));
+        self.labels = (self.id < self.directory.series()).then(|| self.directory.labels(self.id));
     }
 }
 

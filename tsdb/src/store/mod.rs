@@ -8,7 +8,8 @@
 //!   manifest, which names the parts and the offsets that they cover. A crash at any moment leaves the old manifest or the
 //!   new one; what the manifest does not cover is replayed from the bus, what it does not name is deleted at the start.
 //! - **Damage** is refused by checksum, with its file and place; what lies elsewhere answers. A part that cannot be opened is
-//!   said and counted, and left where it is.
+//!   said and counted, and left where it is. Opening reads every directory through for its checksum and keeps none
+//!   ([`directories`]).
 //! - **One process.** A lock in the directory is held as long as the store lives.
 //! - **Order.** Parts of one tenant and day lie in the manifest in the order of the bus, and merges keep it.
 
@@ -16,6 +17,7 @@ mod active;
 mod cardinality;
 mod columns;
 mod deletions;
+mod directories;
 mod exemplars;
 mod head;
 mod listing;
@@ -25,8 +27,10 @@ mod metadata;
 mod part;
 mod postings;
 mod publish;
+mod read_metrics;
 mod select;
 mod snapshot;
+mod turns;
 mod verify;
 
 #[cfg(test)]
@@ -38,7 +42,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bus::Offset;
 use disk::{Disk, DiskLock};
@@ -48,6 +52,7 @@ use parking_lot::{Mutex, RwLock};
 use active::Active;
 pub use cardinality::Cardinality;
 use deletions::Deletion;
+use directories::Directories;
 use head::Head;
 pub use listing::Listing;
 use manifest::{Manifest, PartEntry};
@@ -57,6 +62,8 @@ use metadata::Metadata;
 use part::Part;
 #[cfg(any(test, feature = "fuzz"))]
 pub use part::read_any_part;
+use read_metrics::ReadMetrics;
+use turns::Turns;
 pub use verify::verify;
 
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +91,11 @@ pub struct Store {
     metadata: Mutex<Metadata>,
     /// Held by the one merge at a time.
     merging: Mutex<Failures>,
+    directories: Directories,
+    turns: Turns,
+    read_metrics: ReadMetrics,
+    /// Series that were met as new and not active.
+    created_series: AtomicU64,
     written: WrittenBytes,
     _lock: Box<dyn DiskLock>,
 }
@@ -204,6 +216,10 @@ impl Store {
             manifest,
             metadata,
             merging: Mutex::default(),
+            directories: Directories::default(),
+            turns: Turns::default(),
+            read_metrics: ReadMetrics::default(),
+            created_series: AtomicU64::new(0),
             written: WrittenBytes::default(),
             _lock: lock,
         })
@@ -227,9 +243,9 @@ impl Store {
         let mut view = self.view.write();
         let View { head, next, active, .. } = &mut *view;
         let active = active.entry(batch.tenant.clone()).or_default();
-        head.apply(batch, oldest_ms, |hash, labels| {
-            active.meet(hash, labels, now_ms);
-        });
+        let mut created = 0;
+        head.apply(batch, oldest_ms, |hash, labels| created += u64::from(active.meet(hash, labels, now_ms)));
+        self.created_series.fetch_add(created, Ordering::Relaxed);
         next.insert(partition, offset + 1);
     }
 
@@ -263,6 +279,11 @@ impl Store {
     /// Forgets series that no head met for a while.
     pub fn forget_inactive(&self, now_ms: i64) {
         self.view.write().active.values_mut().for_each(|active| active.forget(now_ms));
+    }
+
+    /// How many series were new, or active again, since the start.
+    pub fn created_series(&self) -> u64 {
+        self.created_series.load(Ordering::Relaxed)
     }
 
     /// Of the head and, as long as it is not published, the frozen one.

@@ -10,7 +10,7 @@ use model::MS_PER_DAY;
 use super::deletions::Deletion;
 use super::head::TenantHead;
 use super::manifest::{Manifest, PartEntry};
-use super::part::{Packing, Part, PartWriter, Summary};
+use super::part::{Directory, Packing, Part, PartWriter, Summary};
 use super::{Frozen, LivePart, Store, StoreError, View, part_path};
 
 impl View {
@@ -79,6 +79,7 @@ impl Store {
         // Deletions may have come meanwhile; the next manifest has them, and until then the bus does.
         written.iter_mut().for_each(|live| view.delete_from_frozen(live));
         view.parts.extend(written);
+        self.directories.note_publishing();
         view.frozen = None;
         view.frozen_deletions.clear();
         Ok(frozen.next.clone())
@@ -103,7 +104,7 @@ impl Store {
             for (day, ids) in head.ids_by_day() {
                 let number = manifest.take_number();
                 match self.write_part(number, Packing::Quick, |writer| write_day(writer, head, day, &ids)) {
-                    Ok((summary, part)) => {
+                    Ok((summary, directory)) => {
                         self.written.flushed.fetch_add(summary.bytes, Ordering::Relaxed);
                         let entry = PartEntry {
                             number,
@@ -113,11 +114,15 @@ impl Store {
                             packed: false,
                             deletions: Vec::new(),
                         };
-                        written.push(LivePart { entry, part: Arc::new(part) });
+                        written.push(self.live_part(entry, directory, |view| {
+                            let is_near = |live: &&LivePart| live.entry.tenant == *tenant && live.entry.day == day;
+                            self.directories.are_asked(view.parts.iter().filter(is_near))
+                        }));
                     }
                     Err(error) => {
                         let numbers = written.iter().map(|live| live.entry.number).chain([number]);
                         self.remove_parts(numbers);
+                        self.directories.forget(&written);
                         return Err(error);
                     }
                 }
@@ -138,24 +143,38 @@ impl Store {
         let numbers = || written.iter().map(|live| live.entry.number);
         if numbers().all(|number| named.iter().all(|entry| entry.number != number)) {
             self.remove_parts(numbers());
+            self.directories.forget(written);
         }
     }
 
-    /// Writes one part and opens it. Its name is durable after a sync of the directory.
+    /// Writes one part and reads its directory back: what cannot be read must not take the place of what can. Its name is
+    /// durable after a sync of the directory.
     pub(super) fn write_part(
         &self,
         number: u64,
         packing: Packing,
         write: impl FnOnce(&mut PartWriter) -> Result<(), StoreError>,
-    ) -> Result<(Summary, Part), StoreError> {
+    ) -> Result<(Summary, Directory), StoreError> {
         let path = part_path(&self.dir, number);
         let mut writer = PartWriter::create(self.disk.as_ref(), &path, packing)?;
         write(&mut writer)?;
         let summary = writer.finish()?;
-        let part = Part::open(self.disk.as_ref(), &path, &summary)?;
-        // Here rather than in the first query.
-        part.postings();
-        Ok((summary, part))
+        let part = Arc::new(Part::open(self.disk.as_ref(), &path, &summary)?);
+        Ok((summary, part.load()?))
+    }
+
+    /// A part that was just written. Where queries ask for the like, its directory is held for the next one.
+    pub(super) fn live_part(
+        &self,
+        entry: PartEntry,
+        directory: Directory,
+        is_asked: impl FnOnce(&View) -> bool,
+    ) -> LivePart {
+        let live = LivePart { entry, part: directory.frames().part().clone() };
+        if is_asked(&self.view.read()) {
+            self.directories.bring(&live, directory);
+        }
+        live
     }
 
     /// Drops the days of a tenant that lie as a whole before its oldest instant. Answers how many parts went.
@@ -200,9 +219,10 @@ impl Store {
         successor.save(self.disk.as_ref(), &self.dir)?;
         *manifest = successor;
         let mut view = self.view.write();
-        view.parts.retain(|live| !gone.contains(&live.entry.number));
+        let dropped = view.parts.extract_if(.., |live| gone.contains(&live.entry.number)).collect::<Vec<_>>();
         view.unreadable = manifest.parts.len() - view.parts.len();
         drop(view);
+        self.directories.forget(&dropped);
         self.remove_parts(gone.iter().copied());
         Ok(gone.len())
     }
@@ -241,6 +261,7 @@ impl Store {
             view.parts.insert(first, live);
         }
         drop(view);
+        self.directories.forget(run);
         self.remove_parts(old.into_iter());
         Ok(())
     }

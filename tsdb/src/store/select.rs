@@ -1,7 +1,8 @@
 //! Reading samples for the query engine.
 //!
 //! A read takes its sources at one moment: the head's matching samples, the frozen head and the list of parts. What is
-//! published, merged or deleted meanwhile changes nothing for it. Several threads may read series of one selection at once;
+//! published, merged or deleted meanwhile changes nothing for it. Of a part's directory it keeps the places of the blocks
+//! that it will read, so that a long range needs one directory at a time. Several threads may read series of one selection at once;
 //! a frame of blocks that neighbouring series share is unpacked once for all of them.
 
 use std::collections::{HashMap, VecDeque};
@@ -16,7 +17,7 @@ use query::{QueryError, Samples, Series, SeriesSelect, SeriesSet};
 use super::columns;
 use super::deletions::{Deletion, ranges_of, remove_all};
 use super::head::TenantHead;
-use super::part::{FrameBytes, Reading};
+use super::part::{Block, FrameBytes, Frames, Reading};
 use super::{Frozen, LivePart, Store, StoreError, View};
 
 /// Unpacked frames that a selection keeps: enough for all parts of a long range, since neighbours share them.
@@ -26,7 +27,8 @@ const MAX_CACHED_FRAMES: usize = 128;
 enum Place {
     Part {
         source: u32,
-        id: u32,
+        /// Of the selection's blocks.
+        blocks: Range<u32>,
     },
     Frozen {
         id: u32,
@@ -65,7 +67,9 @@ struct Selection {
     tenant: String,
     reading: Reading,
     deadline: Option<Instant>,
-    parts: Vec<LivePart>,
+    /// The parts where something was found. Their directories may go meanwhile: what is read of them is in `blocks`.
+    sources: Vec<Source>,
+    blocks: Vec<Block>,
     frozen: Option<Arc<Frozen>>,
     frozen_deletions: Vec<Arc<Deletion>>,
     /// Sorted, and where each one's places end.
@@ -73,6 +77,12 @@ struct Selection {
     /// Of row after row, from the oldest source to the newest.
     places: Vec<Place>,
     frames: FrameCache,
+}
+
+/// A part of a selection.
+struct Source {
+    frames: Arc<Frames>,
+    deletions: Vec<Arc<Deletion>>,
 }
 
 /// Series being gathered: each label set once.
@@ -153,14 +163,22 @@ impl Series for Store {
             (view.parts(tenant, start_ms, end_ms), view.frozen.clone(), view.frozen_deletions(tenant))
         };
         let mut gathering = Gathering::default();
-        for (source, live) in parts.iter().enumerate() {
+        let (mut sources, mut blocks) = (Vec::new(), Vec::new());
+        let asking = self.directories.ask(&parts);
+        for live in parts {
             check_deadline(deadline)?;
-            let part = &live.part;
+            let (part, first) = (asking.open(&live)?, blocks.len());
             for id in &part.postings().select(matchers) {
-                if part.reaches(id, start_ms, end_ms) {
-                    let place = Place::Part { source: source as u32, id };
+                let begin = blocks.len() as u32;
+                blocks.extend(part.blocks(id, start_ms, end_ms));
+                let blocks = begin..blocks.len() as u32;
+                if !blocks.is_empty() {
+                    let place = Place::Part { source: sources.len() as u32, blocks };
                     gathering.add(part.hash(id), |labels| part.has_labels(id, labels), || part.labels(id), place);
                 }
+            }
+            if blocks.len() > first {
+                sources.push(Source { frames: part.frames().clone(), deletions: live.entry.deletions });
             }
         }
         if let Some(head) = frozen_head(&frozen, tenant) {
@@ -173,9 +191,21 @@ impl Series for Store {
         }
         check_deadline(deadline)?;
         let (rows, places) = gathering.finish();
+        self.read_metrics.note(tenant, matchers, rows.iter().map(|(labels, _)| labels));
         let (tenant, reading) = (tenant.to_owned(), Reading { start_ms, end_ms, wants });
         let frames = FrameCache::default();
-        Ok(Box::new(Selection { tenant, reading, deadline, parts, frozen, frozen_deletions, rows, places, frames }))
+        Ok(Box::new(Selection {
+            tenant,
+            reading,
+            deadline,
+            sources,
+            blocks,
+            frozen,
+            frozen_deletions,
+            rows,
+            places,
+            frames,
+        }))
     }
 }
 
@@ -202,7 +232,7 @@ impl SeriesSet for Selection {
                     remove_all(&mut own, &ranges_of(&self.frozen_deletions, &self.tenant, labels));
                     columns::merge_later(into, &own);
                 }
-                Place::Part { source, id } => self.read_part(*source, *id, labels, into)?,
+                Place::Part { source, blocks } => self.read_part(*source, blocks, labels, into)?,
             }
         }
         Ok(())
@@ -210,15 +240,22 @@ impl SeriesSet for Selection {
 }
 
 impl Selection {
-    fn read_part(&self, source: u32, id: u32, labels: &Labels, into: &mut Samples) -> Result<(), StoreError> {
-        let LivePart { entry, part } = &self.parts[source as usize];
-        let frame = |number: u32| self.frames.get((source, number), || part.load_frame(number));
-        if entry.deletions.is_empty() {
-            return part.read(id, &self.reading, frame, into);
+    fn read_part(
+        &self,
+        number: u32,
+        blocks: &Range<u32>,
+        labels: &Labels,
+        into: &mut Samples,
+    ) -> Result<(), StoreError> {
+        let source = &self.sources[number as usize];
+        let blocks = &self.blocks[blocks.start as usize..blocks.end as usize];
+        let frame = |frame: u32| self.frames.get((number, frame), || source.frames.load(frame));
+        if source.deletions.is_empty() {
+            return source.frames.read(blocks, &self.reading, frame, into);
         }
         let mut own = Samples::default();
-        part.read(id, &self.reading, frame, &mut own)?;
-        remove_all(&mut own, &ranges_of(&entry.deletions, &self.tenant, labels));
+        source.frames.read(blocks, &self.reading, frame, &mut own)?;
+        remove_all(&mut own, &ranges_of(&source.deletions, &self.tenant, labels));
         columns::merge_later(into, &own);
         Ok(())
     }

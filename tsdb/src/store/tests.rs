@@ -15,17 +15,17 @@ use query::{Series, SeriesSelect};
 use super::*;
 use crate::retention::Retention;
 
-const DIR: &str = "tsdb";
+pub(super) const DIR: &str = "tsdb";
 /// The middle of a day.
-const NOW_MS: i64 = 20_000 * MS_PER_DAY + MS_PER_DAY / 2;
+pub(super) const NOW_MS: i64 = 20_000 * MS_PER_DAY + MS_PER_DAY / 2;
 
-type Samples = BTreeMap<(u8, i64), u64>;
+pub(super) type Samples = BTreeMap<(u8, i64), u64>;
 
 fn labels(series: u8) -> Labels {
     Labels::from_pairs([("__name__", "x".to_owned()), ("s", series.to_string())])
 }
 
-fn open(disk: &FakeDisk) -> Store {
+pub(super) fn open(disk: &FakeDisk) -> Store {
     Store::open(Arc::new(disk.clone()), Path::new(DIR), "bus").expect("the store opens")
 }
 
@@ -53,12 +53,12 @@ fn batch(samples: &[(u8, i64, u64)]) -> MetricBatch {
     MetricBatch::new("t", samples.iter().map(one).collect())
 }
 
-fn apply(store: &Store, offset: u64, samples: &[(u8, i64, u64)]) {
+pub(super) fn apply(store: &Store, offset: u64, samples: &[(u8, i64, u64)]) {
     store.apply(0, offset, &batch(samples), i64::MIN, NOW_MS);
 }
 
 /// Everything that a query sees within a range, each series once.
-fn read(store: &Store, start_ms: i64, end_ms: i64) -> Samples {
+pub(super) fn read(store: &Store, start_ms: i64, end_ms: i64) -> Samples {
     let matchers = [Matcher::new("s", MatchOp::Regex, ".+").expect("a good matcher")];
     let wants = query::Wants::Values;
     let request = SeriesSelect { tenant: "t", matchers: &matchers, start_ms, end_ms, wants, deadline: None };
@@ -81,7 +81,7 @@ fn read(store: &Store, start_ms: i64, end_ms: i64) -> Samples {
     found
 }
 
-fn check(store: &Store, expected: &Samples) {
+pub(super) fn check(store: &Store, expected: &Samples) {
     assert_eq!(&read(store, i64::MIN, i64::MAX), expected);
 }
 

@@ -1,6 +1,7 @@
 //! Looking for damage: everything that a manifest names is read and checked.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use disk::Disk;
 
@@ -23,8 +24,9 @@ pub fn verify(disk: &dyn Disk, dir: &Path) -> Result<Verified, StoreError> {
     for entry in Manifest::load(disk, dir)?.map_or_else(Vec::new, |manifest| manifest.parts) {
         verified.parts += 1;
         verified.bytes += entry.summary.bytes;
-        match Part::open(disk, &part_path(dir, entry.number), &entry.summary) {
-            Ok(part) => verified.damage.extend(part.verify()),
+        let part = Part::open(disk, &part_path(dir, entry.number), &entry.summary);
+        match part.and_then(|part| Arc::new(part).load()) {
+            Ok(directory) => verified.damage.extend(directory.verify()),
             Err(error) => verified.damage.push(error),
         }
     }

@@ -50,9 +50,15 @@ pub fn encode(columns: &Samples, range: Range<usize>, packing: Packing, out: &mu
     flags
 }
 
+/// Whether a block that begins at the first instant may hold the other: always in a part, which is of one day.
+pub fn in_one_block(first_ms: i64, t_ms: i64) -> bool {
+    t_ms.abs_diff(first_ms) <= u64::from(u32::MAX)
+}
+
 /// Where the block that begins at `start` ends: at a number of samples, or of their histograms' counts.
 pub fn block_end(columns: &Samples, start: usize) -> usize {
-    let end = columns.len().min(start + MAX_BLOCK_SAMPLES);
+    let times = columns.timestamps_ms[start..].iter().take(MAX_BLOCK_SAMPLES);
+    let end = start + times.take_while(|t_ms| in_one_block(columns.timestamps_ms[start], **t_ms)).count();
     let first = columns.histograms.partition_point(|(i, _)| (*i as usize) < start);
     let mut counts = 0;
     for (i, histogram) in &columns.histograms[first..] {

@@ -1,11 +1,14 @@
 //! Parts of any bytes, past the checksums: what a bit flip cannot reach, a fuzzer does.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use disk::{Disk, FakeDisk};
 use query::Wants;
 
-use super::{Cursor, FOOTER_BYTES, HEADER, HEADER_VERSION, Index, MAGIC, Part, PartWriter, Reading, Summary};
+use super::{
+    Cursor, Directory, FOOTER_BYTES, HEADER, HEADER_VERSION, Index, MAGIC, Part, PartWriter, Reading, Summary,
+};
 use crate::store::columns::Samples;
 use crate::store::exemplars::thin;
 
@@ -17,7 +20,8 @@ pub fn read_any_part(bytes: &[u8]) -> usize {
     let (path, merged) = (&dir.join("a.part"), &dir.join("b.part"));
     disk.create_dir_all(dir).expect("created");
     disk.create(path).and_then(|mut out| out.append(&file)).expect("written");
-    let part = Part::open(&disk, path, &summary).expect("its directory is good");
+    let load = |path, summary| Arc::new(Part::open(&disk, path, summary)?).load();
+    let part = load(path, &summary).expect("its directory is good");
     let mut writer = PartWriter::create(&disk, merged, super::Packing::Small).expect("created");
     let (mut cursor, mut found) = (Cursor::default(), 0);
     for id in 0..part.series() {
@@ -29,7 +33,7 @@ pub fn read_any_part(bytes: &[u8]) -> usize {
         let narrow = Reading { start_ms: 0, end_ms: 1 << 40, wants: Wants::Values };
         let (narrow, _) = read(&part, id, &narrow, &mut cursor);
         assert!(!is_good || narrow.len() <= samples.len());
-        let exemplars = part.exemplars(id, &Reading::ALL, |number| cursor.frame(&part, number));
+        let exemplars = part.exemplars(id, &Reading::ALL, &mut cursor);
         let mut exemplars = exemplars.unwrap_or_default();
         thin(&mut exemplars);
         if is_good && !(samples.is_empty() && exemplars.is_empty()) {
@@ -39,13 +43,13 @@ pub fn read_any_part(bytes: &[u8]) -> usize {
     }
     assert!(part.series() == 0 || part.hash(0) == part.labels(0).hash(""));
     let summary = writer.finish().expect("finished");
-    Part::open(&disk, merged, &summary).expect("what was written is opened");
+    load(merged, &summary).expect("what was written is opened");
     found
 }
 
-fn read(part: &Part, id: u32, reading: &Reading, cursor: &mut Cursor) -> (Samples, bool) {
+fn read(part: &Directory, id: u32, reading: &Reading, cursor: &mut Cursor) -> (Samples, bool) {
     let mut into = Samples::default();
-    let read = part.read(id, reading, |number| cursor.frame(part, number), &mut into);
+    let read = part.read(id, reading, cursor, &mut into);
     if read.is_err() {
         return (Samples::default(), false);
     }

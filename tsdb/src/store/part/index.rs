@@ -1,5 +1,7 @@
-//! A part's directory: symbols, frames, series with their labels and blocks. Held in memory while the part is open.
+//! A part's directory, decoded: symbols, frames, series with their labels and blocks. Parts of a day hold millions of
+//! series, so each is a few numbers: a pair of name and value is written once and then named.
 
+use std::mem::size_of;
 use std::sync::Arc;
 
 use model::{IdMap, Label, Labels, hash_pairs};
@@ -27,15 +29,22 @@ pub struct Frame {
 /// One block of one series within a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Block {
+    pub min_ms: i64,
+    /// To the last instant.
+    pub span_ms: u32,
     pub frame: u32,
     pub offset: u32,
     pub bytes: u32,
     /// Exemplars in a block of those.
-    pub samples: u32,
+    pub samples: u16,
     /// What it holds: `codec::STALE` and the others.
     pub flags: u8,
-    pub min_ms: i64,
-    pub max_ms: i64,
+}
+
+impl Block {
+    pub fn max_ms(&self) -> i64 {
+        self.min_ms + i64::from(self.span_ms)
+    }
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -43,8 +52,10 @@ pub struct Index {
     /// Sorted, unique.
     pub symbols: Vec<Arc<str>>,
     pub frames: Vec<Frame>,
-    /// Pairs of symbols, series after series.
-    pub labels: Vec<(u32, u32)>,
+    /// Symbols of a name and a value, each pair once.
+    pub pairs: Vec<(u32, u32)>,
+    /// Which pairs, series after series.
+    pub labels: Vec<u32>,
     /// Where each series' labels and blocks end; series are sorted by labels.
     pub label_ends: Vec<u32>,
     pub block_ends: Vec<u32>,
@@ -57,42 +68,50 @@ impl Index {
         self.label_ends.len()
     }
 
+    /// Memory held, roughly.
+    pub fn bytes(&self) -> usize {
+        // A text is counted with the lengths and counts before it, and the pointer to it.
+        let texts: usize = self.symbols.iter().map(|text| text.len() + 2 * size_of::<Arc<str>>()).sum();
+        let numbers = self.labels.len() + self.label_ends.len() + self.block_ends.len() + 2 * self.pairs.len();
+        texts + numbers * size_of::<u32>() + self.blocks.len() * size_of::<Block>()
+    }
+
+    /// Names and values of a series.
+    fn pairs_of(&self, id: u32) -> impl ExactSizeIterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.labels[range(&self.label_ends, id)].iter().map(|pair| {
+            let (name, value) = self.pairs[*pair as usize];
+            (&self.symbols[name as usize], &self.symbols[value as usize])
+        })
+    }
+
     pub fn labels(&self, id: u32) -> Labels {
-        let pairs = &self.labels[range(&self.label_ends, id)];
-        let symbol = |at: u32| self.symbols[at as usize].clone();
-        Labels::from_sorted(pairs.iter().map(|(name, value)| Label { name: symbol(*name), value: symbol(*value) }))
+        Labels::from_sorted(self.pairs_of(id).map(|(name, value)| Label { name: name.clone(), value: value.clone() }))
     }
 
     /// The inverted index.
     pub fn postings(&self) -> Postings {
-        // By name and value in one number.
-        let mut ids: IdMap<u64, RoaringBitmap> = IdMap::default();
+        let mut ids: Vec<RoaringBitmap> = vec![RoaringBitmap::new(); self.pairs.len()];
         for id in 0..self.series() as u32 {
-            for (name, value) in &self.labels[range(&self.label_ends, id)] {
+            for pair in &self.labels[range(&self.label_ends, id)] {
                 // Ids rise; one that is there already is no news.
-                let _ = ids.entry(u64::from(*name) << 32 | u64::from(*value)).or_default().try_push(id);
+                let _ = ids[*pair as usize].try_push(id);
             }
         }
-        let symbol = |at: u64| self.symbols[at as usize].clone();
-        let pairs = ids.into_iter().map(|(pair, ids)| (symbol(pair >> 32), symbol(pair & 0xFFFF_FFFF), ids));
+        let symbol = |at: u32| self.symbols[at as usize].clone();
+        let pairs = self.pairs.iter().zip(ids).map(|((name, value), ids)| (symbol(*name), symbol(*value), ids));
         Postings::from_pairs(pairs, self.series() as u32)
     }
 
     /// The hash of a series' labels, without a tenant.
     pub fn hash(&self, id: u32) -> u64 {
-        let symbol = |at: u32| self.symbols[at as usize].as_ref();
-        hash_pairs("", self.labels[range(&self.label_ends, id)].iter().map(|pair| (symbol(pair.0), symbol(pair.1))))
+        hash_pairs("", self.pairs_of(id).map(|(name, value)| (name.as_ref(), value.as_ref())))
     }
 
     /// Whether a series has these labels.
     pub fn has_labels(&self, id: u32, labels: &Labels) -> bool {
-        let pairs = &self.labels[range(&self.label_ends, id)];
-        let symbol = |at: u32| &self.symbols[at as usize];
+        let pairs = self.pairs_of(id);
         pairs.len() == labels.len()
-            && pairs
-                .iter()
-                .zip(labels)
-                .all(|(pair, label)| *symbol(pair.0) == label.name && *symbol(pair.1) == label.value)
+            && pairs.zip(labels).all(|((name, value), label)| *name == label.name && *value == label.value)
     }
 
     pub fn blocks(&self, id: u32) -> &[Block] {
@@ -117,9 +136,10 @@ impl Index {
         for id in 0..self.series() as u32 {
             let labels = &self.labels[range(&self.label_ends, id)];
             put_number(&mut out, labels.len() as u64);
-            for (name, value) in labels {
-                put_number(&mut out, u64::from(*name));
-                put_number(&mut out, u64::from(*value));
+            for pair in labels {
+                let (name, value) = self.pairs[*pair as usize];
+                put_number(&mut out, u64::from(name));
+                put_number(&mut out, u64::from(value));
             }
             put_number(&mut out, self.blocks(id).len() as u64);
             for block in self.blocks(id) {
@@ -128,7 +148,7 @@ impl Index {
                 put_number(&mut out, u64::from(block.samples));
                 out.push(block.flags);
                 put_signed(&mut out, block.min_ms.wrapping_sub(t_ms));
-                put_number(&mut out, block.max_ms.wrapping_sub(block.min_ms) as u64);
+                put_number(&mut out, u64::from(block.span_ms));
                 (frame, t_ms) = (block.frame, block.min_ms);
             }
         }
@@ -157,28 +177,37 @@ impl Index {
             index.frames.push(Frame { offset, stored_bytes, raw_bytes, crc });
             offset += u64::from(stored_bytes);
         }
-        let mut place = Place { version, ..Place::default() };
-        for _ in 0..reader.count()? {
-            index.read_series(&mut reader, &mut place)?;
+        let mut decoding = Decoding { place: Place { version, ..Place::default() }, ..Decoding::default() };
+        let series = reader.count()?;
+        index.label_ends.reserve_exact(series);
+        index.block_ends.reserve_exact(series);
+        index.blocks.reserve_exact(series);
+        for _ in 0..series {
+            index.read_series(&mut reader, &mut decoding)?;
         }
+        index.labels.shrink_to_fit();
+        index.pairs.shrink_to_fit();
+        index.blocks.shrink_to_fit();
         (reader.remaining() == 0).then_some(index)
     }
 
-    fn read_series(&mut self, reader: &mut Reader<'_>, place: &mut Place) -> Option<()> {
-        let first = self.labels.len();
+    fn read_series(&mut self, reader: &mut Reader<'_>, decoding: &mut Decoding) -> Option<()> {
+        let Decoding { place, known, last, labels } = decoding;
+        std::mem::swap(last, labels);
+        labels.clear();
         for _ in 0..reader.count()? {
             let symbol = |number: u64| u32::try_from(number).ok().filter(|at| (*at as usize) < self.symbols.len());
             let pair = (symbol(reader.number()?)?, symbol(reader.number()?)?);
             // Symbols are sorted, and so are the labels of a series; an empty value is none.
-            let is_next = self.labels.get(first..).and_then(<[_]>::last).is_none_or(|last| last.0 < pair.0);
+            let is_next = labels.last().is_none_or(|last| last.0 < pair.0);
             if !is_next || self.symbols[pair.1 as usize].is_empty() {
                 return None;
             }
-            self.labels.push(pair);
+            labels.push(pair);
+            self.labels.push(known.number(pair, &mut self.pairs));
         }
         // Merges rely on the order of the series.
-        let last = self.series().checked_sub(1).map(|last| range(&self.label_ends, last as u32));
-        if last.is_some_and(|last| self.labels[last] >= self.labels[first..]) {
+        if self.series() > 0 && last >= labels {
             return None;
         }
         self.label_ends.push(u32::try_from(self.labels.len()).ok()?);
@@ -189,6 +218,33 @@ impl Index {
         self.block_ends.push(u32::try_from(self.blocks.len()).ok()?);
         Some(())
     }
+}
+
+/// Numbers of pairs.
+#[derive(Default)]
+pub struct KnownPairs {
+    /// By name and value in one number.
+    numbers: IdMap<u64, u32>,
+}
+
+impl KnownPairs {
+    /// The number of a pair, which is added where it is new.
+    pub fn number(&mut self, pair: (u32, u32), pairs: &mut Vec<(u32, u32)>) -> u32 {
+        *self.numbers.entry(u64::from(pair.0) << 32 | u64::from(pair.1)).or_insert_with(|| {
+            pairs.push(pair);
+            pairs.len() as u32 - 1
+        })
+    }
+}
+
+/// What is known while series are read.
+#[derive(Default)]
+struct Decoding {
+    place: Place,
+    known: KnownPairs,
+    /// Symbols of the labels of the series before, and of the one at hand.
+    last: Vec<(u32, u32)>,
+    labels: Vec<(u32, u32)>,
 }
 
 /// Where the next block lies: after the one before it, or at the start of a later frame.
@@ -207,18 +263,20 @@ impl Place {
             (self.frame, self.offset) = (self.frame.checked_add(skipped)?, 0);
         }
         let bytes = u32::try_from(reader.number()?).ok()?;
-        let samples = u32::try_from(reader.number()?).ok().filter(|samples| *samples as usize <= MAX_BLOCK_SAMPLES)?;
+        let samples = u16::try_from(reader.number()?).ok();
+        let samples = samples.filter(|samples| usize::from(*samples) <= MAX_BLOCK_SAMPLES)?;
         // Version 1 holds floats, and does not say which of its blocks have a stale one.
         let flags = if self.version < FLAGS_VERSION { STALE } else { reader.byte()? };
         let min_ms = self.min_ms.wrapping_add(reader.signed()?);
-        let max_ms = min_ms.wrapping_add(reader.number()? as i64);
+        let span_ms =
+            u32::try_from(reader.number()?).ok().filter(|span| min_ms.checked_add((*span).into()).is_some())?;
         let (frame, offset) = (self.frame, self.offset);
         let end = offset.checked_add(bytes)?;
-        if end > frames.get(frame as usize)?.raw_bytes || max_ms < min_ms || samples == 0 {
+        if end > frames.get(frame as usize)?.raw_bytes || samples == 0 {
             return None;
         }
         (self.offset, self.min_ms) = (end, min_ms);
-        Some(Block { frame, offset, bytes, samples, flags, min_ms, max_ms })
+        Some(Block { min_ms, span_ms, frame, offset, bytes, samples, flags })
     }
 }
 
@@ -237,12 +295,12 @@ mod tests {
     /// A merge of parts whose series were out of order panicked.
     #[test]
     fn series_out_of_order_are_no_directory() {
-        let check = |labels: &[(u32, u32)], is_good: bool| {
+        let check = |pairs: &[(u32, u32)], is_good: bool| {
             let symbols = ["a", "b", "c"].map(Arc::from).to_vec();
-            let ends: Vec<u32> = (1..=labels.len() as u32).collect();
-            let block_ends = vec![0; labels.len()];
-            let index = Index { symbols, labels: labels.to_vec(), label_ends: ends, block_ends, ..Index::default() };
-            assert_eq!(Index::decode(&index.encode(), FLAGS_VERSION, 8).is_some(), is_good, "{labels:?}");
+            let label_ends: Vec<u32> = (1..=pairs.len() as u32).collect();
+            let (labels, block_ends) = ((0..pairs.len() as u32).collect(), vec![0; pairs.len()]);
+            let index = Index { symbols, pairs: pairs.to_vec(), labels, label_ends, block_ends, ..Index::default() };
+            assert_eq!(Index::decode(&index.encode(), FLAGS_VERSION, 8).is_some(), is_good, "{pairs:?}");
         };
         check(&[(0, 1), (0, 2), (1, 0)], true);
         check(&[(0, 2), (0, 1)], false);

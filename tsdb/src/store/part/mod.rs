@@ -1,9 +1,12 @@
 //! A part: series of one tenant and day in one immutable file, described in `docs/format/part.md`.
 //!
-//! The directory is read when the part is opened; frames of blocks are read, and checked, when a query wants them. What
-//! is damaged gives an error that names the file, never a panic and never other samples.
+//! A part is three things, each larger than the one before: [`Part`], the open file, whose directory was read through for
+//! its checksum; [`Directory`], its series and where their blocks lie, loaded when somebody asks
+//! ([`super::directories`] keeps those that queries use); and its frames of blocks, read and checked one by one. What is
+//! damaged gives an error that names the file, never a panic and never other samples.
 
 mod codec;
+mod directory;
 #[cfg(any(test, feature = "fuzz"))]
 mod fuzz;
 mod histograms;
@@ -16,18 +19,18 @@ mod writer;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use disk::{Disk, DiskReader};
-use model::{Exemplar, Labels};
 use query::Wants;
 
 use super::StoreError;
-use super::columns::{self, Samples};
-use super::postings::Postings;
+pub use directory::{Directory, Frames};
 #[cfg(any(test, feature = "fuzz"))]
 pub use fuzz::read_any_part;
-use index::{Block, Index};
+pub use index::Block;
+use index::Index;
 pub use values::Packing;
 pub use writer::PartWriter;
 
@@ -41,6 +44,8 @@ const HEADER_VERSION: usize = 4;
 const FOOTER_BYTES: usize = 24;
 /// No directory unpacks to more.
 const MAX_INDEX_BYTES: u64 = 4 << 30;
+/// A checksum is made of so much at a time.
+const CHECK_BYTES: usize = 256 << 10;
 
 /// What the manifest says of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -54,18 +59,18 @@ pub struct Summary {
     pub max_ms: i64,
 }
 
+/// A part whose file is open and whole, as far as its checksums say. Small: one is held for each part of the store.
 pub struct Part {
     path: PathBuf,
     reader: Arc<dyn DiskReader>,
-    index: Index,
-    /// Made when the first query asks.
-    lookup: OnceLock<Lookup>,
-}
-
-struct Lookup {
-    postings: Postings,
-    /// Of each series' labels.
-    hashes: Vec<u64>,
+    version: u8,
+    /// Where the directory lies, as it is stored.
+    offset: u64,
+    stored_bytes: u64,
+    raw_bytes: u64,
+    crc: u32,
+    /// No manifest names it any more; who reads it still may.
+    is_gone: AtomicBool,
 }
 
 /// The unpacked bytes of a frame.
@@ -79,11 +84,11 @@ pub struct Cursor {
 
 impl Cursor {
     /// A frame of a part, which is always the same part.
-    pub fn frame(&mut self, part: &Part, number: u32) -> Result<FrameBytes, StoreError> {
+    pub fn frame(&mut self, frames: &Frames, number: u32) -> Result<FrameBytes, StoreError> {
         match &self.frame {
             Some((held, frame)) if *held == number => Ok(frame.clone()),
             _ => {
-                let frame = Arc::new(part.load_frame(number)?);
+                let frame = Arc::new(frames.load(number)?);
                 self.frame = Some((number, frame.clone()));
                 Ok(frame)
             }
@@ -104,16 +109,15 @@ impl Reading {
     pub const ALL: Reading = Reading { start_ms: i64::MIN, end_ms: i64::MAX, wants: Wants::Values };
 
     fn reaches(&self, block: &Block) -> bool {
-        block.min_ms <= self.end_ms && block.max_ms >= self.start_ms
+        block.min_ms <= self.end_ms && block.max_ms() >= self.start_ms
     }
 }
 
 impl Part {
-    /// Opens the file that a manifest describes.
+    /// Opens the file that a manifest describes. Its directory is read through, for its checksum, and not kept.
     pub fn open(disk: &dyn Disk, path: &Path, expected: &Summary) -> Result<Part, StoreError> {
         let io = |source| StoreError::io("cannot read a part", path, source);
-        let corrupt_at = |offset, reason| StoreError::Corrupt { path: path.to_owned(), offset, reason };
-        let corrupt = |reason| corrupt_at(0, reason);
+        let corrupt = |reason| StoreError::Corrupt { path: path.to_owned(), offset: 0, reason };
         let reader = disk.open(path).map_err(io)?;
         let length = reader.len().map_err(io)?;
         if length != expected.bytes || length < (HEADER.len() + FOOTER_BYTES) as u64 {
@@ -137,173 +141,54 @@ impl Part {
         let Some(stored_bytes) = stored_bytes.filter(|_| raw_bytes <= MAX_INDEX_BYTES) else {
             return Err(corrupt("the footer's offsets are wrong"));
         };
-        let stored = read_exactly(reader.as_ref(), offset, stored_bytes as usize).map_err(io)?;
+        let crc = u32::from_le_bytes(crc);
+        let (path, is_gone) = (path.to_owned(), AtomicBool::new(false));
+        let part = Part { path, reader, version, offset, stored_bytes, raw_bytes, crc, is_gone };
+        let mut hasher = crc32fast::Hasher::new();
+        let mut buffer = vec![0; CHECK_BYTES.min(stored_bytes as usize)];
+        for at in (offset..footer_offset).step_by(CHECK_BYTES) {
+            let chunk = &mut buffer[..CHECK_BYTES.min((footer_offset - at) as usize)];
+            part.reader.read_exact_at(at, chunk).map_err(io)?;
+            hasher.update(chunk);
+        }
+        if expected.crc != crc || part.is_other(hasher) {
+            return Err(part.damaged(offset, "the directory's checksum does not match"));
+        }
+        Ok(part)
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+
+    pub fn set_gone(&self) {
+        self.is_gone.store(true, Ordering::Release);
+    }
+
+    /// Whether the checksum is that of another directory than was read.
+    fn is_other(&self, mut read: crc32fast::Hasher) -> bool {
+        read.update(&self.offset.to_le_bytes());
+        read.update(&self.raw_bytes.to_le_bytes());
+        read.finalize() != self.crc
+    }
+
+    /// Reads the directory, and checks it again.
+    pub fn load(self: &Arc<Part>) -> Result<Directory, StoreError> {
+        let stored = read_exactly(self.reader.as_ref(), self.offset, self.stored_bytes as usize);
+        let stored = stored.map_err(|source| StoreError::io("cannot read a part", &self.path, source))?;
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&stored);
-        hasher.update(&footer[..16]);
-        if hasher.finalize() != u32::from_le_bytes(crc) || expected.crc != u32::from_le_bytes(crc) {
-            return Err(corrupt_at(offset, "the directory's checksum does not match"));
+        let damaged = |reason| self.damaged(self.offset, reason);
+        if self.is_other(hasher) {
+            return Err(damaged("the directory's checksum does not match"));
         }
-        let corrupt = |reason| corrupt_at(offset, reason);
-        let raw = unpack(stored, raw_bytes as usize).ok_or_else(|| corrupt("the directory does not unpack"))?;
-        let index =
-            Index::decode(&raw, version, HEADER.len() as u64).ok_or_else(|| corrupt("the directory is malformed"))?;
-        Ok(Part { path: path.to_owned(), reader, index, lookup: OnceLock::new() })
+        let raw = unpack(stored, self.raw_bytes as usize).ok_or_else(|| damaged("the directory does not unpack"))?;
+        let index = Index::decode(&raw, self.version, HEADER.len() as u64);
+        Ok(Directory::new(self.clone(), index.ok_or_else(|| damaged("the directory is malformed"))?))
     }
 
-    pub fn series(&self) -> u32 {
-        self.index.series() as u32
-    }
-
-    pub fn labels(&self, id: u32) -> Labels {
-        self.index.labels(id)
-    }
-
-    /// Whether a series has these labels.
-    pub fn has_labels(&self, id: u32, labels: &Labels) -> bool {
-        self.index.has_labels(id, labels)
-    }
-
-    /// The inverted index; ids rise with the labels.
-    pub fn postings(&self) -> &Postings {
-        &self.lookup().postings
-    }
-
-    /// The hash of a series' labels, without a tenant.
-    pub fn hash(&self, id: u32) -> u64 {
-        self.lookup().hashes[id as usize]
-    }
-
-    fn lookup(&self) -> &Lookup {
-        self.lookup.get_or_init(|| {
-            let hashes = (0..self.series()).map(|id| self.index.hash(id)).collect();
-            Lookup { postings: self.index.postings(), hashes }
-        })
-    }
-
-    /// The inclusive times of a series' blocks of samples.
-    pub fn block_times(&self, id: u32) -> impl Iterator<Item = (i64, i64)> + '_ {
-        let blocks = self.index.blocks(id).iter().filter(|block| block.flags & codec::EXEMPLARS == 0);
-        blocks.map(|block| (block.min_ms, block.max_ms))
-    }
-
-    /// Whether a block of the series reaches into the inclusive range.
-    pub fn reaches(&self, id: u32, start_ms: i64, end_ms: i64) -> bool {
-        self.block_times(id).any(|(min_ms, max_ms)| min_ms <= end_ms && max_ms >= start_ms)
-    }
-
-    /// Adds a series' samples to those that `into` holds, over which they win. `frame` gives the frames of this part.
-    pub fn read(
-        &self,
-        id: u32,
-        reading: &Reading,
-        mut frame: impl FnMut(u32) -> Result<FrameBytes, StoreError>,
-        into: &mut Samples,
-    ) -> Result<(), StoreError> {
-        for block in self.index.blocks(id) {
-            if block.flags & codec::EXEMPLARS != 0 || !reading.reaches(block) {
-                continue;
-            }
-            let frame = frame(block.frame)?;
-            if into.timestamps_ms.last().is_none_or(|last| *last < block.min_ms) {
-                self.read_block(block, &frame, reading, into)?;
-            } else {
-                let mut later = Samples::default();
-                self.read_block(block, &frame, reading, &mut later)?;
-                columns::merge_later(into, &later);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the samples of a block that lie in the range behind those that `into` holds.
-    fn read_block(
-        &self,
-        block: &Block,
-        frame: &FrameBytes,
-        reading: &Reading,
-        into: &mut Samples,
-    ) -> Result<(), StoreError> {
-        let before = into.len();
-        let decoded = block.bytes_in(frame).and_then(|bytes| {
-            codec::decode(bytes, block.samples as usize, block.flags, reading.wants, into)?;
-            let times = &into.timestamps_ms[before..];
-            (times.first() == Some(&block.min_ms) && times.last() == Some(&block.max_ms)).then_some(())
-        });
-        if decoded.is_none() {
-            return Err(self.damaged(block.frame, "a block is malformed"));
-        }
-        if block.min_ms < reading.start_ms || block.max_ms > reading.end_ms {
-            columns::keep(into, before, reading.start_ms, reading.end_ms);
-        }
-        Ok(())
-    }
-
-    pub fn has_exemplars(&self, id: u32) -> bool {
-        self.index.blocks(id).iter().any(|block| block.flags & codec::EXEMPLARS != 0)
-    }
-
-    /// The exemplars of a series within the inclusive range.
-    pub fn exemplars(
-        &self,
-        id: u32,
-        reading: &Reading,
-        mut frame: impl FnMut(u32) -> Result<FrameBytes, StoreError>,
-    ) -> Result<Vec<Exemplar>, StoreError> {
-        let mut found = Vec::new();
-        let is_wanted = |block: &&Block| block.flags & codec::EXEMPLARS != 0 && reading.reaches(block);
-        for block in self.index.blocks(id).iter().filter(is_wanted) {
-            let frame = frame(block.frame)?;
-            let decoded =
-                block.bytes_in(&frame).and_then(|bytes| codec::decode_exemplars(bytes, block.samples as usize));
-            let is_in_time = |found: &Vec<Exemplar>| {
-                found.is_sorted_by_key(|one| one.t_ms)
-                    && found.first().is_some_and(|one| one.t_ms == block.min_ms)
-                    && found.last().is_some_and(|one| one.t_ms == block.max_ms)
-            };
-            let Some(decoded) = decoded.filter(is_in_time) else {
-                return Err(self.damaged(block.frame, "exemplars are malformed"));
-            };
-            found.extend(decoded.into_iter().filter(|one| (reading.start_ms..=reading.end_ms).contains(&one.t_ms)));
-        }
-        Ok(found)
-    }
-
-    fn damaged(&self, frame: u32, reason: &'static str) -> StoreError {
-        StoreError::Corrupt { path: self.path.clone(), offset: self.index.frames[frame as usize].offset, reason }
-    }
-
-    /// Reads all of it, and answers what is damaged.
-    pub fn verify(&self) -> Vec<StoreError> {
-        let mut damage: Vec<StoreError> =
-            (0..self.index.frames.len() as u32).filter_map(|number| self.load_frame(number).err()).collect();
-        if damage.is_empty() {
-            let mut cursor = Cursor::default();
-            for id in 0..self.series() {
-                let read = self.read(id, &Reading::ALL, |number| cursor.frame(self, number), &mut Samples::default());
-                let exemplars = self.exemplars(id, &Reading::ALL, |number| cursor.frame(self, number));
-                damage.extend(read.err().into_iter().chain(exemplars.err()));
-            }
-        }
-        damage
-    }
-
-    /// Reads and checks a frame.
-    pub fn load_frame(&self, number: u32) -> Result<Vec<u8>, StoreError> {
-        let frame = self.index.frames[number as usize];
-        let stored = read_exactly(self.reader.as_ref(), frame.offset, frame.stored_bytes as usize);
-        let stored = stored.map_err(|source| StoreError::io("cannot read a part", &self.path, source))?;
-        let corrupt = |reason| self.damaged(number, reason);
-        if crc32fast::hash(&stored) != frame.crc {
-            return Err(corrupt("a frame's checksum does not match"));
-        }
-        unpack(stored, frame.raw_bytes as usize).ok_or_else(|| corrupt("a frame does not unpack"))
-    }
-}
-
-impl Block {
-    fn bytes_in<'f>(&self, frame: &'f [u8]) -> Option<&'f [u8]> {
-        frame.get(self.offset as usize..(self.offset + self.bytes) as usize)
+    fn damaged(&self, offset: u64, reason: &'static str) -> StoreError {
+        StoreError::Corrupt { path: self.path.clone(), offset, reason }
     }
 }
 

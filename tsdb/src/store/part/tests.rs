@@ -1,7 +1,8 @@
 use disk::{FakeDisk, RealDisk};
-use model::{Buckets, Histogram, HistogramSample, METRIC_NAME, Matcher, Sample};
+use model::{Buckets, Exemplar, Histogram, HistogramSample, Labels, METRIC_NAME, Matcher, Sample};
 
 use super::*;
+use crate::store::columns::{self, Samples};
 
 fn labels(i: usize) -> Labels {
     Labels::from_pairs([(METRIC_NAME, "x".to_owned()), ("i", format!("{i:03}"))])
@@ -24,9 +25,13 @@ fn write(disk: &dyn Disk, path: &Path, series: usize, samples: usize) -> Summary
     writer.finish().expect("finished")
 }
 
-fn read(part: &Part, id: u32, reading: &Reading, cursor: &mut Cursor) -> Result<Samples, StoreError> {
+fn load(disk: &dyn Disk, path: &Path, summary: &Summary) -> Result<Directory, StoreError> {
+    Arc::new(Part::open(disk, path, summary)?).load()
+}
+
+fn read(part: &Directory, id: u32, reading: &Reading, cursor: &mut Cursor) -> Result<Samples, StoreError> {
     let mut into = Samples::default();
-    part.read(id, reading, |number| cursor.frame(part, number), &mut into)?;
+    part.read(id, reading, cursor, &mut into)?;
     Ok(into)
 }
 
@@ -40,7 +45,7 @@ fn fake_disk() -> (FakeDisk, &'static Path) {
 fn check(series: usize, samples: usize) -> Summary {
     let (disk, path) = fake_disk();
     let summary = write(&disk, path, series, samples);
-    let part = Part::open(&disk, path, &summary).expect("opened");
+    let part = load(&disk, path, &summary).expect("opened");
     assert_eq!((part.series() as usize, summary.samples as usize), (series, series * samples));
     let mut cursor = Cursor::default();
     for i in 0..series {
@@ -68,14 +73,14 @@ fn a_day_of_ordinary_counters_takes_little() {
 fn ranges_and_matchers_narrow() {
     let (disk, path) = fake_disk();
     let summary = write(&disk, path, 20, 20_000);
-    let part = Part::open(&disk, path, &summary).expect("opened");
+    let part = load(&disk, path, &summary).expect("opened");
     let found: Vec<u32> = part.postings().select(&[Matcher::equal("i", "007")]).iter().collect();
     assert_eq!(found, [7]);
     let start_ms = 1_700_000_000_000 + 9_000 * 15_000;
     let reading = Reading { start_ms, end_ms: start_ms + 15_000, wants: Wants::Values };
     let found = read(&part, 7, &reading, &mut Cursor::default()).expect("read");
     assert_eq!(found, columns::slice(&columns(7, 20_000), start_ms, start_ms + 15_000));
-    assert!(part.reaches(7, start_ms, start_ms) && !part.reaches(7, 0, 1));
+    assert_eq!((part.blocks(7, start_ms, start_ms).count(), part.blocks(7, 0, 1).count()), (1, 0));
 }
 
 /// One byte changed anywhere is noticed, or changes nothing.
@@ -87,7 +92,7 @@ fn damage_is_an_error_that_names_the_file() {
         write(&disk, path, 5, 30);
         disk.corrupt(path, at).expect("corrupted");
         let read_all = || -> Result<(), StoreError> {
-            let part = Part::open(&disk, path, &summary)?;
+            let part = load(&disk, path, &summary)?;
             (0..5).try_for_each(|id| read(&part, id, &Reading::ALL, &mut Cursor::default()).map(drop))
         };
         let error = read_all().expect_err("noticed").to_string();
@@ -107,7 +112,7 @@ fn golden_part() {
         min_ms: 1_700_000_000_000,
         max_ms: 1_700_000_060_000,
     };
-    let part = Part::open(&RealDisk, &path, &summary).expect("opened");
+    let part = load(&RealDisk, &path, &summary).expect("opened");
     for i in 0..3 {
         assert_eq!(part.labels(i as u32), labels(i));
         let found = read(&part, i as u32, &Reading::ALL, &mut Cursor::default()).expect("read");
@@ -139,21 +144,21 @@ fn shown(samples: &Samples) -> String {
     format!("{samples:?} {:?}", samples.values.iter().map(|value| value.to_bits()).collect::<Vec<_>>())
 }
 
-fn check_rich(part: &Part) {
+fn check_rich(part: &Directory) {
     let mut cursor = Cursor::default();
     for (id, (samples, exemplars)) in rich().into_iter().enumerate() {
         let id = id as u32;
         assert_eq!(part.labels(id), labels(id as usize));
         assert!(part.has_labels(id, &labels(id as usize)) && !part.has_labels(id, &labels(9)));
         assert_eq!(shown(&read(part, id, &Reading::ALL, &mut cursor).expect("read")), shown(&samples));
-        let found = part.exemplars(id, &Reading::ALL, |number| cursor.frame(part, number)).expect("read");
+        let found = part.exemplars(id, &Reading::ALL, &mut cursor).expect("read");
         assert_eq!((found, part.has_exemplars(id)), (exemplars.clone(), !exemplars.is_empty()));
         let presence = Reading { wants: Wants::Presence, ..Reading::ALL };
         let found = read(part, id, &presence, &mut cursor).expect("read");
         let stale = |samples: &Samples| samples.values.iter().map(|value| model::is_stale(*value)).collect::<Vec<_>>();
         assert_eq!((&found.timestamps_ms, stale(&found)), (&samples.timestamps_ms, stale(&samples)));
     }
-    assert!(!part.reaches(2, i64::MIN, i64::MAX), "exemplars are no samples");
+    assert_eq!(part.blocks(2, i64::MIN, i64::MAX).count(), 0, "exemplars are no samples");
 }
 
 /// The format of version 2.
@@ -168,7 +173,7 @@ fn golden_rich_part() {
         min_ms: 1_700_000_000_000,
         max_ms: 1_700_000_000_003,
     };
-    check_rich(&Part::open(&RealDisk, &path, &summary).expect("opened"));
+    check_rich(&load(&RealDisk, &path, &summary).expect("opened"));
 }
 
 /// Decimals, decimals with exceptions, floats, and what is too short to be packed.
@@ -213,7 +218,7 @@ fn golden_packed_part() {
         min_ms: 1_700_000_000_000,
         max_ms: 1_700_000_299_000,
     };
-    let part = Part::open(&RealDisk, &path, &summary).expect("opened");
+    let part = load(&RealDisk, &path, &summary).expect("opened");
     for (i, samples) in packed().iter().enumerate() {
         let found = read(&part, i as u32, &Reading::ALL, &mut Cursor::default()).expect("read");
         assert_eq!(shown(&found), shown(samples));
@@ -229,9 +234,9 @@ fn exemplars_out_of_order_are_an_error() {
         let exemplars: Vec<Exemplar> = times.iter().map(one).collect();
         let mut writer = PartWriter::create(&disk, path, Packing::Small).expect("created");
         writer.add(&labels(0), &columns(0, 1), &exemplars).expect("added");
-        let part = Part::open(&disk, path, &writer.finish().expect("finished")).expect("opened");
+        let part = load(&disk, path, &writer.finish().expect("finished")).expect("opened");
         let mut cursor = Cursor::default();
-        let found = part.exemplars(0, &Reading::ALL, |number| cursor.frame(&part, number));
+        let found = part.exemplars(0, &Reading::ALL, &mut cursor);
         assert_eq!(found.is_ok_and(|found| found == exemplars), is_good, "{times:?}");
     };
     check(&[1, 3, 3, 5], true);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use disk::{Disk, DiskFile};
 use model::{Exemplar, Labels};
 
-use super::codec::{EXEMPLARS, block_end, encode, encode_exemplars};
-use super::index::{Block, Frame, Index};
+use super::codec::{EXEMPLARS, block_end, encode, encode_exemplars, in_one_block};
+use super::index::{Block, Frame, Index, KnownPairs};
 use super::values::Packing;
 use super::{FOOTER_BYTES, HEADER, MAGIC, Summary};
 use crate::store::StoreError;
@@ -29,6 +29,7 @@ pub struct PartWriter {
     /// Symbols in order of appearance; the directory's order is made at the end.
     symbols: Vec<Arc<str>>,
     symbol_ids: HashMap<Arc<str>, u32>,
+    pairs: KnownPairs,
     index: Index,
     last: Option<Labels>,
     summary: Summary,
@@ -49,6 +50,7 @@ impl PartWriter {
             frame: Vec::with_capacity(2 * FRAME_BYTES),
             symbols: Vec::new(),
             symbol_ids: HashMap::new(),
+            pairs: KnownPairs::default(),
             index: Index::default(),
             last: None,
             summary: Summary { min_ms: i64::MAX, max_ms: i64::MIN, ..Summary::default() },
@@ -61,7 +63,8 @@ impl PartWriter {
         assert!(!columns.is_empty() || !exemplars.is_empty(), "a series in a part has something");
         for label in labels {
             let pair = (self.symbol(&label.name), self.symbol(&label.value));
-            self.index.labels.push(pair);
+            let number = self.pairs.number(pair, &mut self.index.pairs);
+            self.index.labels.push(number);
         }
         self.index.label_ends.push(self.index.labels.len() as u32);
         let added = self.add_blocks(columns, exemplars);
@@ -85,11 +88,15 @@ impl PartWriter {
             self.close_block(offset, range.len(), flags, (min_ms, max_ms))?;
             start = range.end;
         }
-        for exemplars in exemplars.chunks(MAX_BLOCK_EXEMPLARS) {
+        let mut rest = exemplars;
+        while let Some(first) = rest.first() {
+            let near =
+                rest.iter().take(MAX_BLOCK_EXEMPLARS).take_while(|one| in_one_block(first.t_ms, one.t_ms)).count();
+            let (block, later) = rest.split_at(near);
             let offset = self.frame.len();
-            encode_exemplars(exemplars, &mut self.frame);
-            let times = (exemplars[0].t_ms, exemplars[exemplars.len() - 1].t_ms);
-            self.close_block(offset, exemplars.len(), EXEMPLARS, times)?;
+            encode_exemplars(block, &mut self.frame);
+            self.close_block(offset, near, EXEMPLARS, (first.t_ms, block[near - 1].t_ms))?;
+            rest = later;
         }
         Ok(())
     }
@@ -106,14 +113,16 @@ impl PartWriter {
 
     /// Names the bytes from `offset` of the frame on as a block.
     fn close_block(&mut self, offset: usize, samples: usize, flags: u8, times: (i64, i64)) -> io::Result<()> {
+        let span_ms = times.1.checked_sub(times.0).and_then(|span| u32::try_from(span).ok());
+        let span_ms = span_ms.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "times are out of order"))?;
         self.index.blocks.push(Block {
+            min_ms: times.0,
+            span_ms,
             frame: self.index.frames.len() as u32,
             offset: offset as u32,
             bytes: (self.frame.len() - offset) as u32,
-            samples: samples as u32,
+            samples: u16::try_from(samples).expect("a block is short"),
             flags,
-            min_ms: times.0,
-            max_ms: times.1,
         });
         if self.frame.len() >= FRAME_BYTES { self.close_frame() } else { Ok(()) }
     }
@@ -173,7 +182,7 @@ impl PartWriter {
             places[*id as usize] = place as u32;
         }
         self.index.symbols = order.iter().map(|id| self.symbols[*id as usize].clone()).collect();
-        for (name, value) in &mut self.index.labels {
+        for (name, value) in &mut self.index.pairs {
             (*name, *value) = (places[*name as usize], places[*value as usize]);
         }
     }

@@ -131,14 +131,18 @@ impl Settings {
     }
 
     /// What is scraped: what the configuration says, and this process itself where nothing is said and on every node, whose
-    /// agents nobody else knows of. A job of that name replaces ours.
+    /// agents nobody else knows of. A job of that name or address replaces ours.
     pub fn scrape_jobs(&self, config: &Config, address: &str) -> Vec<ScrapeConfig> {
         if !self.takes_samples() {
             return Vec::new();
         }
         let mut jobs = config.scrape_configs.clone();
         let scrapes_itself = self.cli.config_file.is_none() || self.cli.role == Some(Role::Agent);
-        if scrapes_itself && jobs.iter().all(|job| job.job_name != OWN_JOB) {
+        let own = reachable(address);
+        let is_ours = |job: &ScrapeConfig| {
+            job.job_name == OWN_JOB || job.static_configs.iter().any(|found| found.targets.contains(&own))
+        };
+        if scrapes_itself && !jobs.iter().any(is_ours) {
             jobs.push(self.own_job(address));
         }
         jobs

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::end_to_end::harness::{Binnacle, Dice, full, temp_dir, wait_for};
+use crate::end_to_end::harness::{Binnacle, Dice, full, machine_shared, temp_dir, wait_for};
 
 /// What happens to a file beside being written to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -234,6 +234,7 @@ fn scale() -> (u64, u64) {
 
 #[test]
 fn every_line_arrives_once_whatever_is_done_to_the_files() {
+    let _machine = machine_shared();
     let (rounds, most) = scale();
     let dir = temp_dir();
     let logs_dir = dir.path().join("logs");
@@ -266,6 +267,7 @@ fn every_line_arrives_once_whatever_is_done_to_the_files() {
 /// The agent's clock is set back and forth within the last hour, by faketime, which asks a file each time.
 #[test]
 fn every_line_arrives_once_though_the_clock_jumps() {
+    let _machine = machine_shared();
     let Some(faketime) = std::env::var_os("BINNACLE_TEST_FAKETIME") else {
         assert!(!full(), "make test needs faketime");
         return;
@@ -305,6 +307,7 @@ fn every_line_arrives_once_though_the_clock_jumps() {
 /// A broker of its own under the agent: killed and started again on what it had, with the agent and without.
 #[test]
 fn every_line_arrives_once_though_the_broker_stops_and_starts() {
+    let _machine = machine_shared();
     if !full() {
         return;
     }
@@ -503,6 +506,7 @@ impl Drop for Restless {
 /// gone. Their directory never stands still: the agent once read nothing then, and did not hear that it should stop.
 #[test]
 fn ten_thousand_files_are_read_once_each_through_kills_and_reused_inodes() {
+    let _machine = machine_shared();
     let dir = temp_dir();
     let logs_dir = dir.path().join("logs");
     fs::create_dir(&logs_dir).expect("created");

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use crate::end_to_end::alert_stage::{Heard, Router, Scenario, Step, play};
-use crate::end_to_end::harness::{full, temp_dir};
+use crate::end_to_end::harness::{full, machine_alone, temp_dir};
 
 /// How far from its time a notification may come, in seconds.
 const TOLERANCE: f64 = 0.15;
@@ -302,6 +302,7 @@ fn check(scenario: &Scenario, ours: &[Heard]) {
 
 #[test]
 fn receivers_hear_what_they_should_when_they_should() {
+    let _machine = machine_alone();
     service::http::install_tls_provider();
     let peer = std::env::var_os("BINNACLE_TEST_ALERTMANAGER").map(PathBuf::from);
     std::thread::scope(|scope| {

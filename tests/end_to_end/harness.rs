@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use model::Labels;
@@ -16,6 +16,17 @@ const POLL: Duration = Duration::from_millis(50);
 /// Whether the suites that need minutes, Kafka or a browser run in full; `make test` sets this.
 pub fn full() -> bool {
     std::env::var_os("BINNACLE_TEST_FULL").is_some()
+}
+
+/// Held by tests that need the machine for themselves, since they look at the clock, and shared by those that keep it busy.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+pub fn machine_alone() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn machine_shared() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until `probe` gives something, or fails the test with `what`.

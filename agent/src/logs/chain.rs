@@ -182,7 +182,7 @@ pub struct Chain {
     pub bucket: Option<Arc<Mutex<Bucket>>>,
     pub last_t_ns: i64,
     pub files: Vec<Tracked>,
-    /// A record is on its way; nothing is read until it is acknowledged.
+    /// A record is made or on its way; nothing is looked at or read until it is acknowledged.
     pub in_flight: bool,
     /// Not read before, unless it was named meanwhile.
     pub unnamed_until: Option<Instant>,
@@ -291,8 +291,9 @@ impl Chain {
 
     /// Whether a look at its directory is due whatever its path leads to.
     pub fn wants_scan(&self, now: Instant) -> bool {
-        let is_long_ago = |at: Instant| self.files.len() > 1 && now.duration_since(at) >= SCAN_INTERVAL;
-        !self.in_flight && self.last_scan.is_none_or(is_long_ago)
+        let Some(since) = self.last_scan.map(|at| now.duration_since(at)) else { return true };
+        let is_unsure = self.is_unsure || self.files.iter().any(|tracked| tracked.missing_since.is_some());
+        (self.files.len() > 1 && since >= SCAN_INTERVAL) || (is_unsure && since >= MISSING_INTERVAL)
     }
 
     /// The content is gone (`copytruncate`): what was not read may be found in a copy.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use flate2::read::MultiGzDecoder;
+use rustix::io::Errno;
 
 use super::identity::{FileKey, HEAD_BYTES, read_head};
 use super::rotation::{Age, Compression, sibling};
@@ -23,7 +24,7 @@ const TRIES: usize = 20;
 /// Siblings of one path that are looked at; the youngest count.
 const MAX_SIBLINGS: usize = 1000;
 /// Files that are opened between two listings, but for the siblings of the last path.
-const MAX_OPENED: usize = 1000;
+pub const MAX_OPENED: usize = 256;
 /// Names that are read of a directory.
 const MAX_NAMES: usize = 1 << 20;
 
@@ -61,7 +62,7 @@ pub fn take(dir: &Path, names: Vec<String>) -> io::Result<Vec<(String, Snapshot)
             if opened_files >= MAX_OPENED {
                 break;
             }
-            let snapshot = open_all(dir, &base, &siblings(&base, &before));
+            let snapshot = open_all(dir, &base, &siblings(&base, &before))?;
             opened_files += snapshot.as_ref().map_or(0, Vec::len);
             opened.push((base, snapshot));
         }
@@ -110,11 +111,10 @@ fn siblings(base_name: &str, names: &Names) -> Names {
 }
 
 /// `None`: a name leads elsewhere by now.
-fn open_all(dir: &Path, base_name: &str, names: &Names) -> Option<Snapshot> {
+fn open_all(dir: &Path, base_name: &str, names: &Names) -> io::Result<Option<Snapshot>> {
     let mut siblings: Vec<(Age, Compression, &String)> = Vec::new();
     for name in names.keys().filter(|name| *name != base_name) {
-        let (age, compression) = sibling(base_name, name)?;
-        siblings.push((age, compression, name));
+        siblings.extend(sibling(base_name, name).map(|(age, compression)| (age, compression, name)));
     }
     siblings.sort_by(|(a, _, _), (b, _, _)| a.cmp_oldest_first(b));
     let skipped = siblings.len().saturating_sub(MAX_SIBLINGS);
@@ -126,30 +126,35 @@ fn open_all(dir: &Path, base_name: &str, names: &Names) -> Option<Snapshot> {
             continue;
         }
         let seen = open(&dir.join(name), names[name], compression == Compression::Gzip)?;
+        let Some(seen) = seen else { return Ok(None) };
         snapshot.extend(seen.map(|seen| Seen { is_rotation: age.is_rotation(), ..seen }));
     }
     if let Some(ino) = names.get(base_name) {
-        let seen = open(&dir.join(base_name), *ino, false)?;
+        let Some(seen) = open(&dir.join(base_name), *ino, false)? else { return Ok(None) };
         snapshot.extend(seen.map(|seen| Seen { is_base: true, ..seen }));
     }
-    Some(snapshot)
+    Ok(Some(snapshot))
 }
 
-/// `None`: the name leads elsewhere by now. `Some(None)`: not a file we can read.
-fn open(path: &Path, ino: u64, is_gzip: bool) -> Option<Option<Seen>> {
+/// `None`: the name leads elsewhere by now. `Some(None)`: not a file we can read. An error: nothing can be opened now, which
+/// says nothing about this file.
+fn open(path: &Path, ino: u64, is_gzip: bool) -> io::Result<Option<Option<Seen>>> {
     let (file, meta) = match open_regular(path) {
         Ok(Some(opened)) => opened,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Ok(None) | Err(_) => return Some(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if [Errno::MFILE, Errno::NFILE].contains(&Errno::from_io_error(&error).unwrap_or(Errno::IO)) => {
+            return Err(error);
+        }
+        Ok(None) | Err(_) => return Ok(Some(None)),
     };
     let key = FileKey::of(&meta);
     if key.ino != ino {
-        return None;
+        return Ok(None);
     }
     let head = if is_gzip { gzip_head(&file) } else { read_head(&file) };
-    let Ok(head) = head else { return Some(None) };
+    let Ok(head) = head else { return Ok(Some(None)) };
     let path = path.to_owned();
-    Some(Some(Seen {
+    Ok(Some(Some(Seen {
         path,
         key,
         head,
@@ -159,7 +164,7 @@ fn open(path: &Path, ino: u64, is_gzip: bool) -> Option<Option<Seen>> {
         is_base: false,
         is_gzip,
         is_rotation: false,
-    }))
+    })))
 }
 
 /// `None` where it is no regular file. Devices are never opened, and a FIFO that takes a file's place in between cannot
@@ -215,7 +220,7 @@ mod tests {
     fn files_that_stand_still_are_taken_at_once_from_a_directory_that_does_not() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = |name: &str| dir.path().join(name);
-        let wanted: Vec<String> = (0..500).map(|n| format!("{n}.log")).collect();
+        let wanted: Vec<String> = (0..200).map(|n| format!("{n}.log")).collect();
         wanted.iter().for_each(|name| fs::write(path(name), "line\n").expect("written"));
         fs::write(path("7.log.1"), "line\n").expect("written");
         let is_over = AtomicBool::new(false);

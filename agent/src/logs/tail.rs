@@ -49,12 +49,11 @@ const SPARING: u32 = 1000;
 const MAX_PUT_OFF: u32 = 60;
 /// New names are looked for at most this often when events tell of them.
 const MIN_WALK_INTERVAL: Duration = Duration::from_millis(200);
-/// Paths whose directory is looked at together.
-const MAX_SCANNED: usize = 1000;
 /// Changes are gathered for this long, so that a busy file ships batches and not lines.
 const LINGER: Duration = Duration::from_millis(25);
 /// Nothing is heard meanwhile, so what is ready is read for no longer in one go.
 const MAX_PASS: Duration = Duration::from_millis(200);
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const BEHIND_TURN: u64 = 4;
 /// How long a pod's file waits for what the kubelet tells of it.
@@ -105,6 +104,8 @@ pub struct State {
     /// Changed while a record was on its way.
     again: HashSet<ChainId>,
     is_dirty: bool,
+    /// When a warning about looking was given last.
+    warned: Option<Instant>,
     buffer: Vec<u8>,
 }
 
@@ -269,17 +270,10 @@ impl Tailer {
     }
 
     fn make_ready(&mut self, id: ChainId) {
-        if self.state.in_flight.contains_key(&id) {
+        if self.state.chains.get(&id).is_some_and(|chain| chain.in_flight) {
             self.state.again.insert(id);
         } else if self.state.queued.insert(id) {
             self.state.ready.push_back(id);
-        }
-    }
-
-    /// The next sweep looks at it again.
-    fn unsettle(&mut self, id: ChainId) {
-        if let Some(chain) = self.state.chains.get_mut(&id) {
-            chain.is_unsure = true;
         }
     }
 
@@ -411,7 +405,9 @@ impl Tailer {
         if prepared.iter().any(|(_, prepared)| prepared.needs_save) && !self.save() {
             // Nothing may ship under an identity that could be forgotten; the next sweep tries again.
             for (id, _) in prepared.extract_if(.., |(_, prepared)| prepared.needs_save) {
-                self.unsettle(id);
+                if let Some(chain) = self.state.chains.get_mut(&id) {
+                    (chain.in_flight, chain.is_unsure) = (false, true);
+                }
             }
         }
         for (id, prepared) in prepared {
@@ -420,7 +416,7 @@ impl Tailer {
     }
 
     fn prepare(&mut self, id: ChainId) -> Option<Box<Prepared>> {
-        if self.state.in_flight.contains_key(&id) {
+        if self.state.chains.get(&id)?.in_flight {
             return None;
         }
         if self.state.chains.get(&id)?.unnamed_until.is_some_and(|until| Instant::now() < until) {
@@ -434,14 +430,24 @@ impl Tailer {
             let state = &mut self.state;
             let chain = state.chains.get_mut(&id)?;
             if let Err(error) = looked {
-                tracing::debug!(%error, path = %chain.path.display(), "cannot look at a log file");
+                // Of one file, else of all there or of this process.
+                let is_its_own = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+                if is_its_own || state.warned.is_some_and(|at| now.duration_since(at) < WARNING_INTERVAL) {
+                    tracing::debug!(%error, path = %chain.path.display(), "cannot look at a log file");
+                } else {
+                    tracing::warn!(%error, path = %chain.path.display(), "cannot look at log files");
+                    state.warned = Some(now);
+                }
                 return None;
             }
             let next = chain.next(now)?;
             let now_ns = model::now_ns();
             let oldest_ns = self.max_age_ns.map_or(i64::MIN, |age_ns| now_ns.saturating_sub(age_ns));
             match read(chain, next, &mut state.buffer, Times { now_ns, oldest_ns }) {
-                Ok(Read::Batch(prepared)) => return Some(prepared),
+                Ok(Read::Batch(prepared)) => {
+                    chain.in_flight = true;
+                    return Some(prepared);
+                }
                 Ok(Read::Nothing) => return None,
                 Ok(Read::Binary) => {
                     state.is_dirty = true;
@@ -460,15 +466,20 @@ impl Tailer {
 
     /// Looks at the directory of a path, for all of its paths that wait for that.
     fn scan(&mut self, id: ChainId, now: Instant) -> io::Result<()> {
-        let state = &self.state;
-        let Some(dir) = state.chains.get(&id).and_then(|chain| chain.path.parent()).map(Path::to_owned) else {
+        let State { chains, paths, queued, .. } = &mut self.state;
+        let Some(dir) = chains.get(&id).and_then(|chain| chain.path.parent()).map(Path::to_owned) else {
             return Ok(());
         };
-        let waits =
-            |other: &ChainId| state.chains.get(other).is_some_and(|chain| *other != id && chain.wants_scan(now));
-        let others = state.paths.of_directory(&dir).filter(waits);
-        let name = |id: ChainId| state.chains.get(&id)?.path.file_name()?.to_str().map(str::to_owned);
-        let names = std::iter::once(id).chain(others).take(MAX_SCANNED).filter_map(name).collect();
+        // Those whose turn has come may be due for what their path leads to.
+        let waits = |other: &ChainId| {
+            let chain = chains.get_mut(other).filter(|chain| *other != id && !chain.in_flight);
+            chain.is_some_and(|chain| {
+                chain.wants_scan(now) || (queued.contains(other) && chain.is_due(now).unwrap_or(false))
+            })
+        };
+        let others: Vec<ChainId> = paths.of_directory(&dir).filter(waits).take(snapshot::MAX_OPENED - 1).collect();
+        let name = |id: ChainId| chains.get(&id)?.path.file_name()?.to_str().map(str::to_owned);
+        let names = std::iter::once(id).chain(others).filter_map(name).collect();
         for (name, snapshot) in snapshot::take(&dir, names)? {
             let Some(seen) = self.state.paths.get(&dir.join(name)) else { continue };
             let Some(chain) = self.state.chains.get_mut(&seen) else { continue };
@@ -506,13 +517,16 @@ impl Tailer {
         self.counters.invalid_utf8.inc_by(prepared.invalid_utf8);
         if lines == 0 {
             chain.moved(&moved, Instant::now());
+            chain.in_flight = false;
             self.state.is_dirty = true;
+            let is_again = self.state.again.remove(&id);
             if moved.has_more {
                 self.make_behind(id);
+            } else if is_again {
+                self.make_ready(id);
             }
             return;
         }
-        chain.in_flight = true;
         self.state.in_flight_bytes += bytes;
         self.state.in_flight.insert(id, InFlight { moved, lines, bytes });
         self.shipper.ship(id, Batch::Logs(batch));

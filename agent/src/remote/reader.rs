@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{BusError, Delivery, Offset, Topic, partition_for};
-use model::{Batch, Label, Labels, MetricBatch, hash_pairs, relabel};
+use model::{Batch, Label, Labels, METRIC_NAME, MetricBatch, hash_pairs, relabel};
 use parking_lot::Mutex;
 use service::config::RemoteMessage;
 use tokio::sync::{mpsc, watch};
@@ -257,12 +257,15 @@ impl Reader<'_> {
     }
 }
 
-/// Which shard a series goes to: by `job` and `instance` where it has both, so that a scrape stays together and is not hashed
-/// series by series; else by all of its labels.
+/// What decides on a series' shard, where it has all of them: then the series of a scraped metric go together, and are not
+/// hashed one by one. Else all of its labels do.
+const KEY: [&str; 3] = [METRIC_NAME, "instance", "job"];
+
+/// Which shard a series goes to.
 struct Homes<'a> {
     shards: usize,
-    /// Where the last series had the two, and its shard.
-    last: Option<([(usize, &'a Label); 2], usize)>,
+    /// Where the last series had the labels of the key, and its shard.
+    last: Option<([(usize, &'a Label); 3], usize)>,
 }
 
 impl<'a> Homes<'a> {
@@ -290,12 +293,13 @@ impl<'a> Homes<'a> {
         };
         // Another hash than what divides partitions: all of a partition would go to one shard.
         let home = |hash: u64| partition_for(hash, self.shards as u32) as usize;
-        let (Some(instance), Some(job)) = (find("instance"), find("job")) else {
+        let [Some(name), Some(instance), Some(job)] = KEY.map(find) else {
             return home(labels.hash("shard"));
         };
-        let pairs = [instance, job].map(|(_, label)| (label.name.as_ref(), label.value.as_ref()));
+        let key = [name, instance, job];
+        let pairs = key.map(|(_, label)| (label.name.as_ref(), label.value.as_ref()));
         let home = home(hash_pairs("shard", pairs.into_iter()));
-        self.last = Some(([instance, job], home));
+        self.last = Some((key, home));
         home
     }
 }
@@ -305,19 +309,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_scraped_together_stays_together_and_the_rest_is_spread() {
+    fn series_of_a_scraped_metric_stay_together_and_the_rest_is_spread() {
         let mut homes = Homes::new(8);
-        let scraped = |instance: &str, name: &str| {
-            let shared = Labels::from_pairs([("instance", instance), ("job", "j")]);
-            [name, "other"].map(|name| shared.with("__name__", name))
+        let scraped = |name: &str| {
+            let shared = Labels::from_pairs([(METRIC_NAME, name), ("instance", "i"), ("job", "j")]);
+            ["1", "2"].map(|code| shared.with("code", code))
         };
-        let targets: Vec<[Labels; 2]> = (0..100).map(|n| scraped(&n.to_string(), "a")).collect();
+        let metrics: Vec<[Labels; 2]> = (0..100).map(|n| scraped(&n.to_string())).collect();
         let places: Vec<[usize; 2]> =
-            targets.iter().map(|series| [homes.of(&series[0]), homes.of(&series[1])]).collect();
+            metrics.iter().map(|series| [homes.of(&series[0]), homes.of(&series[1])]).collect();
         assert!(places.iter().all(|[one, other]| one == other));
         assert!((0..8).all(|shard| places.iter().any(|place| place[0] == shard)));
         // In any order, and told anew.
-        let again: Vec<usize> = targets.iter().rev().map(|series| Homes::new(8).of(&series[0])).collect();
+        let again: Vec<usize> = metrics.iter().rev().map(|series| Homes::new(8).of(&series[0])).collect();
         assert!(places.iter().rev().map(|place| place[0]).eq(again));
         let pushed: Vec<Labels> = (0..100).map(|n| Labels::from_pairs([("n", n.to_string())])).collect();
         let shards: std::collections::BTreeSet<usize> = pushed.iter().map(|labels| homes.of(labels)).collect();

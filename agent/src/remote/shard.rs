@@ -109,7 +109,7 @@ impl Shard {
                 due = Instant::now() + delay;
             }
             if !is_idle && work.tenant != self.waiting.tenant {
-                while !self.waiting.items.is_empty() {
+                while !self.waiting.items.is_empty() || !self.waiting.metadata.is_empty() {
                     self.send_next(most).await;
                 }
             }
@@ -122,8 +122,11 @@ impl Shard {
         }
     }
 
-    /// Says which offsets are done.
+    /// Says which offsets are done: none while descriptions wait, which may be of any of them.
     fn mark(&mut self) {
+        if !self.waiting.metadata.is_empty() {
+            return;
+        }
         let mut reached = Vec::new();
         while let Some((upto, partition, offset)) = self.waiting.marks.front().copied()
             && upto <= self.waiting.sent

@@ -74,6 +74,8 @@ pub struct SeriesTable {
     first: u32,
     /// Series that this scrape has made.
     pub added: usize,
+    /// How many rows there were before it.
+    known_rows: usize,
 }
 
 impl SeriesTable {
@@ -88,6 +90,7 @@ impl SeriesTable {
             last: NONE,
             first: NONE,
             added: 0,
+            known_rows: 0,
         }
     }
 
@@ -95,7 +98,8 @@ impl SeriesTable {
         for row in &mut self.rows {
             (row.flags.met, row.flags.sampled, row.flags.born) = (false, false, false);
         }
-        (self.last, self.added) = (NONE, 0);
+        (self.by_text, self.by_labels) = (None, None);
+        (self.last, self.added, self.known_rows) = (NONE, 0, self.rows.len());
         if self.rows.is_empty() {
             self.first = NONE;
         }
@@ -208,7 +212,16 @@ impl SeriesTable {
 
     /// All series that are live before this scrape, which came to nothing; none is live afterwards.
     pub fn fail(&mut self) -> Vec<(Labels, bool)> {
-        self.end(|flags| flags.live, |flags| !flags.born)
+        let ended = self.end(|flags| flags.live, |flags| !flags.born);
+        // What only scrapes that fail have would be held for ever.
+        let known = self.known_rows;
+        let if_known = |at: u32| if (at as usize) < known { at } else { NONE };
+        self.rows.truncate(known);
+        self.own.retain(|at, _| if_known(*at) != NONE);
+        self.rows.iter_mut().for_each(|row| row.next = if_known(row.next));
+        (self.first, self.last) = (if_known(self.first), NONE);
+        (self.by_text, self.by_labels) = (None, None);
+        ended
     }
 
     /// All live series; nothing is live afterwards.
@@ -235,6 +248,9 @@ impl SeriesTable {
     /// Forgets what this scrape did not have. Done after a scrape with samples; one that failed says nothing about series.
     pub fn forget_unseen(&mut self) {
         (self.by_text, self.by_labels) = (None, None);
+        if self.own.is_empty() {
+            self.own = HashMap::new();
+        }
         let stays = |row: &Row| row.flags.met || row.flags.sampled;
         if self.rows.iter().all(stays) {
             return;
@@ -262,11 +278,10 @@ impl SeriesTable {
     /// Goes on with a target whose texts may mean something else; series stay what they are, so that those that are gone end.
     pub fn retarget(&mut self, target: Labels, honor_labels: bool) {
         (self.by_text, self.by_labels, self.first) = (None, None, NONE);
-        self.own = (0u32..)
-            .zip(&self.rows)
-            .filter(|(at, row)| row.series == *at)
-            .map(|(at, _)| (at, self.labels(at)))
-            .collect();
+        if (&target, honor_labels) != (&self.target, self.honor_labels) {
+            let series = (0u32..).zip(&self.rows).filter(|(at, row)| row.series == *at);
+            self.own = series.map(|(at, _)| (at, self.labels(at))).collect();
+        }
         for row in &mut self.rows {
             (row.next, row.flags.forgotten) = (NONE, true);
         }
@@ -380,6 +395,7 @@ mod tests {
             assert!(table.sample(place, point) && !table.sample(place, point), "the second of an instant is not taken");
         }
         assert_eq!(table.fail(), [(Labels::from_pairs([("__name__", "a")]), false)]);
+        assert_eq!(table.rows.len(), 1, "what only failing scrapes had is not held");
         assert_eq!(table.end_all(), []);
     }
 

@@ -45,6 +45,7 @@ const SAID_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the brokers, which have just answered, may take to hear a request for topics.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(3);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Encoded bytes under way to the brokers.
 const QUEUE_BYTES: usize = 64 << 20;
 /// A record under way counts as at least this, which bounds their number.
@@ -85,7 +86,10 @@ impl ClientContext for Telemetry {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "librdkafka", facility, "{message}");
             }
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if is_news(facility) => {
+            // What it is of, a broker mostly, comes first.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning
+                if is_news(&format!("{facility} {}", message.split(": ").next().unwrap_or(""))) =>
+            {
                 tracing::warn!(target: "librdkafka", facility, "{message}");
             }
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
@@ -106,7 +110,7 @@ impl ClientContext for Telemetry {
 
 /// Whether a trouble of this kind was not said within [`SAID_INTERVAL`].
 fn is_news(kind: &str) -> bool {
-    /// When each kind was said: few, as librdkafka has few.
+    /// When each kind was said, as far as it counts still.
     static SAID: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
     let (mut said, now) = (SAID.lock(), Instant::now());
     said.retain(|_, at| now.duration_since(*at) < SAID_INTERVAL);
@@ -197,13 +201,13 @@ impl KafkaOptions {
 
 impl KafkaBus {
     /// Connects, creates the topics that do not exist, and waits until all have partitions: as long as brokers are away, of
-    /// which it warns. An error is one of the options.
+    /// which it warns, as of topics that they do not create. An error is an option that librdkafka refuses.
     pub async fn connect(options: KafkaOptions) -> Result<KafkaBus, BusError> {
         let producer = options.producer()?;
         let lookup: Arc<BaseConsumer<Telemetry>> =
             Arc::new(options.reader().create_with_context(Telemetry).map_err(unavailable)?);
         let admin: AdminClient<Telemetry> = options.client(&[]).create_with_context(Telemetry).map_err(unavailable)?;
-        let mut waiting = Instant::now();
+        let (mut waiting, mut pause) = (Instant::now(), RETRY_PAUSE);
         let (partitions, cluster) = loop {
             match ensure_topics(&options, &lookup, &producer, &admin).await {
                 Ok(found) => break found,
@@ -213,7 +217,8 @@ impl KafkaBus {
                 }
                 Err(reason) => tracing::debug!(reason, "waiting for Kafka"),
             }
-            tokio::time::sleep(RETRY_PAUSE).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_RETRY_PAUSE);
         };
         let id = format!("kafka:{cluster}/{}", options.topic_prefix);
         let queue_room = Semaphore::new(QUEUE_BYTES);
@@ -362,14 +367,14 @@ async fn create_topics(admin: &AdminClient<Telemetry>, options: &KafkaOptions, n
     match admin.create_topics(&topics, &admin_options).await {
         Ok(results) => {
             for (name, code) in results.into_iter().filter_map(Result::err) {
-                if code != RDKafkaErrorCode::TopicAlreadyExists {
+                if code != RDKafkaErrorCode::TopicAlreadyExists && is_news(&format!("{name} {code}")) {
                     tracing::warn!(topic = name, %code, "Kafka did not create a topic");
                 }
             }
             true
         }
         Err(error) => {
-            tracing::info!(%error, "Kafka takes no request for topics");
+            tracing::debug!(%error, "Kafka takes no request for topics");
             false
         }
     }
@@ -458,7 +463,9 @@ impl KafkaConsumer {
                 | RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::Fatal => return Err(unavailable(format!("{}: {code}", self.name))),
                 // Of connections, mostly; librdkafka goes on by itself.
-                code if is_news(&code.to_string()) => tracing::warn!(topic = self.name, %code, "Kafka consumer"),
+                code if is_news(&format!("{} {code}", self.name)) => {
+                    tracing::warn!(topic = self.name, %code, "Kafka consumer")
+                }
                 code => tracing::debug!(topic = self.name, %code, "Kafka consumer"),
             }
         }

@@ -174,6 +174,11 @@ export interface Cardinality {
   labelValueCountByLabelName: Count[];
   memoryInBytesByLabelName: Count[];
   seriesCountByLabelValuePair: Count[];
+  /** Those whose samples nobody has read since `readSince`, in seconds. */
+  seriesCountByUnreadMetricName: Count[];
+  readSince: number;
+  /** By the hour of their first sample of the day, in seconds. */
+  seriesCountByFirstHour: { time: number; value: number }[];
 }
 export const cardinality = async (limit: number): Promise<Cardinality> =>
   (await get<Answer<Cardinality>>('api/v1/status/tsdb', { limit })).data;

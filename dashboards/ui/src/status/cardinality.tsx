@@ -1,7 +1,8 @@
-// Where the series are: by metric, by label, by value; and for one metric, which labels make them many.
+// Where the series are: by metric, by label, by value, by the hour they came; which nobody reads; and for one metric, which
+// labels make them many.
 
 import { type Count, cardinality, listing, value } from '../api/prometheus';
-import { bytes, count } from '../state/format';
+import { ago, bytes, count, instant } from '../state/format';
 import { useLoad } from '../state/load';
 import { linkTo } from '../state/route';
 
@@ -61,6 +62,7 @@ export function CardinalityExplorer({ metric }: { metric?: string }) {
   if (metric) return <Metric metric={metric} />;
   if (!data) return error ? <p class="error" role="alert">{error}</p> : <p class="empty">counting…</p>;
   const total = data.headStats.numSeries;
+  const hours = data.seriesCountByFirstHour.map(({ time, value }) => ({ name: instant(time * 1000), value }));
   return (
     <>
       <p class="note">{count(total)} series with {count(data.headStats.numLabelPairs)} label pairs are in memory.</p>
@@ -69,6 +71,8 @@ export function CardinalityExplorer({ metric }: { metric?: string }) {
         <TopList title="Series with a label's value" rows={data.seriesCountByLabelValuePair} total={total} />
         <TopList title="Values of each label" rows={data.labelValueCountByLabelName} />
         <TopList title="Memory of each label" rows={data.memoryInBytesByLabelName} format={bytes} />
+        <TopList title={`Metrics nobody has read, since the start ${ago(data.readSince * 1000)}`} rows={data.seriesCountByUnreadMetricName} total={total} href={(name) => linkTo('status', { tab: 'cardinality', metric: name })} />
+        <TopList title="Series of today, by the hour they came" rows={hours} />
       </div>
     </>
   );

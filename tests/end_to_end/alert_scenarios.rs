@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use crate::end_to_end::alert_stage::{Heard, Router, Scenario, Step, play};
+use crate::end_to_end::alert_stage::{Heard, Router, Scenario, Starting, Step, play};
 use crate::end_to_end::harness::{full, machine_alone, temp_dir};
 
 /// How far from its time a notification may come, in seconds.
@@ -277,12 +277,12 @@ fn check_times(name: &str, heard: &[Heard], expected: impl Iterator<Item = f64>)
     }
 }
 
-fn run(scenario: &Scenario, peer: Option<PathBuf>) {
+fn run(scenario: &Scenario, peer: Option<PathBuf>, starting: &Starting) {
     let (dir, peer_dir) = (temp_dir(), temp_dir());
-    let Some(peer) = peer else { return check(scenario, &play(scenario, &Router::Ours, dir.path())) };
+    let Some(peer) = peer else { return check(scenario, &play(scenario, &Router::Ours, dir.path(), starting)) };
     let (ours, theirs) = std::thread::scope(|scope| {
-        let theirs = scope.spawn(|| play(scenario, &Router::Peer(peer), peer_dir.path()));
-        (play(scenario, &Router::Ours, dir.path()), theirs.join().expect("the peer plays"))
+        let theirs = scope.spawn(|| play(scenario, &Router::Peer(peer), peer_dir.path(), starting));
+        (play(scenario, &Router::Ours, dir.path(), starting), theirs.join().expect("the peer plays"))
     });
     check(scenario, &ours);
     let name = scenario.name;
@@ -305,8 +305,10 @@ fn receivers_hear_what_they_should_when_they_should() {
     let _machine = machine_alone();
     service::http::install_tls_provider();
     let peer = std::env::var_os("BINNACLE_TEST_ALERTMANAGER").map(PathBuf::from);
+    let starting = Starting::new(SCENARIOS.len() * if peer.is_some() { 2 } else { 1 });
     std::thread::scope(|scope| {
-        let played: Vec<_> = SCENARIOS.iter().map(|one| (one.name, scope.spawn(|| run(one, peer.clone())))).collect();
+        let run = |one| run(one, peer.clone(), &starting);
+        let played: Vec<_> = SCENARIOS.iter().map(|one| (one.name, scope.spawn(move || run(one)))).collect();
         let failed: Vec<&str> =
             played.into_iter().filter_map(|(name, thread)| thread.join().is_err().then_some(name)).collect();
         assert!(failed.is_empty(), "failed: {failed:?}");

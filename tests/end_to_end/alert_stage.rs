@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::end_to_end::alert_receiver::{Told, Webhook};
-use crate::end_to_end::harness::Binnacle;
+use crate::end_to_end::harness::{Binnacle, wait_for};
 use crate::end_to_end::peer::Peer;
 
 /// What happens at a time, in seconds after the start.
@@ -131,11 +132,27 @@ impl Base {
     }
 }
 
-pub fn play(scenario: &Scenario, router: &Router, dir: &Path) -> Vec<Heard> {
+/// Routers that are still to come up. Scenarios begin when all are there: forty programs that start keep a machine busy, and
+/// what was to be told in the first second was late.
+pub struct Starting(AtomicUsize);
+
+impl Starting {
+    pub fn new(routers: usize) -> Starting {
+        Starting(AtomicUsize::new(routers))
+    }
+
+    fn is_up(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+        wait_for("all routers", || (self.0.load(Ordering::Relaxed) == 0).then_some(()));
+    }
+}
+
+pub fn play(scenario: &Scenario, router: &Router, dir: &Path, starting: &Starting) -> Vec<Heard> {
     let webhook = Webhook::start();
     let hook = format!("http://127.0.0.1:{}", webhook.port);
     std::fs::write(dir.join("alertmanager.yml"), scenario.config.replace("HOOK", &hook)).expect("written");
     let running = Running::start(router, dir);
+    starting.is_up();
     let base = Base { instant: Instant::now(), ms: model::now_ms() };
     for (at, step) in scenario.steps {
         base.wait_until(*at);

@@ -188,7 +188,7 @@ fn gzip_head(file: &File) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::mpsc;
+    use std::sync::{Barrier, mpsc};
     use std::time::Duration;
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -223,14 +223,18 @@ mod tests {
         let wanted: Vec<String> = (0..200).map(|n| format!("{n}.log")).collect();
         wanted.iter().for_each(|name| fs::write(path(name), "line\n").expect("written"));
         fs::write(path("7.log.1"), "line\n").expect("written");
-        let is_over = AtomicBool::new(false);
+        let (is_over, begun) = (AtomicBool::new(false), Barrier::new(2));
         let snapshots = std::thread::scope(|scope| {
             scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
-                    fs::write(path("restless"), "line\n").expect("written");
-                    fs::rename(path("restless"), path("restless.1")).expect("renamed");
+                for n in (0..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+                    fs::write(path(&format!("restless-{n}")), "line\n").expect("written");
+                    let _ = fs::remove_file(path(&format!("restless-{}", n - 10)));
+                    if n == 10 {
+                        begun.wait();
+                    }
                 }
             });
+            begun.wait();
             let taken = take(dir.path(), wanted.clone());
             is_over.store(true, Ordering::Relaxed);
             taken.expect("readable")

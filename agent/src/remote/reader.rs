@@ -312,8 +312,9 @@ mod tests {
     fn series_of_a_scraped_metric_stay_together_and_the_rest_is_spread() {
         let mut homes = Homes::new(8);
         let scraped = |name: &str| {
-            let shared = Labels::from_pairs([(METRIC_NAME, name), ("instance", "i"), ("job", "j")]);
-            ["1", "2"].map(|code| shared.with("code", code))
+            // Texts of their own: what is equal need not be the same.
+            ["1", "2"]
+                .map(|code| Labels::from_pairs([(METRIC_NAME, name), ("code", code), ("instance", "i"), ("job", "j")]))
         };
         let metrics: Vec<[Labels; 2]> = (0..100).map(|n| scraped(&n.to_string())).collect();
         let places: Vec<[usize; 2]> =
